@@ -1,0 +1,5 @@
+/* quern.h - the one header to include; its chapters are in quern/. */
+#ifndef QUERN_H
+#define QUERN_H
+#include "quern/base.h"
+#endif
