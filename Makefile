@@ -1,48 +1,183 @@
 # Quern: see README.md.  make | make demo | make test | make help
+#
+# No recursion into rooms and no list of files: every room's *.c is found by wildcard, so that adding an
+# operator, a test or a fuzz target never touches this file. Each MODE has its own build/ directory.
 MODE ?= release
 BUILD ?= build/$(MODE)
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DATADIR ?= $(PREFIX)/share
+VERSION := $(shell sed -n 's/^\#define QN_VERSION "\(.*\)"/\1/p' include/quern/base.h)
+SONAME := libquern.so.$(firstword $(subst ., ,$(VERSION)))
+JOBS ?= $(shell nproc)
+SECONDS ?= 600
+Q := $(if $(V),,@)
+say = @$(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-5s %s\n' $(1) $(2))
+
+# ---- flags ---------------------------------------------------------------------------------------
+
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wdouble-promotion -Wmissing-prototypes \
         -Wstrict-prototypes -Wundef -Wwrite-strings
 ifeq ($(DEVELOPER),1)
 WARN += -Werror
 endif
+# CFLAGS is the user's: what stands here is only its default for each mode.
 OPT_release := -O2 -g
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_ubsan := -O1 -g -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 CFLAGS ?= $(OPT_$(MODE))
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -fopenmp -fPIC -fvisibility=hidden -fno-math-errno
+# Kernels are loops: -O3 lets the compiler vectorise those whose trip count it does not know.
+KERNEL_release := -O3
+# Hardening that costs nothing measurable. Not under sanitizers, which intercept the same functions.
+HARDEN_release := -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+HARDEN_LD_release := -Wl,-z,relro,-z,now,-z,noexecstack
+# The prefix map keeps the place of the checkout out of the objects, so that builds are reproducible.
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(HARDEN_$(MODE)) -fopenmp -fPIC \
+             -fvisibility=hidden -fno-math-errno -ffile-prefix-map=$(CURDIR)=.
+ALL_LDFLAGS = $(CFLAGS) $(HARDEN_LD_$(MODE)) $(LDFLAGS) -fopenmp
 LIBS := -ldnnl -ljansson -lpng -lz -lm -lpthread
 
+# ---- files ---------------------------------------------------------------------------------------
+
 ROOMS := core core/ops kernels layers optim data train plot
-LIB_SRC := $(wildcard $(addsuffix /*.c,$(ROOMS)))
-CPU_SRC := $(wildcard kernels/cpu/*.c)
+find-c = $(sort $(wildcard $(1)))
+LIB_SRC := $(call find-c,$(addsuffix /*.c,$(ROOMS)))
+CPU_SRC := $(call find-c,kernels/cpu/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(CPU_SRC:%.c=$(BUILD)/%.f32.o) $(CPU_SRC:%.c=$(BUILD)/%.f64.o)
-CLI_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard cli/*.c))
-TEST_SRC := $(wildcard tests/*/test_*.c)
+CLI_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(call find-c,cli/*.c))
+LIB_A := $(BUILD)/libquern.a
+LIB_SO := $(BUILD)/libquern.so.$(VERSION)
+# One program per tests/<room>/test_*.c; the room's other *.c are an archive that each of them links.
+TEST_SRC := $(call find-c,tests/*/test_*.c)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
+TEST_AID := $(filter-out $(TEST_SRC) tests/fuzz/%,$(call find-c,tests/*/*.c))
+BENCH_SRC := $(call find-c,benchmarks/*/*.c)
+BENCHES := $(addprefix $(BUILD)/,$(basename $(notdir $(BENCH_SRC))))
+EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(call find-c,examples/*.c))
+FORMATTED = $(call find-c,$(addsuffix /*.[ch],$(ROOMS)) kernels/cpu/*.[ch] cli/*.[ch] include/*.h \
+            include/quern/*.h tests/*/*.[ch] benchmarks/*/*.[ch] examples/*.c)
 
-all: $(BUILD)/libquern.a $(BUILD)/libquern.so.0 $(if $(CLI_OBJ),$(BUILD)/quern)
+# ---- targets -------------------------------------------------------------------------------------
 
-$(BUILD)/libquern.a: $(LIB_OBJ)
-	@rm -f $@; $(AR) rcs $@ $^
-$(BUILD)/libquern.so.0: $(LIB_OBJ)
-	$(CC) $(CFLAGS) -shared -fopenmp -Wl,-soname,libquern.so.0 -o $@ $^ $(LIBS)
-$(BUILD)/quern: $(CLI_OBJ) $(BUILD)/libquern.a
-	$(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LIBS)
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libquern.a
-	$(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LIBS) -lcmocka
-$(BUILD)/%.f32.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DREAL=float -DKIND=f32 -MMD -c $< -o $@
-$(BUILD)/%.f64.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DREAL=double -DKIND=f64 -MMD -c $< -o $@
-$(BUILD)/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -c $< -o $@
-tests: $(TESTS)
-clean:
+all: $(LIB_A) $(LIB_SO) $(if $(CLI_OBJ),$(BUILD)/quern) ## build the library and the command
+
+demo: ## train a network on Fashion-MNIST and draw the pictures (sets itself up)
+	$(Q)scripts/setup demo
+	$(Q)$(MAKE) --no-print-directory -s -j$(JOBS) all
+	$(Q)scripts/demo $(BUILD)
+
+test: ## build and run every test (sets itself up); FILTER=name selects
+	$(Q)scripts/setup test
+	$(Q)$(MAKE) --no-print-directory -s -j$(JOBS) all tests
+	$(Q)scripts/run-tests --build $(BUILD) $(FILTER)
+
+check: test ## the same as test
+
+test-long: ## the tests, with the long variants too
+	$(Q)$(MAKE) --no-print-directory test QN_TEST_LONG=1
+
+asan ubsan: ## the tests under AddressSanitizer and UBSan, or UBSan alone
+	$(Q)$(MAKE) --no-print-directory test MODE=$@
+
+bars: all ## measure everything that Quern promises and print a table of it
+	$(Q)scripts/bars --build $(BUILD)
+
+bench: bench-steps ## all benchmarks
+
+bench-steps: ## training steps of Quern and PyTorch in turn (makes a venv, downloads PyTorch)
+	$(Q)scripts/setup bench
+	$(Q)$(MAKE) --no-print-directory -s -j$(JOBS) benches
+	$(Q)scripts/bench-venv build/bench-venv
+	$(Q)build/bench-venv/bin/python benchmarks/steps/compare.py --build $(BUILD)
+
+parity: $(BUILD)/tests/ops/test_parity ## which kernel variant, gradient and test each operator has
+	$(Q)$< --report
+
+fuzz: ## fuzz every reader of files for SECONDS=600 each
+	$(Q)scripts/setup test
+	$(Q)scripts/fuzz --seconds $(SECONDS) $(FILTER)
+
+lint: ## house rules: room boundaries, banned calls, lengths, error codes
+	$(Q)scripts/lint
+
+format: ## clang-format every source file in place
+	clang-format -i $(FORMATTED)
+
+install: all ## install under PREFIX=/usr/local (DESTDIR is honoured)
+	$(Q)scripts/install install "$(BUILD)" "$(VERSION)" "$(DESTDIR)" "$(PREFIX)" "$(BINDIR)" \
+	    "$(LIBDIR)" "$(INCLUDEDIR)" "$(DATADIR)"
+
+uninstall: ## remove what install put there
+	$(Q)scripts/install uninstall "$(BUILD)" "$(VERSION)" "$(DESTDIR)" "$(PREFIX)" "$(BINDIR)" \
+	    "$(LIBDIR)" "$(INCLUDEDIR)" "$(DATADIR)"
+
+clean: ## remove everything that was built
 	rm -rf build
-.PHONY: all tests clean
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1\t\2/p' Makefile | \
+	    while IFS="$$(printf '\t')" read -r t d; do printf '  make %-12s %s\n' "$$t" "$$d"; done
+	@echo '  V=1 shows the commands; DEVELOPER=1 makes warnings errors; MODE=release|asan|ubsan'
+
+tests: $(TESTS)
+benches: $(BENCHES)
+examples: $(EXAMPLES)
+
+# ---- rules ---------------------------------------------------------------------------------------
+
+$(LIB_A): $(LIB_OBJ)
+	$(call say,AR,$@)
+	$(Q)rm -f $@; $(AR) rcsD $@ $^
+$(LIB_SO): $(LIB_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(LIBS)
+	$(Q)ln -sf $(@F) $(BUILD)/$(SONAME); ln -sf $(SONAME) $(BUILD)/libquern.so
+$(BUILD)/quern: $(CLI_OBJ) $(LIB_A)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+.SECONDEXPANSION:
+room-aid = $(patsubst %.c,$(BUILD)/%.o,$(filter tests/lib/% $(dir $(1))%,$(TEST_AID)))
+$(TESTS): $(BUILD)/%: $(BUILD)/%.o $$(call room-aid,$$*) $(LIB_A)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka -ldl
+bench-obj = $(patsubst %.c,$(BUILD)/%.o,$(filter %/$(1).c,$(BENCH_SRC)))
+$(BENCHES): $(BUILD)/%: $$(call bench-obj,$$*) $(LIB_A)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+$(EXAMPLES): $(BUILD)/%: $(BUILD)/%.o $(LIB_A)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/examples/%.o: ALL_CFLAGS += -Iinclude
+
+$(BUILD)/%.f32.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) $(KERNEL_$(MODE)) -DREAL=float -DKIND=f32 -MMD -c $< -o $@
+$(BUILD)/%.f64.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(KERNEL_$(MODE)) -DREAL=double -DKIND=f64 -MMD -c $< -o $@
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -c $< -o $@
+
+# Objects made with other flags are made again; warnings do not change an object.
+FLAGS := $(CC) $(CFLAGS) $(HARDEN_$(MODE)) $(KERNEL_$(MODE)) $(VERSION)
+$(BUILD)/flags: force
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(FLAGS)' | cmp -s - $@ || printf '%s\n' '$(FLAGS)' > $@
+
+.PHONY: all demo test check test-long asan ubsan bars bench bench-steps parity fuzz lint format install \
+        uninstall clean help tests benches examples force
 .SECONDARY:
+ifneq ($(QN_TEST_LONG),)
+export QN_TEST_LONG
+endif
+export CC DEVELOPER
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
