@@ -35,7 +35,7 @@ static const struct error_row {
 static qn_status status_of(int code)
 {
     if (code == 0) return QN_OK;
-    if (code >= 7000 && code < 7100 && code >= 7070) return QN_EINTERNAL;
+    if (code >= 7070 && code < 7100) return QN_EINTERNAL;
     return (qn_status)(code / 1000);
 }
 
