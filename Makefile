@@ -21,6 +21,14 @@ say = @$(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-5s %s\n
 
 # ---- flags ---------------------------------------------------------------------------------------
 
+# libFuzzer is clang's. Its OpenMP runtime may be absent, so the fuzz build has no -fopenmp and takes gcc's omp.h.
+ifeq ($(MODE),fuzz)
+override CC := clang
+OMP := -Wno-unknown-pragmas -idirafter $(shell gcc -print-file-name=include)
+OMP_LIB := -lgomp
+else
+OMP := -fopenmp
+endif
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wdouble-promotion -Wmissing-prototypes \
         -Wstrict-prototypes -Wundef -Wwrite-strings
 ifeq ($(DEVELOPER),1)
@@ -30,6 +38,7 @@ endif
 OPT_release := -O2 -g
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPT_ubsan := -O1 -g -fsanitize=undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 CFLAGS ?= $(OPT_$(MODE))
 # Kernels are loops: -O3 lets the compiler vectorise those whose trip count it does not know.
 KERNEL_release := -O3
@@ -37,9 +46,9 @@ KERNEL_release := -O3
 HARDEN_release := -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 HARDEN_LD_release := -Wl,-z,relro,-z,now,-z,noexecstack
 # The prefix map keeps the place of the checkout out of the objects, so that builds are reproducible.
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(HARDEN_$(MODE)) -fopenmp -fPIC \
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(HARDEN_$(MODE)) $(OMP) -fPIC \
              -fvisibility=hidden -fno-math-errno -ffile-prefix-map=$(CURDIR)=.
-ALL_LDFLAGS = $(CFLAGS) $(HARDEN_LD_$(MODE)) $(LDFLAGS) -fopenmp
+ALL_LDFLAGS = $(CFLAGS) $(HARDEN_LD_$(MODE)) $(LDFLAGS) $(filter -fopenmp,$(OMP)) $(OMP_LIB)
 LIBS := -ldnnl -ljansson -lpng -lz -lm -lpthread
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -55,7 +64,9 @@ LIB_SO := $(BUILD)/libquern.so.$(VERSION)
 # One program per tests/<room>/test_*.c; the room's other *.c are an archive that each of them links.
 TEST_SRC := $(call find-c,tests/*/test_*.c)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
-TEST_AID := $(filter-out $(TEST_SRC) tests/fuzz/%,$(call find-c,tests/*/*.c))
+FUZZ_SRC := $(call find-c,tests/fuzz/fuzz_*.c)
+FUZZERS := $(FUZZ_SRC:%.c=$(BUILD)/%)
+TEST_AID := $(filter-out $(TEST_SRC) $(FUZZ_SRC),$(call find-c,tests/*/*.c))
 BENCH_SRC := $(call find-c,benchmarks/*/*.c)
 BENCHES := $(addprefix $(BUILD)/,$(basename $(notdir $(BENCH_SRC))))
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(call find-c,examples/*.c))
@@ -74,6 +85,7 @@ demo: ## train a network on Fashion-MNIST and draw the pictures (sets itself up)
 test: ## build and run every test (sets itself up); FILTER=name selects
 	$(Q)scripts/setup test
 	$(Q)$(MAKE) --no-print-directory -s -j$(JOBS) all tests
+	$(Q)case $(BUILD) in *release) scripts/fuzz --build-only ;; esac
 	$(Q)scripts/run-tests --build $(BUILD) $(FILTER)
 
 check: test ## the same as test
@@ -125,6 +137,7 @@ help: ## this list
 	@echo '  V=1 shows the commands; DEVELOPER=1 makes warnings errors; MODE=release|asan|ubsan'
 
 tests: $(TESTS)
+fuzzers: $(FUZZERS)
 benches: $(BENCHES)
 examples: $(EXAMPLES)
 
@@ -147,6 +160,9 @@ $(TESTS): $(BUILD)/%: $(BUILD)/%.o $$(call room-aid,$$*) $(LIB_A)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka -ldl
 bench-obj = $(patsubst %.c,$(BUILD)/%.o,$(filter %/$(1).c,$(BENCH_SRC)))
+$(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $$(call room-aid,$$*) $(LIB_A)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 $(BENCHES): $(BUILD)/%: $$(call bench-obj,$$*) $(LIB_A)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
@@ -174,7 +190,7 @@ $(BUILD)/flags: force
 	@printf '%s\n' '$(FLAGS)' | cmp -s - $@ || printf '%s\n' '$(FLAGS)' > $@
 
 .PHONY: all demo test check test-long asan ubsan bars bench bench-steps parity fuzz lint format install \
-        uninstall clean help tests benches examples force
+        uninstall clean help tests fuzzers benches examples force
 .SECONDARY:
 ifneq ($(QN_TEST_LONG),)
 export QN_TEST_LONG
