@@ -2,4 +2,5 @@
 #ifndef QUERN_H
 #define QUERN_H
 #include "quern/base.h"
+#include "quern/data.h"
 #endif
