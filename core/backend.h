@@ -1,0 +1,91 @@
+/* backend.h - the kernels' door to core: what a backend must provide, and what it is given.
+ *
+ * A kernel of one operator is four functions. pick and prepare run when a program is compiled, bind when its
+ * memory exists, launch in the step:
+ *
+ *   pick     pure host arithmetic on shapes: which variant, how many bytes of workspace, which physical
+ *            layouts; or QN_EUSAGE, "not this one"
+ *   prepare  creates what the variant needs (library primitives); may raise choice->workspace; may be NULL
+ *   bind     called once all pointers are final; may be NULL
+ *   launch   runs; never allocates, decides, logs or synchronises
+ *   release  frees what prepare made; may be NULL
+ */
+#ifndef QN_CORE_BACKEND_H
+#define QN_CORE_BACKEND_H
+#include "attr.h"
+#include "base.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { QN_MAX_IN = 8 };
+
+enum qn__opcode {
+    QN_OP_none, /* node 0: "no value" */
+#define OP(name, n_in, meaning) QN_OP_##name,
+#include "ops.def"
+#undef OP
+    QN_OP_COUNT
+};
+
+/* Physical order of a rank-4 value [N,C,H,W]: with block b it is stored as [N][C/b][H][W][b].
+ * QN_PLAIN (1) is NCHW, b = C is NHWC, b = 8 and 16 are oneDNN's nChw8c and nChw16c (only where b divides C,
+ * so there is never padding). Values of other ranks are always plain. */
+enum { QN_PLAIN = 1, QN_ANY_BLOCK = 0 };
+
+struct qn__view {
+    void *data; /* NULL until bind */
+    qn_dtype dtype;
+    int32_t rank;
+    int32_t block; /* QN_PLAIN, or the channel block */
+    int64_t dim[QN_MAX_DIMS];
+    int64_t count; /* product of dim */
+};
+
+struct qn__args {
+    enum qn__opcode op;
+    int32_t n_in;
+    struct qn__view y, x[QN_MAX_IN];
+    const void *attr; /* the operator's struct of attr.h; NULL if it has none */
+    uint32_t writes;  /* bit i: x[i] is written in place (and y is x[0] after the write) */
+    int32_t threads;
+};
+
+struct qn__choice {
+    int32_t variant; /* index into kernel->variants */
+    size_t workspace;
+    /* Layouts, asked with x[i].block as they come: what the kernel wants of each operand and will give.
+     * pick starts from "all plain"; only kernels of operators with QN_LAYOUT_ASK change it. */
+    int32_t x_block[QN_MAX_IN], y_block;
+};
+
+struct qn__step {
+    struct qn__args args;
+    struct qn__choice choice;
+    const struct qn__kernel *kernel;
+    void *state;     /* what prepare made        */
+    void *workspace; /* NULL until bind          */
+};
+
+struct qn__kernel {
+    const char *const *variants; /* names, NULL-terminated; named for their strategy */
+    qn_status (*pick)(const struct qn__args *, struct qn__choice *);
+    qn_status (*prepare)(struct qn__step *, qn_error *);
+    qn_status (*bind)(struct qn__step *, qn_error *);
+    qn_status (*launch)(const struct qn__step *, qn_error *);
+    void (*release)(struct qn__step *);
+};
+
+/* A backend: for each opcode its kernel (NULL where the operator is lowered to others or needs none). */
+struct qn__backend {
+    const char *name;
+    const struct qn__kernel *const *kernel; /* by opcode */
+};
+/* The CPU backend, f32 (oneDNN and SIMD loops) and f64 (the reference). Which of the two a node uses is decided
+ * by qn__compute_dtype. */
+extern const struct qn__backend qn__cpu_f32, qn__cpu_f64;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

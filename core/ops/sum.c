@@ -1,0 +1,72 @@
+/* sum.c - sums and means over any axes, and their counterpart of broadcasting. */
+#include "../op.h"
+#include <string.h>
+
+/* y.dim = x.dim without (or, if keep, with 1 for) the axes. */
+static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
+{
+    const struct qn__reduce_attr *attr = y->attr;
+    if (!qn_dtype_is_float(x[0]->dtype))
+        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(x[0]->dtype));
+    if (attr->axes >> x[0]->rank)
+        return qn__fail(err, 2204, NULL, "axes %#x; expected bits below rank %d", attr->axes, x[0]->rank);
+    y->dtype = x[0]->dtype;
+    y->rank = 0;
+    for (int i = 0; i < x[0]->rank; i++) {
+        bool reduced = attr->axes >> i & 1;
+        if (!reduced || attr->keep) y->dim[y->rank++] = reduced ? 1 : x[0]->dim[i];
+    }
+    return QN_OK;
+}
+
+/* dx = dy repeated along the summed axes */
+static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t *dx)
+{
+    (void)self;
+    const struct qn__reduce_attr *attr = y->attr;
+    struct qn__node x = *qn__at(g, qn__in(y, 0));
+    int64_t kept[QN_MAX_DIMS];
+    for (int i = 0; i < x.rank; i++) kept[i] = attr->axes >> i & 1 ? 1 : x.dim[i];
+    dx[0] = qn_broadcast(g, qn_reshape(g, dy, x.rank, kept), x.rank, x.dim);
+}
+
+static struct qn__cost cost(const struct qn__node *const *x, const struct qn__node *y)
+{
+    double size = (double)qn_dtype_size(y->dtype);
+    return (struct qn__cost){ (double)x[0]->count, ((double)x[0]->count + (double)y->count) * size };
+}
+
+const struct qn__op qn__op_sum = { .name = "sum", .infer = infer, .vjp = vjp, .cost = cost,
+                                   .attr_size = sizeof(struct qn__reduce_attr), .layout = QN_LAYOUT_REDUCE };
+
+qn_t qn_sum(qn_graph *g, qn_t x, uint32_t axes, bool keep)
+{
+    if (axes == QN_ALL_AXES) axes = (1u << qn_rank(g, x)) - 1;
+    return qn__node(g, QN_OP_sum, &x, 1, &(struct qn__reduce_attr){ axes, keep });
+}
+
+qn_t qn_mean(qn_graph *g, qn_t x, uint32_t axes, bool keep)
+{
+    qn_t y = qn_sum(g, x, axes, keep);
+    int64_t n = qn_count(g, x), m = qn_count(g, y);
+    return qn_scale(g, y, n && m ? (double)m / (double)n : 0);
+}
+qn_t qn_sum_all(qn_graph *g, qn_t x) { return qn_sum(g, x, QN_ALL_AXES, false); }
+qn_t qn_mean_all(qn_graph *g, qn_t x) { return qn_mean(g, x, QN_ALL_AXES, false); }
+
+qn_t qn_sum_to(qn_graph *g, qn_t x, int rank, const int64_t *dims)
+{
+    if (qn__failed(g)) return (qn_t){ 0 };
+    struct qn__node from = *qn__at(g, x);
+    int64_t dim[QN_MAX_DIMS];
+    int joint;
+    if (rank > from.rank || !qn__broadcast_dims(&joint, dim, from.rank, from.dim, rank, dims) ||
+        memcmp(dim, from.dim, (size_t)from.rank * sizeof dim[0]) != 0)
+        return qn__graph_fail(g, 2201, "sum_to", "%s to %s; expected a shape that broadcasts to the operand's",
+                              qn__dims_show(from.rank, from.dim).s, qn__dims_show(rank, dims).s);
+    uint32_t axes = 0;
+    for (int i = 0; i < from.rank; i++)
+        if (i < from.rank - rank || (dims[i - (from.rank - rank)] == 1 && from.dim[i] != 1)) axes |= QN_AXIS(i);
+    if (axes) x = qn_sum(g, x, axes, true);
+    return qn_rank(g, x) == rank ? x : qn_reshape(g, x, rank, dims);
+}

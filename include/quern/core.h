@@ -1,0 +1,323 @@
+/* core.h - build a graph, differentiate it, compile it, run it.
+ *
+ * A graph is a list of values that only grows; a value (qn_t) is an index into it. Building is sticky: after
+ * the first mistake every constructor returns {0} and does nothing, and qn_graph_status() and qn_compile()
+ * report that first mistake in one sentence that names the scope, the operator and the shapes.
+ *
+ *     qn_graph *g;
+ *     qn_graph_new(&g, NULL);
+ *     qn_t x = qn_input(g, "x", QN_F32, 2, (int64_t[]){ 32, 784 });
+ *     qn_t w = qn_param(g, "w", QN_F32, 2, (int64_t[]){ 784, 10 }, &(qn_init){ .kind = QN_INIT_XAVIER });
+ *     qn_t loss = qn_mean_all(g, qn_square(g, qn_matmul(g, x, w, NULL)));
+ *     qn_t dw;
+ *     qn_grad(g, loss, &w, &dw, 1);
+ *
+ * Shapes: B or N batch, C channels, H height, W width, V classes, F features. Images are [N,C,H,W], filters
+ * [O,I,H,W]; both are logical: the physical order is chosen when the graph is compiled. All arrays are
+ * row-major. A graph, a program or a store may be used by one thread at a time. */
+#ifndef QUERN_CORE_H
+#define QUERN_CORE_H
+#include "base.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct qn_graph qn_graph;     /* being built; append-only                            */
+typedef struct qn_program qn_program; /* compiled; cannot grow                               */
+typedef struct qn_store qn_store;     /* persistent tensors by name: weights, state, scalars */
+typedef struct qn_t { int32_t id; } qn_t; /* a value; {0} is "no value"                      */
+
+/* ---- graph -------------------------------------------------------------------------------- */
+
+/* alloc NULL: malloc. The graph owns everything in it; programs do not need it after qn_compile. */
+QN_API QN_CHECKED qn_status qn_graph_new(qn_graph **out, const qn_alloc *alloc);
+QN_API void qn_graph_free(qn_graph *g);
+QN_API qn_status qn_graph_status(const qn_graph *g);
+QN_API const qn_error *qn_graph_error(const qn_graph *g); /* code 0 if none */
+
+/* Names of values built between push and pop are prefixed "scope.". */
+QN_API void qn_scope_push(qn_graph *g, const char *name);
+QN_API void qn_scope_pop(qn_graph *g);
+
+/* A step is two phases over one plan: micro (forward, backward, accumulate; may run several times) and
+ * update (clip, optimizer, schedule; once). Values built from now on belong to `phase`; starts as micro. */
+typedef enum qn_phase { QN_MICRO, QN_UPDATE } qn_phase;
+QN_API void qn_graph_phase(qn_graph *g, qn_phase phase);
+
+QN_API int qn_rank(const qn_graph *g, qn_t t);
+QN_API int64_t qn_dim(const qn_graph *g, qn_t t, int axis); /* axis < 0 counts from the end */
+QN_API int64_t qn_count(const qn_graph *g, qn_t t);         /* number of elements            */
+QN_API qn_dtype qn_dtype_of(const qn_graph *g, qn_t t);
+QN_API int64_t qn_node_count(const qn_graph *g);
+
+/* ---- sources ------------------------------------------------------------------------------ */
+
+/* A buffer the caller fills before each run (qn_program_data). Names of inputs are unique. */
+QN_API qn_t qn_input(qn_graph *g, const char *name, qn_dtype dtype, int rank, const int64_t *dims);
+
+/* How a store tensor gets its first contents. fan_in and fan_out come from the shape: [in,out] for rank 2,
+ * [O,I,H,W] for rank 4. Random kinds draw from Philox with key (store seed, hash of the scoped name), so
+ * they do not depend on the order of construction.
+ *   ZEROS, ONES, VALUE a; UNIFORM in [a,b); NORMAL mean a, deviation b; TRUNCATED_NORMAL likewise, redrawn
+ *   beyond two deviations; XAVIER uniform +-sqrt(6/(fan_in+fan_out)) (Glorot, Bengio 2010); HE normal
+ *   sqrt(2/fan_in) (He et al. 2015); LECUN uniform +-1/sqrt(fan_in).  gain 0 means 1. */
+typedef enum qn_init_kind {
+    QN_INIT_ZEROS, QN_INIT_ONES, QN_INIT_VALUE, QN_INIT_UNIFORM, QN_INIT_NORMAL, QN_INIT_TRUNCATED_NORMAL,
+    QN_INIT_XAVIER, QN_INIT_HE, QN_INIT_LECUN, QN_INIT_COUNT
+} qn_init_kind;
+typedef struct qn_init {
+    qn_init_kind kind;
+    double a, b, gain;
+    int64_t fan_in, fan_out; /* 0: from the shape */
+} qn_init;
+
+/* What a store tensor is for; decides its arena and the checkpoint file it goes to. */
+typedef enum qn_kind {
+    QN_PARAM,  /* trained weight                              model file  */
+    QN_BUFFER, /* not trained, part of the model (running statistics)  model file */
+    QN_STATE,  /* optimizer moments, counters, RNG, scalars   state file  */
+    QN_GRAD,   /* accumulated gradient                        state file  */
+    QN_KIND_COUNT
+} qn_kind;
+
+/* A persistent tensor of the store that the program will be bound to. The same name names the same tensor in
+ * every program; dtype and dims must agree. init NULL: zeros. */
+QN_API qn_t qn_tensor(qn_graph *g, qn_kind kind, const char *name, qn_dtype dtype, int rank, const int64_t *dims,
+                      const qn_init *init);
+QN_API qn_t qn_param(qn_graph *g, const char *name, qn_dtype dtype, int rank, const int64_t *dims,
+                     const qn_init *init);
+
+QN_API qn_t qn_full(qn_graph *g, qn_dtype dtype, int rank, const int64_t *dims, double value);
+QN_API qn_t qn_scalar(qn_graph *g, qn_dtype dtype, double value); /* rank 0 */
+/* Copies the data (row-major). */
+QN_API qn_t qn_constant(qn_graph *g, qn_dtype dtype, int rank, const int64_t *dims, const void *data);
+
+/* ---- pointwise ---------------------------------------------------------------------------- */
+
+/* Operands broadcast as in NumPy. Float operands of one call share one dtype. Comparisons give BOOL. */
+QN_API qn_t qn_add(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_sub(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_mul(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_div(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_minimum(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_maximum(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_power(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_lt(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_le(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_gt(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_ge(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_eq(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_ne(qn_graph *g, qn_t a, qn_t b);
+QN_API qn_t qn_where(qn_graph *g, qn_t condition, qn_t a, qn_t b);
+QN_API qn_t qn_affine(qn_graph *g, qn_t x, double scale, double shift); /* scale x + shift */
+QN_API qn_t qn_scale(qn_graph *g, qn_t x, double scale);
+QN_API qn_t qn_neg(qn_graph *g, qn_t x);
+QN_API qn_t qn_abs(qn_graph *g, qn_t x);
+QN_API qn_t qn_sign(qn_graph *g, qn_t x);
+QN_API qn_t qn_step(qn_graph *g, qn_t x); /* 1 if x > 0, else 0; Heaviside */
+QN_API qn_t qn_sqrt(qn_graph *g, qn_t x);
+QN_API qn_t qn_rsqrt(qn_graph *g, qn_t x);
+QN_API qn_t qn_exp(qn_graph *g, qn_t x);
+QN_API qn_t qn_log(qn_graph *g, qn_t x);
+QN_API qn_t qn_pow(qn_graph *g, qn_t x, double exponent);
+QN_API qn_t qn_square(qn_graph *g, qn_t x);
+QN_API qn_t qn_sin(qn_graph *g, qn_t x);
+QN_API qn_t qn_cos(qn_graph *g, qn_t x);
+QN_API qn_t qn_erf(qn_graph *g, qn_t x);
+QN_API qn_t qn_clamp(qn_graph *g, qn_t x, double low, double high);
+QN_API qn_t qn_is_finite(qn_graph *g, qn_t x); /* BOOL */
+QN_API qn_t qn_cast(qn_graph *g, qn_t x, qn_dtype to);
+QN_API qn_t qn_relu(qn_graph *g, qn_t x);
+QN_API qn_t qn_leaky_relu(qn_graph *g, qn_t x, double slope);
+QN_API qn_t qn_elu(qn_graph *g, qn_t x, double alpha);
+QN_API qn_t qn_gelu_erf(qn_graph *g, qn_t x);
+QN_API qn_t qn_gelu_tanh(qn_graph *g, qn_t x);
+QN_API qn_t qn_silu(qn_graph *g, qn_t x);
+QN_API qn_t qn_sigmoid(qn_graph *g, qn_t x);
+QN_API qn_t qn_tanh(qn_graph *g, qn_t x);
+QN_API qn_t qn_softplus(qn_graph *g, qn_t x);
+
+/* ---- reductions --------------------------------------------------------------------------- */
+
+/* axes: bit i set reduces axis i; QN_ALL_AXES reduces all. keep: reduced axes stay with size 1.
+ * A sum over nothing is 0, a mean over nothing 0; max and min over nothing are an error. */
+#define QN_AXIS(i) (1u << (i))
+#define QN_ALL_AXES 0xffu
+QN_API qn_t qn_sum(qn_graph *g, qn_t x, uint32_t axes, bool keep);
+QN_API qn_t qn_mean(qn_graph *g, qn_t x, uint32_t axes, bool keep);
+QN_API qn_t qn_reduce_max(qn_graph *g, qn_t x, uint32_t axes, bool keep);
+QN_API qn_t qn_reduce_min(qn_graph *g, qn_t x, uint32_t axes, bool keep);
+QN_API qn_t qn_sum_all(qn_graph *g, qn_t x);  /* rank 0 */
+QN_API qn_t qn_mean_all(qn_graph *g, qn_t x); /* rank 0 */
+QN_API qn_t qn_argmax(qn_graph *g, qn_t x, int axis, bool keep); /* I32; first of equals; NaN counts as largest */
+QN_API qn_t qn_sum_squares(qn_graph *g, qn_t x); /* rank 0, dtype of x; accumulated in double */
+
+/* ---- shape -------------------------------------------------------------------------------- */
+
+QN_API qn_t qn_broadcast(qn_graph *g, qn_t x, int rank, const int64_t *dims);
+QN_API qn_t qn_sum_to(qn_graph *g, qn_t x, int rank, const int64_t *dims); /* reverse of broadcast */
+QN_API qn_t qn_reshape(qn_graph *g, qn_t x, int rank, const int64_t *dims); /* one dim may be -1 */
+QN_API qn_t qn_flatten(qn_graph *g, qn_t x);                                /* [N, everything else] */
+QN_API qn_t qn_transpose(qn_graph *g, qn_t x, const int *permutation);      /* NULL: reverse all axes */
+QN_API qn_t qn_slice(qn_graph *g, qn_t x, const int64_t *begin, const int64_t *size); /* per axis */
+QN_API qn_t qn_concat(qn_graph *g, const qn_t *x, int n, int axis);
+QN_API qn_t qn_pad(qn_graph *g, qn_t x, const int64_t *before, const int64_t *after); /* zeros */
+/* index: I32 or I64, any rank. An index outside [0, size of the axis) makes the run fail with E3041. */
+QN_API qn_t qn_gather(qn_graph *g, qn_t x, qn_t index, int axis);
+/* x has index's dims in the place of `axis`; the result has `size` there. */
+QN_API qn_t qn_scatter_add(qn_graph *g, qn_t x, qn_t index, int axis, int64_t size);
+
+/* ---- linear algebra, convolution, pooling ------------------------------------------------- */
+
+/* [.., M,K] x [.., K,N] -> [.., M,N]; leading dims broadcast; transpose flags swap the last two dims first.
+ * A rank-2 right operand is shared by the whole batch. */
+typedef struct qn_matmul_opts { bool transpose_a, transpose_b; } qn_matmul_opts;
+QN_API qn_t qn_matmul(qn_graph *g, qn_t a, qn_t b, const qn_matmul_opts *opts);
+
+/* All [0] is vertical, [1] horizontal. 0 means 1 for stride, dilation and groups. Output size
+ * (H + pad[0] + pad_end[0] - dilation (kernel-1) - 1) / stride + 1. */
+typedef struct qn_conv2d_opts {
+    int32_t stride[2], dilation[2], pad[2], pad_end[2]; /* pad: top and left; pad_end: bottom and right */
+    int32_t groups;
+} qn_conv2d_opts;
+/* x [N,C,H,W], w [O,C/groups,kh,kw] -> [N,O,H',W'] */
+QN_API qn_t qn_conv2d(qn_graph *g, qn_t x, qn_t w, const qn_conv2d_opts *opts);
+/* x [N,C,H,W], w [C,O/groups,kh,kw] -> [N,O,(H-1) stride - pad - pad_end + dilation (kh-1) + 1 + out_pad, ..];
+ * the gradient of qn_conv2d with respect to its input. */
+QN_API qn_t qn_conv_transpose2d(qn_graph *g, qn_t x, qn_t w, const qn_conv2d_opts *opts, const int32_t *out_pad);
+
+typedef struct qn_pool2d_opts {
+    int32_t window[2], stride[2], pad[2]; /* stride 0: the window; pad on both sides, < window */
+} qn_pool2d_opts;
+QN_API qn_t qn_max_pool2d(qn_graph *g, qn_t x, const qn_pool2d_opts *opts);
+QN_API qn_t qn_avg_pool2d(qn_graph *g, qn_t x, const qn_pool2d_opts *opts);
+QN_API qn_t qn_global_avg_pool2d(qn_graph *g, qn_t x); /* [N,C,1,1] */
+QN_API qn_t qn_global_max_pool2d(qn_graph *g, qn_t x);
+
+/* ---- normalisation, probability, losses --------------------------------------------------- */
+
+/* Training: statistics of the batch; x [N,C,H,W] or [N,C], gamma and beta [C]. stats_out (may be NULL)
+ * receives [2,C]: mean and biased variance, for running averages. (Ioffe, Szegedy 2015) */
+QN_API qn_t qn_batch_norm(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, double eps, qn_t *stats_out);
+/* Inference: given mean and variance [C]. */
+QN_API qn_t qn_batch_norm_fixed(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, qn_t mean, qn_t variance, double eps);
+
+/* Zeroes elements with probability p in [0,1) and scales the rest by 1/(1-p); the mask is a function of
+ * (seed, scoped name, global sample, element, step) and is drawn again, not stored, in the backward pass.
+ * rng: the tensor of qn_rng(). Axis 0 of x is the sample. */
+QN_API qn_t qn_dropout(qn_graph *g, qn_t x, qn_t rng, double p, const char *name);
+/* The graph's random state, STATE tensor "quern.rng" I64[4]: seed, step, first sample of the batch, 0. */
+QN_API qn_t qn_rng(qn_graph *g);
+/* Moves the samples on by `samples` (per micro run) or, in the update phase, the step by one. */
+QN_API qn_t qn_advance_rng(qn_graph *g, qn_t rng, int64_t samples, int64_t steps);
+
+QN_API qn_t qn_softmax(qn_graph *g, qn_t x);     /* last axis */
+QN_API qn_t qn_log_softmax(qn_graph *g, qn_t x); /* last axis */
+
+/* logits [..,V]; target I32 or I64 [..] (class index) or of logits' dtype and shape (probabilities).
+ * weight: float [V] per class, or {0}. Mean over rows, weighted by the class weight of the target (index
+ * targets), rows with target == ignore_index left out (only if use_ignore); 0 when no row counts.
+ * smoothing s: target (1-s) onehot + s/V. A class index outside [0,V) makes the run fail with E3041. */
+typedef struct qn_cross_entropy_opts {
+    qn_t weight;
+    double smoothing;
+    int64_t ignore_index;
+    bool use_ignore;
+} qn_cross_entropy_opts;
+QN_API qn_t qn_cross_entropy(qn_graph *g, qn_t logits, qn_t target, const qn_cross_entropy_opts *opts);
+QN_API qn_t qn_mse(qn_graph *g, qn_t x, qn_t target);                     /* mean (x-t)^2 */
+QN_API qn_t qn_l1(qn_graph *g, qn_t x, qn_t target);                      /* mean |x-t|   */
+QN_API qn_t qn_huber(qn_graph *g, qn_t x, qn_t target, double delta);     /* mean; Huber 1964 */
+QN_API qn_t qn_bce_with_logits(qn_graph *g, qn_t x, qn_t target);         /* mean softplus(x) - x t */
+
+/* ---- updates ------------------------------------------------------------------------------ */
+
+/* Store tensors written in place; the returned value is the tensor after the write. A read of dst that was
+ * built earlier sees the old contents, one built from the returned value the new. */
+QN_API qn_t qn_assign(qn_graph *g, qn_t dst, qn_t src);
+QN_API qn_t qn_accumulate(qn_graph *g, qn_t dst, qn_t src);
+
+/* ---- gradients ---------------------------------------------------------------------------- */
+
+/* Appends the reverse sweep. dwrt[i] = d loss / d wrt[i], of wrt's shape; loss has one element. A value that
+ * the loss does not depend on gets zeros. Gradients are ordinary values: differentiate again if you like. */
+QN_API qn_status qn_grad(qn_graph *g, qn_t loss, const qn_t *wrt, qn_t *dwrt, int n);
+
+/* ---- store -------------------------------------------------------------------------------- */
+
+/* seed: of initial contents and of qn_rng. device: "cpu". */
+QN_API QN_CHECKED qn_status qn_store_new(qn_store **out, const char *device, uint64_t seed, const qn_alloc *alloc,
+                                         qn_error *err);
+QN_API void qn_store_free(qn_store *s);
+
+typedef struct qn_store_entry {
+    const char *name;
+    qn_kind kind;
+    qn_dtype dtype;
+    int rank;
+    int64_t dims[QN_MAX_DIMS];
+    size_t bytes;
+    void *data; /* fixed for the life of the store; NULL until a program that uses it is loaded */
+} qn_store_entry;
+QN_API int qn_store_count(const qn_store *s);
+QN_API const qn_store_entry *qn_store_at(const qn_store *s, int i);              /* in order of first use */
+QN_API const qn_store_entry *qn_store_find(const qn_store *s, const char *name); /* NULL if absent */
+QN_API size_t qn_store_bytes(const qn_store *s, qn_kind kind);
+
+/* ---- programs ----------------------------------------------------------------------------- */
+
+typedef struct qn_compile_opts {
+    int threads;      /* 0: as many as OpenMP gives                                             */
+    bool no_plan;     /* every value its own bytes (QN_PLAN=none); results are bit-identical    */
+    bool no_fuse;     /* leave out pointwise, epilogue and layout passes                        */
+    bool check_plan;  /* prove the plan: no range reused before its last reader is done         */
+    /* Receives the text of a stage: "graph", "dead", "fold", "cse", "epilogue", "fuse", "layout", "plan". */
+    void (*dump)(void *user, const char *stage, const char *text);
+    void *user;
+} qn_compile_opts;
+
+/* Compiles what `keep` needs, and every update of the store. Kept values can be read after a run. Nothing
+ * large is allocated: that is qn_program_load. opts may be NULL. */
+QN_API QN_CHECKED qn_status qn_compile(qn_program **out, qn_graph *g, const qn_t *keep, int n_keep, qn_store *s,
+                                       const qn_compile_opts *opts, qn_error *err);
+QN_API void qn_program_free(qn_program *p);
+
+/* Bytes by class, exact and before anything is allocated. `naive` is work without reuse. */
+typedef struct qn_bytes {
+    size_t params, buffers, state, grads; /* of the store, for the tensors of this program */
+    size_t io;                            /* inputs and kept values                        */
+    size_t work;                          /* activations, gradients, workspace: one arena   */
+    size_t workspace;                     /* share of work that is kernels' workspace       */
+    size_t naive;                         /* work if every value had its own bytes          */
+} qn_bytes;
+QN_API qn_bytes qn_program_bytes(const qn_program *p);
+QN_API size_t qn_program_used_bytes(const qn_program *p); /* what qn_program_load has allocated for io and work */
+
+/* Allocates io and work, creates and fills new store tensors. Idempotent; qn_program_run needs it. */
+QN_API QN_CHECKED qn_status qn_program_load(qn_program *p, qn_error *err);
+
+/* Runs a phase. Allocates nothing. */
+QN_API QN_CHECKED qn_status qn_program_run(qn_program *p, qn_phase phase, qn_error *err);
+
+/* Host memory of an input or kept value, row-major; NULL for any other. Valid until the program is freed. */
+QN_API void *qn_program_data(qn_program *p, qn_t t);
+
+/* Runs the micro phase again, looking at every value; the first operator whose output is not finite though its
+ * inputs are is named in `where` ("block2.conv: conv2d"). QN_OK and "" if there is none. */
+QN_API QN_CHECKED qn_status qn_program_find_nonfinite(qn_program *p, char *where, size_t size, qn_error *err);
+
+/* One line per operator of the compiled program: what it is, what it costs. */
+typedef struct qn_step_info {
+    const char *op, *name, *variant;
+    qn_phase phase;
+    double flops;        /* floating-point operations                      */
+    double bytes;        /* compulsory traffic: operands read, result written */
+    size_t result_bytes;
+} qn_step_info;
+QN_API int qn_program_steps(const qn_program *p);
+QN_API qn_step_info qn_program_step(const qn_program *p, int i);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
