@@ -34,6 +34,16 @@ static double load_float(const void *src, qn_dtype from, size_t i)
     default: return (double)load_int(src, from, i);
     }
 }
+/* A double on its way to a 16-bit format. Rounding to odd keeps in the last bit that something was cut off, so that
+ * the rounding to 16 bits which follows sees no false tie. */
+static float to_f32_odd(double x)
+{
+    float f = (float)x;
+    uint32_t u = qn__bits_of_f32(f);
+    if (!(x == x) || (double)f == x || u & 1u) return f;
+    bool away = x < 0 ? (double)f < x : (double)f > x;
+    return qn__f32_of_bits(away ? u - 1 : u + 1);
+}
 /* Truncates towards zero; out-of-range values saturate and NaN becomes 0, so nothing is undefined. */
 static int64_t to_int(double x, int64_t low, int64_t high)
 {
@@ -47,8 +57,8 @@ static void store_float(void *dst, qn_dtype to, size_t i, double x)
     switch (to) {
     case QN_F64: ((double *)dst)[i] = x; break;
     case QN_F32: ((float *)dst)[i] = (float)x; break;
-    case QN_BF16: ((uint16_t *)dst)[i] = qn__bf16_of_f32((float)x); break;
-    case QN_F16: ((uint16_t *)dst)[i] = qn__f16_of_f32((float)x); break;
+    case QN_BF16: ((uint16_t *)dst)[i] = qn__bf16_of_f32(to_f32_odd(x)); break;
+    case QN_F16: ((uint16_t *)dst)[i] = qn__f16_of_f32(to_f32_odd(x)); break;
     case QN_I64: ((int64_t *)dst)[i] = to_int(x, INT64_MIN, INT64_MAX); break;
     case QN_I32: ((int32_t *)dst)[i] = (int32_t)to_int(x, INT32_MIN, INT32_MAX); break;
     case QN_U8: ((uint8_t *)dst)[i] = (uint8_t)to_int(x, 0, UINT8_MAX); break;
@@ -62,6 +72,7 @@ static void store_int(void *dst, qn_dtype to, size_t i, int64_t x)
     case QN_I32: ((int32_t *)dst)[i] = (int32_t)(x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : x); break;
     case QN_U8: ((uint8_t *)dst)[i] = (uint8_t)(x < 0 ? 0 : x > UINT8_MAX ? UINT8_MAX : x); break;
     case QN_BOOL: ((uint8_t *)dst)[i] = x != 0; break;
+    case QN_F32: ((float *)dst)[i] = (float)x; break; /* not by way of double: one rounding */
     default: store_float(dst, to, i, (double)x); break;
     }
 }
