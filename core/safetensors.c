@@ -529,7 +529,7 @@ static qn_status parse_header(qn_safetensors *st, qn_error *err)
     if (sc.s[0] != '{') return unexpected(&sc, "'{'");
     for (size_t i = 0; i < sc.n; i++) braces += sc.s[i] == '{';
     size_t most = sc.n / SHORTEST_ENTRY;
-    st->capacity = braces < most ? braces : most;
+    st->capacity = (braces < most ? braces : most) + 1; /* never an empty allocation */
     st->tensor = qn__calloc(st->alloc, st->capacity, sizeof st->tensor[0]);
     st->by_name = qn__calloc(st->alloc, st->capacity, sizeof st->by_name[0]);
     if (!st->tensor || !st->by_name)

@@ -61,11 +61,11 @@ static const struct {
     { "{}{}", 0, E(4012) "@10: header: '{'; expected only spaces after the header" },
     { "{\"a\":" T, 8, E(4012) "@61: header: the header ends; expected ',' or '}'" },
     { "{\"a\":" T ",}", 8, E(4012) "@62: header: '}'; expected a name in quotes" },
-    { "{\"a\xff\":" T "}", 8, E(4012) "@10: header: byte 0xFF; expected UTF-8" },
-    { "{\"a\xc0\x80\":" T "}", 8, E(4012) "@10: header: byte 0xC0; expected UTF-8" },
-    { "{\"a\xed\xa0\x80\":" T "}", 8, E(4012) "@10: header: byte 0xED; expected UTF-8" },
-    { "{\"a\xf4\x90\x80\x80\":" T "}", 8, E(4012) "@10: header: byte 0xF4; expected UTF-8" },
-    { "{\"a\xe2\x82", 0, E(4012) "@10: header: byte 0xE2; expected UTF-8" },
+    { "{\"a\xff\":" T "}", 8, E(4012) "@11: header: byte 0xFF; expected UTF-8" },
+    { "{\"a\xc0\x80\":" T "}", 8, E(4012) "@11: header: byte 0xC0; expected UTF-8" },
+    { "{\"a\xed\xa0\x80\":" T "}", 8, E(4012) "@11: header: byte 0xED; expected UTF-8" },
+    { "{\"a\xf4\x90\x80\x80\":" T "}", 8, E(4012) "@11: header: byte 0xF4; expected UTF-8" },
+    { "{\"a\xe2\x82", 0, E(4012) "@11: header: byte 0xE2; expected UTF-8" },
     { "{\"a\\q\":" T "}", 8, E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
     { "{\"a\\ud800x\":" T "}", 8, E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
     { "{\"a\\udc00\":" T "}", 8, E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
@@ -133,7 +133,7 @@ static const struct {
     { "{\"a\":" T ",\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[16,24]}}", 24,
       E(4013) "@62: tensor \"b\": data_offsets [16,24] leave a hole; expected to begin at 8" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,18446744073709551608]}}", 8,
-      E(4013) "@56: tensor \"a\": data_offsets[1] 18446744073709551608; expected an integer in 0..281474976710656" },
+      E(4013) "@58: tensor \"a\": data_offsets[1] 18446744073709551608; expected an integer in 0..281474976710656" },
     /* metadata */
     { "{\"__metadata__\":{\"a\":1}}", 0, E(4012) "@29: __metadata__: '1'; expected a string as value" },
     { "{\"__metadata__\":{\"a\":{\"b\":{\"c\":{}}}}}", 0, E(4012) "@29: __metadata__: '{'; expected a string as value" },
@@ -493,7 +493,7 @@ static void types_quern_does_not_have_are_listed_but_not_read(void **state)
     assert_string_equal(t.dtype_name, "U16");
     assert_int_equal(t.dtype, QN_DTYPE_COUNT);
     assert_int_equal(qn_safetensors_read(st, &t, out, QN_F32, &err), QN_EMODEL);
-    assert_line(&err, "error E4017 model: m@60: tensor \"a\": dtype U16; expected one of F32 F64 BF16 F16 I64 "
+    assert_line(&err, "error E4017 model: m@62: tensor \"a\": dtype U16; expected one of F32 F64 BF16 F16 I64 "
                       "I32 U8 BOOL");
     qn_safetensors_close(st);
     free(im.bytes);
