@@ -330,14 +330,15 @@ static int compare_text(const void *a, const void *b, void *text)
     return strcmp((const char *)text + *(const uint32_t *)a, (const char *)text + *(const uint32_t *)b);
 }
 
-/* Finds a key that is there twice; at[] are positions of NUL-terminated strings, and gets sorted. */
-static qn_status check_repeats(struct scan *sc, uint32_t *at, size_t n)
+/* Finds a key that is there twice; at[] are positions of NUL-terminated strings, and gets sorted. The
+ * strings have moved, so the byte to name is that of the object, pos. */
+static qn_status check_repeats(struct scan *sc, size_t pos, uint32_t *at, size_t n)
 {
     qsort_r(at, n, sizeof at[0], compare_text, sc->s);
     for (size_t i = 1; i < n; i++) {
         const char *name = (const char *)sc->s + at[i];
         if (strcmp(name, (const char *)sc->s + at[i - 1]) == 0)
-            return qn__fail(sc->err, 4014, WHERE(sc, at[i]), "key \"%s\" appears twice",
+            return qn__fail(sc->err, 4014, WHERE(sc, pos), "key \"%s\" appears twice",
                             qn__show(name).s);
     }
     return QN_OK;
@@ -372,7 +373,7 @@ static qn_status scan_meta(qn_safetensors *st, struct scan *sc)
         more = accept(sc, ',');
         if (!more) status = expect(sc, '}', "',' or '}'");
     }
-    if (!status) status = check_repeats(sc, keys, st->meta_count);
+    if (!status) status = check_repeats(sc, st->meta - 1, keys, st->meta_count);
     qn__free(st->alloc, keys, most * sizeof keys[0]);
     return status;
 }

@@ -139,7 +139,7 @@ static const struct {
     { "{\"__metadata__\":{\"a\":{\"b\":{\"c\":{}}}}}", 0, E(4012) "@29: __metadata__: '{'; expected a string as value" },
     { "{\"__metadata__\":[]}", 0, E(4012) "@24: __metadata__: '['; expected '{' and strings" },
     { "{\"__metadata__\":null}", 0, E(4012) "@24: __metadata__: 'n'; expected '{' and strings" },
-    { "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, E(4014) "@30: __metadata__: key \"a\" appears twice" },
+    { "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, E(4014) "@24: __metadata__: key \"a\" appears twice" },
     { "{\"__metadata__\":{},\"__metadata__\":{}}", 0, E(4014) "@27: header: key \"__metadata__\" appears twice" },
 };
 
