@@ -38,6 +38,7 @@ struct qn__op {
     /* dx[i] = contribution to the gradient of operand i, or {0}: graph constructors only. y is a copy. */
     void (*vjp)(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t *dx);
     const char *no_gradient; /* why, if vjp is NULL */
+    bool flat;               /* derivative zero almost everywhere: a gradient stops here instead of failing */
     struct qn__cost (*cost)(const struct qn__node *const *x, const struct qn__node *y); /* NULL: 1 flop an element */
     size_t attr_size;
     uint32_t writes;      /* bit i: operand i is a store tensor that is written in place */

@@ -8,6 +8,8 @@
 struct qn__pass_env {
     const int32_t *keep;
     int n_keep;
+    const struct qn__backend *backend[2]; /* f32 and f64: whose kernels the layout pass asks   */
+    int threads;
 };
 
 /* map[i] is the value of `out` that stands for value i of `in` (0: gone). Both graphs belong to the caller; out is

@@ -1,0 +1,243 @@
+/* compile.c - the only crossing from graph to program: passes, schedule, kernels, plan. */
+#include "pass.h"
+#include "program.h"
+#include <omp.h>
+#include <string.h>
+
+/* ---- passes ------------------------------------------------------------------------------------- */
+
+static const struct pass_row {
+    const char *stage;
+    qn__pass *run;
+    bool optional; /* left out by no_fuse */
+} pass_rows[] = {
+    { "dead", qn__pass_dead, false },
+    { "fold", qn__pass_fold, false },
+    { "cse", qn__pass_cse, false },
+    { "epilogue", qn__pass_epilogue, true },
+    { "fuse", qn__pass_fuse, true },
+    { "layout", qn__pass_layout, true },
+    { "dead", qn__pass_dead, false },
+};
+
+static void dump(const qn_graph *g, const qn_compile_opts *opts, const char *stage)
+{
+    size_t bytes;
+    if (!opts->dump) return;
+    char *text = qn__graph_dump(g, &bytes);
+    if (text) opts->dump(opts->user, stage, text);
+    qn__free(&g->alloc, text, bytes);
+}
+
+/* One pass: *g is replaced by its result, p->map composed with the pass's map. */
+static qn_status run_pass(qn_program *p, const struct pass_row *row, const qn_compile_opts *opts, const qn_t *keep,
+                          int n_keep, qn_error *err)
+{
+    qn_graph *in = p->g, *out = NULL;
+    size_t n = (size_t)in->n, n_kept = (size_t)n_keep;
+    int32_t *map = qn__calloc(&p->alloc, n, sizeof *map), *kept = qn__calloc(&p->alloc, n_kept, sizeof *kept);
+    qn_status status = map && kept ? qn__graph_like(&out, in, err) : qn__nomem(err, row->stage, n * sizeof *map);
+    if (!status) {
+        for (int i = 0; i < n_keep; i++) kept[i] = p->map[keep[i].id];
+        struct qn__pass_env env = { kept, n_keep, { &qn__cpu_f32, &qn__cpu_f64 }, p->threads };
+        status = row->run(in, out, map, &env, err);
+    }
+    if (!status && qn__failed(out)) { /* a constructor that a pass used failed: running out of memory, or our mistake */
+        if (err) *err = out->err;
+        status = qn_graph_status(out);
+    }
+    if (!status) status = qn__graph_verify(out, err);
+    if (status) {
+        qn_graph_free(out);
+    } else {
+        for (int32_t i = 0; i < p->n_map; i++) p->map[i] = map[p->map[i]];
+        qn_graph_free(in);
+        p->g = out;
+        dump(out, opts, row->stage);
+    }
+    qn__free(&p->alloc, map, n * sizeof *map);
+    qn__free(&p->alloc, kept, n_kept * sizeof *kept);
+    return status;
+}
+
+/* The user's graph is only read: the program starts from a copy. */
+static qn_status copy_graph(qn_program *p, const qn_graph *g, qn_error *err)
+{
+    QN_TRY(qn__graph_like(&p->g, g, err));
+    p->n_map = g->n;
+    p->map = qn__calloc(&p->alloc, (size_t)g->n, sizeof *p->map);
+    if (!p->map) return qn__nomem(err, "program", (size_t)g->n * sizeof *p->map);
+    for (int32_t i = 1; i < g->n; i++) p->map[i] = qn__graph_carry(p->g, g, i, p->map);
+    return qn__failed(p->g) ? qn__nomem(err, "graph", (size_t)g->n * sizeof(struct qn__node)) : QN_OK;
+}
+
+/* ---- schedule ------------------------------------------------------------------------------------ */
+
+/* Creation order is topological; the phases follow each other. */
+static qn_status schedule(qn_program *p, qn_error *err)
+{
+    size_t n = (size_t)p->g->n;
+    p->order = qn__calloc(&p->alloc, n, sizeof *p->order);
+    p->position = qn__calloc(&p->alloc, n, sizeof *p->position);
+    p->step = qn__calloc(&p->alloc, n, sizeof *p->step);
+    p->slot = qn__calloc(&p->alloc, 2 * n, sizeof *p->slot);
+    if (!p->order || !p->position || !p->step || !p->slot) return qn__nomem(err, "schedule", n * sizeof *p->step);
+    for (int phase = QN_MICRO; phase <= QN_UPDATE; phase++) {
+        for (int32_t i = 1; i < p->g->n; i++) {
+            if ((int)p->g->node[i].phase != phase) continue;
+            p->position[i] = p->n_order;
+            p->order[p->n_order++] = i;
+        }
+        if (phase == QN_MICRO) p->n_micro = p->n_order;
+    }
+    return QN_OK;
+}
+
+/* ---- kernels ------------------------------------------------------------------------------------- */
+
+static struct qn__view view_of(const struct qn__node *y)
+{
+    struct qn__view v = { .dtype = y->dtype, .rank = y->rank, .block = y->block, .count = y->count };
+    memcpy(v.dim, y->dim, sizeof v.dim);
+    return v;
+}
+
+static bool is_launched(const struct qn__node *y)
+{
+    return y->op != QN_OP_input && y->op != QN_OP_store && y->op != QN_OP_full && y->op != QN_OP_constant &&
+           !qn__op_of(y->op)->alias;
+}
+
+static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
+{
+    const struct qn__node *y = qn__program_node(p, k), *x[QN_MAX_IN] = { NULL };
+    struct qn__step *s = &p->step[k];
+    s->args = (struct qn__args){ .op = y->op, .n_in = y->n_in, .y = view_of(y), .attr = y->attr,
+                                 .writes = qn__op_of(y->op)->writes, .threads = p->threads };
+    for (int i = 0; i < y->n_in; i++) {
+        x[i] = &p->g->node[y->in[i]];
+        s->args.x[i] = view_of(x[i]);
+    }
+    if (!is_launched(y)) return QN_OK;
+    const struct qn__backend *backend = qn__compute_dtype(x, y) == QN_F64 ? &qn__cpu_f64 : &qn__cpu_f32;
+    s->kernel = backend->kernel[y->op];
+    for (int i = 0; i < y->n_in; i++) s->choice.x_block[i] = s->args.x[i].block;
+    s->choice.y_block = y->block;
+    if (!s->kernel || !s->kernel->launch || (s->kernel->pick && s->kernel->pick(&s->args, &s->choice)))
+        return qn__fail(err, 2208, QN_AT_FIELD(y->name), "%s: no kernel of the %s backend takes %s %s",
+                        qn__op_of(y->op)->name, backend->name, qn_dtype_name(y->dtype),
+                        qn__dims_show(y->rank, y->dim).s);
+    return s->kernel->prepare ? s->kernel->prepare(s, err) : QN_OK;
+}
+
+static qn_status choose_kernels(qn_program *p, qn_error *err)
+{
+    int before = omp_get_max_threads(); /* oneDNN asks OpenMP how many threads it may use */
+    omp_set_num_threads(p->threads);
+    qn_status status = QN_OK;
+    for (int32_t k = 0; k < p->n_order && !status; k++) status = choose_kernel(p, k, err);
+    omp_set_num_threads(before);
+    return status;
+}
+
+/* ---- plan and store ------------------------------------------------------------------------------- */
+
+static qn_status make_plan(qn_program *p, const qn_t *keep, int n_keep, const qn_compile_opts *opts, qn_error *err)
+{
+    size_t n = (size_t)p->g->n, n_steps = (size_t)p->n_order;
+    size_t *workspace = qn__calloc(&p->alloc, n_steps, sizeof *workspace);
+    bool *kept = qn__calloc(&p->alloc, n, sizeof *kept);
+    qn_status status = workspace && kept ? QN_OK : qn__nomem(err, "plan", n * sizeof *workspace);
+    if (!status) {
+        for (int i = 0; i < n_keep; i++) kept[p->map[keep[i].id]] = true;
+        for (int32_t k = 0; k < p->n_order; k++) workspace[k] = p->step[k].choice.workspace;
+        struct qn__plan plan = { .g = p->g, .position = p->position, .n_steps = p->n_order, .workspace = workspace,
+                                 .kept = kept, .reuse = !opts->no_plan, .slot = p->slot };
+        status = qn__plan_make(&plan, &p->alloc, err);
+        if (!status && opts->check_plan) status = qn__plan_verify(&plan, p->order, &p->alloc, err);
+        p->work = plan.work;
+        p->io = plan.io;
+        p->naive = plan.naive;
+        p->workspace = plan.workspace_total;
+    }
+    qn__free(&p->alloc, workspace, n_steps * sizeof *workspace);
+    qn__free(&p->alloc, kept, n * sizeof *kept);
+    return status;
+}
+
+static qn_status declare_tensors(qn_program *p, qn_error *err)
+{
+    for (int32_t i = 1; i < p->g->n; i++) {
+        struct qn__tensor *t;
+        if (p->g->node[i].op != QN_OP_store) continue;
+        if (!p->store)
+            return qn__fail(err, 2207, QN_AT_FIELD(p->g->node[i].name), "a tensor; expected a store to hold it");
+        QN_TRY(qn__store_declare(p->store, &p->g->node[i], &t, err));
+        if (strcmp(t->entry.name, "quern.rng") == 0) p->rng = t;
+    }
+    return QN_OK;
+}
+
+static qn_status check_keep(const qn_graph *g, const qn_t *keep, int n_keep, qn_error *err)
+{
+    for (int i = 0; i < n_keep; i++)
+        if (keep[i].id <= 0 || keep[i].id >= g->n)
+            return qn__fail(err, 2206, QN_AT_FIELD("compile"), "keep[%d] is value %d; expected 1..%d", i, keep[i].id,
+                            g->n - 1);
+    return QN_OK;
+}
+
+static qn_status compile(qn_program *p, const qn_graph *g, const qn_t *keep, int n_keep, const qn_compile_opts *opts,
+                         qn_error *err)
+{
+    QN_TRY(copy_graph(p, g, err));
+    QN_TRY(qn__graph_verify(p->g, err));
+    dump(p->g, opts, "graph");
+    for (size_t i = 0; i < sizeof pass_rows / sizeof pass_rows[0]; i++)
+        if (!(pass_rows[i].optional && opts->no_fuse)) QN_TRY(run_pass(p, &pass_rows[i], opts, keep, n_keep, err));
+    QN_TRY(schedule(p, err));
+    QN_TRY(choose_kernels(p, err));
+    QN_TRY(make_plan(p, keep, n_keep, opts, err));
+    return declare_tensors(p, err);
+}
+
+qn_status qn_compile(qn_program **out, qn_graph *g, const qn_t *keep, int n_keep, qn_store *s,
+                     const qn_compile_opts *opts, qn_error *err)
+{
+    static const qn_compile_opts defaults = { 0 };
+    *out = NULL;
+    if (!opts) opts = &defaults;
+    if (qn__failed(g)) {
+        if (err) *err = g->err;
+        return qn_graph_status(g);
+    }
+    QN_TRY(check_keep(g, keep, n_keep, err));
+    qn_program *p = qn__calloc(&g->alloc, 1, sizeof *p);
+    if (!p) return qn__nomem(err, "program", sizeof *p);
+    p->alloc = g->alloc;
+    p->store = s;
+    p->threads = opts->threads > 0 ? opts->threads : omp_get_max_threads();
+    qn_status status = compile(p, g, keep, n_keep, opts, err);
+    if (status)
+        qn_program_free(p);
+    else
+        *out = p;
+    return status;
+}
+
+void qn_program_free(qn_program *p)
+{
+    if (!p) return;
+    qn_alloc alloc = p->alloc;
+    size_t n = p->g ? (size_t)p->g->n : 0;
+    for (int32_t k = 0; p->step && k < p->n_order; k++)
+        if (p->step[k].kernel && p->step[k].kernel->release) p->step[k].kernel->release(&p->step[k]);
+    qn__free(&alloc, p->map, (size_t)p->n_map * sizeof *p->map);
+    qn__free(&alloc, p->order, n * sizeof *p->order);
+    qn__free(&alloc, p->position, n * sizeof *p->position);
+    qn__free(&alloc, p->step, n * sizeof *p->step);
+    qn__free(&alloc, p->slot, 2 * n * sizeof *p->slot);
+    qn__free(&alloc, p->raw, p->raw_bytes);
+    qn_graph_free(p->g);
+    qn__free(&alloc, p, sizeof *p);
+}

@@ -1,0 +1,201 @@
+/* exec.c - loading a program and running it: a loop of calls over fixed addresses. */
+#include "program.h"
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
+/* ---- loading ------------------------------------------------------------------------------------- */
+
+static const struct qn__slot *slot_of(const qn_program *p, int32_t i)
+{
+    const struct qn__slot *s = &p->slot[i];
+    while (s->root != i) {
+        i = s->root;
+        s = &p->slot[i];
+    }
+    return s;
+}
+
+void *qn__program_address(const qn_program *p, int32_t i)
+{
+    const struct qn__slot *s = slot_of(p, i);
+    if (s->place == QN_PLACE_STORE) {
+        const qn_store_entry *e = qn_store_find(p->store, p->g->node[s - p->slot].name);
+        return e ? e->data : NULL;
+    }
+    if (!p->raw || s->place == QN_PLACE_NONE) return NULL;
+    return (s->place == QN_PLACE_IO ? p->io_at : p->work_at) + s->offset;
+}
+
+static void fill_constant(const struct qn__node *y, char *at)
+{
+    size_t size = qn_dtype_size(y->dtype);
+    if (y->op == QN_OP_constant) {
+        if (y->count) memcpy(at, y->data, (size_t)y->count * size);
+    } else if (y->op == QN_OP_full && y->count) {
+        const struct qn__full_attr *attr = y->attr;
+        qn_convert(at, y->dtype, &attr->value, QN_F64, 1);
+        for (int64_t i = 1; i < y->count; i++) memcpy(at + (size_t)i * size, at, size);
+    }
+}
+
+static qn_status bind_steps(qn_program *p, qn_error *err)
+{
+    for (int32_t k = 0; k < p->n_order; k++) {
+        struct qn__step *s = &p->step[k];
+        const struct qn__node *y = qn__program_node(p, k);
+        const struct qn__slot *w = &p->slot[p->g->n + k];
+        s->args.y.data = qn__program_address(p, p->order[k]);
+        for (int i = 0; i < y->n_in; i++) s->args.x[i].data = qn__program_address(p, y->in[i]);
+        if (w->place == QN_PLACE_WORK) s->workspace = p->work_at + w->offset;
+        if (y->op == QN_OP_full || y->op == QN_OP_constant) fill_constant(y, s->args.y.data);
+        if (s->kernel && s->kernel->bind) QN_TRY(s->kernel->bind(s, err));
+    }
+    return QN_OK;
+}
+
+qn_status qn_program_load(qn_program *p, qn_error *err)
+{
+    size_t bytes;
+    if (p->raw) return QN_OK;
+    if (p->store) QN_TRY(qn__store_allocate(p->store, err));
+    if (!qn__add(&bytes, p->io, p->work) || !qn__add(&bytes, bytes, QN_ALIGN))
+        return qn__nomem(err, "program", SIZE_MAX);
+    p->raw = qn__calloc(&p->alloc, bytes, 1);
+    if (!p->raw) return qn__nomem(err, "program", bytes);
+    p->raw_bytes = bytes;
+    p->io_at = (char *)(((uintptr_t)p->raw + QN_ALIGN - 1) & ~(uintptr_t)(QN_ALIGN - 1));
+    p->work_at = p->io_at + p->io;
+    return bind_steps(p, err);
+}
+
+/* ---- running ------------------------------------------------------------------------------------- */
+
+/* Under AddressSanitizer the ranges of dead values are poisoned, so that a mistake in the plan names the kernel and
+ * the line that reads them. */
+static void wake(const qn_program *p, int32_t k)
+{
+    (void)p;
+    (void)k;
+#if defined(__SANITIZE_ADDRESS__)
+    const struct qn__slot *s = slot_of(p, p->order[k]), *w = &p->slot[p->g->n + k];
+    if (s->place == QN_PLACE_WORK) ASAN_UNPOISON_MEMORY_REGION(p->work_at + s->offset, s->bytes);
+    if (w->place == QN_PLACE_WORK) ASAN_UNPOISON_MEMORY_REGION(p->work_at + w->offset, w->bytes);
+#endif
+}
+
+static void bury(const qn_program *p, int32_t k)
+{
+    (void)p;
+    (void)k;
+#if defined(__SANITIZE_ADDRESS__)
+    const struct qn__node *y = qn__program_node(p, k);
+    const struct qn__slot *w = &p->slot[p->g->n + k];
+    for (int i = 0; i < y->n_in; i++) {
+        const struct qn__slot *x = slot_of(p, y->in[i]);
+        if (x->place == QN_PLACE_WORK && x->last == k)
+            ASAN_POISON_MEMORY_REGION(p->work_at + x->offset, x->bytes);
+    }
+    if (w->place == QN_PLACE_WORK) ASAN_POISON_MEMORY_REGION(p->work_at + w->offset, w->bytes);
+#endif
+}
+
+static qn_status launch(const qn_program *p, int32_t k, qn_error *err)
+{
+    const struct qn__step *s = &p->step[k];
+    if (!s->kernel) return QN_OK;
+    wake(p, k);
+    qn_status status = s->kernel->launch(s, err);
+    bury(p, k);
+    return status;
+}
+
+static qn_status check_loaded(const qn_program *p, qn_error *err)
+{
+    return p->raw ? QN_OK : qn__fail(err, 2206, NULL, "the program is not loaded; expected qn_program_load before");
+}
+
+qn_status qn_program_run(qn_program *p, qn_phase phase, qn_error *err)
+{
+    QN_TRY(check_loaded(p, err));
+    int32_t begin = phase == QN_MICRO ? 0 : p->n_micro, end = phase == QN_MICRO ? p->n_micro : p->n_order;
+    int before = omp_get_max_threads();
+    if (before != p->threads) omp_set_num_threads(p->threads);
+    if (phase == QN_MICRO && p->rng) memcpy(p->rng_before, p->rng->entry.data, sizeof p->rng_before);
+    qn_status status = QN_OK;
+    for (int32_t k = begin; k < end && !status; k++) status = launch(p, k, err);
+    if (before != p->threads) omp_set_num_threads(before);
+    return status;
+}
+
+void *qn_program_data(qn_program *p, qn_t t)
+{
+    if (!p->raw || t.id <= 0 || t.id >= p->n_map || !p->map[t.id]) return NULL;
+    const struct qn__slot *s = slot_of(p, p->map[t.id]);
+    return s->place == QN_PLACE_WORK ? NULL : qn__program_address(p, p->map[t.id]);
+}
+
+/* ---- finding the first non-finite value ------------------------------------------------------------ */
+
+static bool all_finite(const struct qn__view *v)
+{
+    size_t size = qn_dtype_size(v->dtype);
+    for (int64_t i = 0; i < v->count; i++) {
+        double x;
+        if (!qn_dtype_is_float(v->dtype)) return true;
+        qn_convert(&x, QN_F64, (const char *)v->data + (size_t)i * size, v->dtype, 1);
+        if (!isfinite(x)) return false;
+    }
+    return true;
+}
+
+static bool operands_finite(const struct qn__args *a)
+{
+    for (int i = 0; i < a->n_in; i++)
+        if (!all_finite(&a->x[i])) return false;
+    return true;
+}
+
+static qn_status search_nonfinite(qn_program *p, int32_t *found, qn_error *err)
+{
+    for (int32_t k = 0; k < p->n_micro; k++) {
+        const struct qn__args *a = &p->step[k].args;
+        if (a->writes) continue; /* the run before has done these writes; they must not happen twice */
+        bool sound = operands_finite(a); /* before the launch: the result may take an operand's place */
+        QN_TRY(launch(p, k, err));
+        if (sound && !qn__op_of(a->op)->alias && !all_finite(&a->y)) {
+            *found = k;
+            return QN_OK;
+        }
+    }
+    return QN_OK;
+}
+
+qn_status qn_program_find_nonfinite(qn_program *p, char *where, size_t size, qn_error *err)
+{
+    QN_TRY(check_loaded(p, err));
+    int64_t rng_now[4];
+    int32_t found = -1;
+    if (size) where[0] = 0;
+    int before = omp_get_max_threads();
+    omp_set_num_threads(p->threads);
+    if (p->rng) { /* the same dropout masks as in the run that went wrong */
+        memcpy(rng_now, p->rng->entry.data, sizeof rng_now);
+        memcpy(p->rng->entry.data, p->rng_before, sizeof rng_now);
+    }
+    qn_status status = search_nonfinite(p, &found, err);
+    if (p->rng) memcpy(p->rng->entry.data, rng_now, sizeof rng_now);
+    omp_set_num_threads(before);
+    if (found >= 0 && size)
+        snprintf(where, size, "%s: %s", qn__program_node(p, found)->name,
+                 qn__op_of(qn__program_node(p, found)->op)->name);
+    return status;
+}

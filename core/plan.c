@@ -1,0 +1,268 @@
+/* plan.c - lifetimes, sharing and offsets: see plan.h.
+ *
+ * Placement is greedy: largest first, each at the lowest offset that overlaps nobody alive at the same time. The
+ * schedule is one line (the CPU backend has one stream), so "alive at the same time" is overlap of intervals of
+ * positions. */
+#include "plan.h"
+#include <stdlib.h>
+#include <string.h>
+
+static int32_t root_of(struct qn__slot *slot, int32_t i)
+{
+    while (slot[i].root != i) i = slot[i].root = slot[slot[i].root].root;
+    return i;
+}
+
+static void extend(struct qn__slot *s, int32_t position)
+{
+    if (s->first > position) s->first = position;
+    if (s->last < position) s->last = position;
+}
+
+/* i takes the bytes of root r. */
+static void join(struct qn__slot *slot, int32_t i, int32_t r)
+{
+    slot[i].root = r;
+    extend(&slot[r], slot[i].first);
+    extend(&slot[r], slot[i].last);
+    if (slot[i].place == QN_PLACE_IO && slot[r].place == QN_PLACE_WORK) slot[r].place = QN_PLACE_IO;
+}
+
+static bool has_own_bytes(enum qn__opcode op)
+{
+    return op == QN_OP_input || op == QN_OP_full || op == QN_OP_constant;
+}
+
+static qn_status first_slots(struct qn__plan *p, qn_error *err)
+{
+    const qn_graph *g = p->g;
+    for (int32_t i = 0; i < g->n + p->n_steps; i++) p->slot[i] = (struct qn__slot){ .root = i };
+    for (int32_t i = 1; i < g->n; i++) {
+        const struct qn__node *y = &g->node[i];
+        struct qn__slot *s = &p->slot[i];
+        size_t bytes;
+        if (!qn__mul(&bytes, (size_t)y->count, qn_dtype_size(y->dtype)) || !qn__slot_bytes(&s->bytes, bytes))
+            return qn__fail(err, 2203, QN_AT_FIELD(y->name), "%s; expected a size that fits memory",
+                            qn__dims_show(y->rank, y->dim).s);
+        s->place = y->op == QN_OP_store                    ? QN_PLACE_STORE
+                   : has_own_bytes(y->op) || p->kept[i] ? QN_PLACE_IO
+                                                        : QN_PLACE_WORK;
+        s->first = s->last = p->position[i];
+    }
+    for (int32_t k = 0; k < p->n_steps; k++) {
+        struct qn__slot *s = &p->slot[g->n + k];
+        s->first = s->last = k;
+        if (p->workspace[k] == 0) continue;
+        if (!qn__slot_bytes(&s->bytes, p->workspace[k])) return qn__nomem(err, "workspace", p->workspace[k]);
+        s->place = QN_PLACE_WORK;
+    }
+    return QN_OK;
+}
+
+/* Last access of each value, and the aliases that the operators demand. */
+static void lifetimes(struct qn__plan *p)
+{
+    const qn_graph *g = p->g;
+    for (int32_t i = 1; i < g->n; i++) {
+        const struct qn__node *y = &g->node[i];
+        const struct qn__op *op = qn__op_of(y->op);
+        for (int k = 0; k < y->n_in; k++) extend(&p->slot[root_of(p->slot, y->in[k])], p->position[i]);
+        if (y->n_in && (op->alias || op->writes)) join(p->slot, i, root_of(p->slot, y->in[0]));
+    }
+}
+
+/* A pointwise result may take the bytes of an operand of the same size whose last reader it is. */
+static void share_in_place(struct qn__plan *p)
+{
+    const qn_graph *g = p->g;
+    for (int32_t i = 1; i < g->n; i++) {
+        const struct qn__node *y = &g->node[i];
+        if (!qn__op_of(y->op)->in_place || p->slot[i].root != i || p->slot[i].place != QN_PLACE_WORK) continue;
+        for (int k = 0; k < y->n_in; k++) {
+            const struct qn__node *x = &g->node[y->in[k]];
+            int32_t r = root_of(p->slot, y->in[k]);
+            const struct qn__slot *s = &p->slot[r];
+            bool dies_here = s->place == QN_PLACE_WORK && s->last == p->position[i];
+            if (!dies_here || x->count != y->count || s->bytes != p->slot[i].bytes ||
+                qn_dtype_size(x->dtype) != qn_dtype_size(y->dtype) || x->block != y->block)
+                continue;
+            join(p->slot, i, r);
+            break;
+        }
+    }
+}
+
+/* ---- offsets ----------------------------------------------------------------------------------- */
+
+struct placed { size_t bytes, offset; int32_t first, last, slot; };
+
+static int larger_first(const void *a, const void *b)
+{
+    const struct placed *x = a, *y = b;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+    return x->slot < y->slot ? -1 : 1; /* a total order: plans repeat */
+}
+static int by_offset(const void *a, const void *b)
+{
+    const struct placed *x = *(const struct placed *const *)a, *y = *(const struct placed *const *)b;
+    return x->offset != y->offset ? (x->offset < y->offset ? -1 : 1) : (x->slot < y->slot ? -1 : 1);
+}
+
+/* Lowest gap among the already placed that live at the same time. `near` is scratch for those. */
+static size_t lowest_gap(const struct placed *item, const struct placed *done, size_t n, const struct placed **near)
+{
+    size_t m = 0, offset = 0;
+    for (size_t i = 0; i < n; i++)
+        if (done[i].first <= item->last && item->first <= done[i].last) near[m++] = &done[i];
+    qsort(near, m, sizeof *near, by_offset);
+    for (size_t i = 0; i < m; i++) {
+        if (offset + item->bytes <= near[i]->offset) break;
+        size_t end = near[i]->offset + near[i]->bytes;
+        if (end > offset) offset = end;
+    }
+    return offset;
+}
+
+static size_t collect(struct qn__plan *p, struct placed *list)
+{
+    size_t n = 0;
+    for (int32_t i = 1; i < p->g->n + p->n_steps; i++) {
+        const struct qn__slot *s = &p->slot[i];
+        if (s->root == i && s->place == QN_PLACE_WORK)
+            list[n++] = (struct placed){ s->bytes, 0, s->first, s->last, i };
+    }
+    return n;
+}
+
+static qn_status place_work(struct qn__plan *p, const qn_alloc *alloc, qn_error *err)
+{
+    size_t room = (size_t)p->g->n + (size_t)p->n_steps;
+    struct placed *list = qn__calloc(alloc, room, sizeof *list);
+    const struct placed **near = qn__calloc(alloc, room, sizeof *near);
+    qn_status status = list && near ? QN_OK : qn__nomem(err, "plan", room * sizeof *list);
+    size_t n = status ? 0 : collect(p, list), end = 0;
+    if (p->reuse && n) qsort(list, n, sizeof *list, larger_first);
+    for (size_t i = 0; i < n && !status; i++) {
+        list[i].offset = p->reuse ? lowest_gap(&list[i], list, i, near) : end;
+        p->slot[list[i].slot].offset = list[i].offset;
+        if (!qn__add(&end, list[i].offset, list[i].bytes)) status = qn__nomem(err, "plan", SIZE_MAX);
+        if (end > p->work) p->work = end;
+    }
+    qn__free(alloc, list, room * sizeof *list);
+    qn__free(alloc, near, room * sizeof *near);
+    return status;
+}
+
+static qn_status place_io(struct qn__plan *p, qn_error *err)
+{
+    for (int32_t i = 1; i < p->g->n; i++) {
+        struct qn__slot *s = &p->slot[i];
+        if (s->root != i || s->place != QN_PLACE_IO) continue;
+        s->offset = p->io;
+        if (!qn__add(&p->io, p->io, s->bytes)) return qn__nomem(err, "plan", SIZE_MAX);
+    }
+    return QN_OK;
+}
+
+/* What the work arena would be if every value, even one computed in place, had its own bytes. */
+static qn_status count_naive(struct qn__plan *p, qn_error *err)
+{
+    for (int32_t i = 1; i < p->g->n + p->n_steps; i++) {
+        bool value = i < p->g->n;
+        const struct qn__slot *s = &p->slot[i];
+        if (s->place != QN_PLACE_WORK || (value && s->root != i && qn__op_of(p->g->node[i].op)->alias)) continue;
+        if (value && qn__op_of(p->g->node[i].op)->writes) continue;
+        if (!qn__add(&p->naive, p->naive, s->bytes)) return qn__nomem(err, "plan", SIZE_MAX);
+        if (!value) p->workspace_total += s->bytes;
+    }
+    return QN_OK;
+}
+
+qn_status qn__plan_make(struct qn__plan *p, const qn_alloc *alloc, qn_error *err)
+{
+    QN_TRY(first_slots(p, err));
+    lifetimes(p);
+    if (p->reuse) share_in_place(p);
+    p->work = p->io = p->naive = p->workspace_total = 0;
+    QN_TRY(count_naive(p, err));
+    QN_TRY(place_io(p, err));
+    QN_TRY(place_work(p, alloc, err));
+    for (int32_t i = 1; i < p->g->n; i++) { /* members know their root's place */
+        const struct qn__slot *r = &p->slot[root_of(p->slot, i)];
+        p->slot[i].place = r->place;
+        p->slot[i].offset = r->offset;
+    }
+    return QN_OK;
+}
+
+/* ---- proof --------------------------------------------------------------------------------------- */
+
+/* Who wrote a range last. Ranges of values written earlier and overlapped since are gone. */
+struct owner { size_t begin, end; int32_t value; };
+struct owners { struct owner *at; size_t n; };
+
+static void overwrite(struct owners *o, size_t begin, size_t end, int32_t value)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < o->n; i++)
+        if (o->at[i].end <= begin || end <= o->at[i].begin) o->at[kept++] = o->at[i];
+    o->at[kept] = (struct owner){ begin, end, value };
+    o->n = kept + 1;
+}
+
+static bool holds(const struct owners *o, size_t begin, size_t end, int32_t value)
+{
+    for (size_t i = 0; i < o->n; i++)
+        if (o->at[i].value == value) return o->at[i].begin == begin && o->at[i].end == end;
+    return false;
+}
+
+/* The value whose bytes i is: followed through reshapes and writes only, so that in-place results count as new. */
+static int32_t identity(const qn_graph *g, int32_t i)
+{
+    while (g->node[i].n_in && (qn__op_of(g->node[i].op)->alias || qn__op_of(g->node[i].op)->writes))
+        i = g->node[i].in[0];
+    return i;
+}
+
+static qn_status check_step(const struct qn__plan *p, struct owners *o, int32_t k, int32_t i, qn_error *err)
+{
+    const struct qn__node *y = &p->g->node[i];
+    const struct qn__slot *w = &p->slot[p->g->n + k], *s = &p->slot[i];
+    if (w->place == QN_PLACE_WORK) {
+        if (w->offset + w->bytes > p->work || w->offset % QN_ALIGN)
+            return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: workspace leaves the arena; expected inside it");
+        overwrite(o, w->offset, w->offset + w->bytes, -1 - k);
+    }
+    for (int q = 0; q < y->n_in; q++) {
+        const struct qn__slot *x = &p->slot[y->in[q]];
+        if (x->place == QN_PLACE_WORK && !holds(o, x->offset, x->offset + x->bytes, identity(p->g, y->in[q])))
+            return qn__fail(err, 7070, QN_AT_FIELD(y->name),
+                            "plan: operand %d is overwritten before step %d; expected its bytes intact", q, k);
+    }
+    if (s->place != QN_PLACE_WORK || identity(p->g, i) != i) return QN_OK;
+    if (s->offset + s->bytes > p->work || s->offset % QN_ALIGN)
+        return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result leaves the arena; expected inside it");
+    bool on_workspace = w->place == QN_PLACE_WORK && s->offset < w->offset + w->bytes && w->offset < s->offset + s->bytes;
+    if (on_workspace)
+        return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result overlaps the workspace; expected disjoint");
+    for (int q = 0; q < y->n_in; q++) { /* overlap with an operand: only exact, only where the kernel allows it */
+        const struct qn__slot *x = &p->slot[y->in[q]];
+        bool overlap = x->place == QN_PLACE_WORK && s->offset < x->offset + x->bytes && x->offset < s->offset + s->bytes;
+        if (overlap && !(qn__op_of(y->op)->in_place && s->offset == x->offset && s->bytes == x->bytes))
+            return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result overlaps operand %d; expected disjoint", q);
+    }
+    overwrite(o, s->offset, s->offset + s->bytes, i);
+    return QN_OK;
+}
+
+qn_status qn__plan_verify(const struct qn__plan *p, const int32_t *order, const qn_alloc *alloc, qn_error *err)
+{
+    size_t room = (size_t)p->g->n + (size_t)p->n_steps + 1;
+    struct owners o = { qn__calloc(alloc, room, sizeof(struct owner)), 0 };
+    if (!o.at) return qn__nomem(err, "plan", room * sizeof(struct owner));
+    qn_status status = QN_OK;
+    for (int32_t k = 0; k < p->n_steps && !status; k++) status = check_step(p, &o, k, order[k], err);
+    qn__free(alloc, o.at, room * sizeof(struct owner));
+    return status;
+}

@@ -1,0 +1,42 @@
+/* plan.h - where every value lives. Private to core/. */
+#ifndef QN_CORE_PLAN_H
+#define QN_CORE_PLAN_H
+#include "graph_impl.h"
+#include "store_impl.h"
+
+enum qn__place {
+    QN_PLACE_NONE,  /* no bytes: dead or "no value"                                   */
+    QN_PLACE_WORK,  /* the arena whose ranges are reused                               */
+    QN_PLACE_IO,    /* inputs, kept values, constants: bytes of their own              */
+    QN_PLACE_STORE, /* a tensor of the store                                           */
+};
+
+/* A value, or the workspace of a step, in time (position in the schedule) and space. Values that share bytes
+ * (reshape, in-place results, written store tensors) have the same root; only the root's place, offset, bytes and
+ * lifetime count. */
+struct qn__slot {
+    int32_t root;
+    enum qn__place place;
+    int32_t first, last; /* positions of the first write and the last access */
+    size_t bytes, offset;
+};
+
+struct qn__plan {
+    const qn_graph *g;
+    const int32_t *position; /* of each node in the schedule                                          */
+    int32_t n_steps;
+    const size_t *workspace; /* by position: bytes of workspace of the step (0: none)                 */
+    const bool *kept;        /* by node                                                               */
+    bool reuse;              /* false: every value its own bytes                                      */
+    /* results */
+    struct qn__slot *slot;   /* g->n of the values, then n_steps of the workspaces; the caller's memory */
+    size_t work, io, naive, workspace_total;
+};
+
+/* Fills slots: aliases, lifetimes, places, offsets. */
+qn_status qn__plan_make(struct qn__plan *p, const qn_alloc *alloc, qn_error *err);
+
+/* Proves the plan by replaying the schedule over the arena: every byte range that a step reads still holds what
+ * was written for it. Independent of how the plan was made. E7070 names the first step and operand that is wrong. */
+qn_status qn__plan_verify(const struct qn__plan *p, const int32_t *order, const qn_alloc *alloc, qn_error *err);
+#endif

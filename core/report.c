@@ -1,0 +1,54 @@
+/* report.c - what a program will take and do, before it does it. */
+#include "program.h"
+#include <string.h>
+
+qn_bytes qn_program_bytes(const qn_program *p)
+{
+    qn_bytes b = { .io = p->io, .work = p->work, .workspace = p->workspace, .naive = p->naive };
+    size_t *by_kind[QN_KIND_COUNT] = { &b.params, &b.buffers, &b.state, &b.grads };
+    for (int32_t i = 1; i < p->g->n; i++) {
+        const struct qn__node *y = &p->g->node[i];
+        size_t bytes;
+        if (y->op != QN_OP_store) continue;
+        const struct qn__store_attr *attr = y->attr;
+        if (qn__slot_bytes(&bytes, (size_t)y->count * qn_dtype_size(y->dtype))) *by_kind[attr->kind] += bytes;
+    }
+    return b;
+}
+
+/* raw holds the slack that aligns its start; what the plan asked for is the rest. */
+size_t qn_program_used_bytes(const qn_program *p) { return p->raw ? p->raw_bytes - QN_ALIGN : 0; }
+
+int qn_program_steps(const qn_program *p)
+{
+    int n = 0;
+    for (int32_t k = 0; k < p->n_order; k++) n += p->step[k].kernel != NULL;
+    return n;
+}
+
+/* Compulsory traffic of an operator that does not say otherwise: read every operand once, write the result. */
+static struct qn__cost cost_of(const qn_program *p, const struct qn__node *y)
+{
+    const struct qn__node *x[QN_MAX_IN] = { NULL };
+    for (int i = 0; i < y->n_in; i++) x[i] = &p->g->node[y->in[i]];
+    if (qn__op_of(y->op)->cost) return qn__op_of(y->op)->cost(x, y);
+    struct qn__cost c = { (double)y->count, (double)y->count * (double)qn_dtype_size(y->dtype) };
+    for (int i = 0; i < y->n_in; i++) c.bytes += (double)x[i]->count * (double)qn_dtype_size(x[i]->dtype);
+    return c;
+}
+
+qn_step_info qn_program_step(const qn_program *p, int i)
+{
+    qn_step_info info = { "", "", "", QN_MICRO, 0, 0, 0 };
+    for (int32_t k = 0, seen = 0; k < p->n_order; k++) {
+        const struct qn__step *s = &p->step[k];
+        if (!s->kernel || seen++ != i) continue;
+        const struct qn__node *y = qn__program_node(p, k);
+        struct qn__cost c = cost_of(p, y);
+        info = (qn_step_info){ .op = qn__op_of(y->op)->name, .name = y->name, .phase = y->phase, .flops = c.flops,
+                               .bytes = c.bytes, .result_bytes = (size_t)y->count * qn_dtype_size(y->dtype) };
+        info.variant = s->kernel->variants ? s->kernel->variants[s->choice.variant] : info.op;
+        break;
+    }
+    return info;
+}

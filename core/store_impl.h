@@ -1,0 +1,34 @@
+/* store_impl.h - the store's fields; for store.c and the compiler only. */
+#ifndef QN_CORE_STORE_IMPL_H
+#define QN_CORE_STORE_IMPL_H
+#include "op.h"
+
+struct qn__tensor {
+    qn_store_entry entry; /* entry.name is owned */
+    qn_init init;
+};
+/* Memory of the tensors that came with one program; fixed for the life of the store. */
+struct qn__slab { struct qn__slab *next; void *raw; size_t raw_bytes; };
+
+struct qn_store {
+    qn_alloc alloc;
+    uint64_t seed;
+    struct qn__tensor **tensor; /* pointers: entries handed out must not move */
+    size_t n, cap;
+    struct qn__slab *slab;
+};
+
+/* The tensor that node y (a `store` row) names: found and compared, or added without memory. */
+qn_status qn__store_declare(qn_store *s, const struct qn__node *y, struct qn__tensor **out, qn_error *err);
+/* Gives memory and first contents to every declared tensor that has none. */
+qn_status qn__store_allocate(qn_store *s, qn_error *err);
+
+/* Values start at multiples of this, so each takes its bytes rounded up, and even an empty one has an address. */
+enum { QN_ALIGN = 256 };
+static inline bool qn__slot_bytes(size_t *out, size_t bytes)
+{
+    if (!qn__add(out, bytes ? bytes : 1, QN_ALIGN - 1)) return false;
+    *out &= ~(size_t)(QN_ALIGN - 1);
+    return true;
+}
+#endif
