@@ -83,6 +83,15 @@ static inline qn_t qn__in(const struct qn__node *y, int i) { return (qn_t){ y->i
 
 /* y like operand 0 */
 qn_status qn__infer_like(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
+/* float operand; y.dim = x.dim without (or, if keep, with 1 for) the axes of struct qn__reduce_attr */
+qn_status qn__infer_reduce(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
+/* the same where there is no result for nothing (max, min): the reduced extent must not be empty */
+qn_status qn__infer_extreme(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
+/* y like operand 0, which must be a store tensor or the result of a write to one (op->writes) */
+qn_status qn__infer_written(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
+/* costs: no arithmetic, every operand read and the result written; one operation per element of operand 0 */
+struct qn__cost qn__cost_move(const struct qn__node *const *x, const struct qn__node *y);
+struct qn__cost qn__cost_each(const struct qn__node *const *x, const struct qn__node *y);
 /* Result of NumPy broadcasting of two shapes; false if they do not fit. */
 bool qn__broadcast_dims(int *rank, int64_t *dim, int rank_a, const int64_t *a, int rank_b, const int64_t *b);
 bool qn__same_dims(const struct qn__node *a, const struct qn__node *b);

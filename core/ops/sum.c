@@ -2,23 +2,6 @@
 #include "../op.h"
 #include <string.h>
 
-/* y.dim = x.dim without (or, if keep, with 1 for) the axes. */
-static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
-{
-    const struct qn__reduce_attr *attr = y->attr;
-    if (!qn_dtype_is_float(x[0]->dtype))
-        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(x[0]->dtype));
-    if (attr->axes >> x[0]->rank)
-        return qn__fail(err, 2204, NULL, "axes %#x; expected bits below rank %d", attr->axes, x[0]->rank);
-    y->dtype = x[0]->dtype;
-    y->rank = 0;
-    for (int i = 0; i < x[0]->rank; i++) {
-        bool reduced = attr->axes >> i & 1;
-        if (!reduced || attr->keep) y->dim[y->rank++] = reduced ? 1 : x[0]->dim[i];
-    }
-    return QN_OK;
-}
-
 /* dx = dy repeated along the summed axes */
 static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t *dx)
 {
@@ -30,13 +13,7 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
     dx[0] = qn_broadcast(g, qn_reshape(g, dy, x.rank, kept), x.rank, x.dim);
 }
 
-static struct qn__cost cost(const struct qn__node *const *x, const struct qn__node *y)
-{
-    double size = (double)qn_dtype_size(y->dtype);
-    return (struct qn__cost){ (double)x[0]->count, ((double)x[0]->count + (double)y->count) * size };
-}
-
-const struct qn__op qn__op_sum = { .name = "sum", .infer = infer, .vjp = vjp, .cost = cost,
+const struct qn__op qn__op_sum = { .name = "sum", .infer = qn__infer_reduce, .vjp = vjp, .cost = qn__cost_each,
                                    .attr_size = sizeof(struct qn__reduce_attr), .layout = QN_LAYOUT_REDUCE };
 
 qn_t qn_sum(qn_graph *g, qn_t x, uint32_t axes, bool keep)

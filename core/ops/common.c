@@ -1,0 +1,54 @@
+/* common.c - shape rules and costs that several operators share. */
+#include "../op.h"
+#include <string.h>
+
+qn_status qn__infer_reduce(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
+{
+    const struct qn__reduce_attr *attr = y->attr;
+    if (!qn_dtype_is_float(x[0]->dtype))
+        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(x[0]->dtype));
+    if (attr->axes >> x[0]->rank)
+        return qn__fail(err, 2204, NULL, "axes %#x; expected bits below rank %d", attr->axes, x[0]->rank);
+    y->dtype = x[0]->dtype;
+    y->rank = 0;
+    for (int i = 0; i < x[0]->rank; i++) {
+        bool reduced = attr->axes >> i & 1;
+        if (!reduced || attr->keep) y->dim[y->rank++] = reduced ? 1 : x[0]->dim[i];
+    }
+    return QN_OK;
+}
+
+qn_status qn__infer_extreme(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
+{
+    QN_TRY(qn__infer_reduce(x, y, err));
+    const struct qn__reduce_attr *attr = y->attr;
+    for (int i = 0; i < x[0]->rank; i++)
+        if ((attr->axes >> i & 1) && x[0]->dim[i] == 0)
+            return qn__fail(err, 2203, NULL, "axis %d is empty; expected at least one element to choose from", i);
+    return QN_OK;
+}
+
+qn_status qn__infer_written(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
+{
+    const struct qn__op *op = qn__op_of(x[0]->op);
+    if (x[0]->op != QN_OP_store && !op->writes)
+        return qn__fail(err, 2209, NULL, "operand 0 is the result of %s; expected a tensor of the store", op->name);
+    return qn__infer_like(x, y, err);
+}
+
+static double bytes_of(const struct qn__node *x) { return (double)x->count * (double)qn_dtype_size(x->dtype); }
+
+/* Cost functions run after y.count is known. */
+struct qn__cost qn__cost_move(const struct qn__node *const *x, const struct qn__node *y)
+{
+    struct qn__cost c = { 0, bytes_of(y) };
+    for (int i = 0; i < y->n_in; i++) c.bytes += bytes_of(x[i]);
+    return c;
+}
+
+struct qn__cost qn__cost_each(const struct qn__node *const *x, const struct qn__node *y)
+{
+    struct qn__cost c = qn__cost_move(x, y);
+    c.flops = (double)x[0]->count;
+    return c;
+}
