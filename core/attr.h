@@ -59,13 +59,13 @@ struct qn__schedule_attr {
     double point[QN_SCHEDULE_MAX_POINTS], factor[QN_SCHEDULE_MAX_POINTS];
 };
 
-/* Optimizer rows. Operands: w, g, moments in the row's order, and last `hyper`, F32[4] on the device:
+/* Optimizer rows. Operands: w, the row's moments, g, and last `hyper`, [4] of w's dtype on the device:
  *   [0] learning rate  [1] factor on g (unscale, 1/count, clip)  [2] 1 to apply, 0 to skip every write
  *   [3] number of this update, from 1 (bias correction)
- * Moments: sgd v (only if momentum); adam m, v; rmsprop s, v (v only if momentum); adagrad s; lamb m, v; lion m. */
+ * Moments: momentum v; adam m, v; rmsprop s; rmsprop_momentum s, v; adagrad s; lamb m, v; lion m. */
 struct qn__optim_attr {
     double beta1, beta2, eps, weight_decay, momentum, lr_scale, clip_value;
     int32_t nesterov, decoupled, unused0, unused1;
 };
-struct qn__ema_attr { double decay; }; /* operands: shadow, w, hyper */
+struct qn__ema_attr { double decay; }; /* operands: shadow, w, hyper; skipped with hyper[2] */
 #endif

@@ -40,11 +40,11 @@ static inline int qn__threads_for(const struct qn__args *a, int64_t elements)
 }
 
 /* A rank-4 value with channel block b as [n][cb][s][b]: s = H*W, cb = C/b. Batch norm, pooling and per-channel
- * sums are written once over these four numbers and serve every layout. Rank-2 values are [n][C][1][1]. */
+ * sums are written once over these four numbers and serve every layout. Rank-2 values [n][C] are one block of C. */
 struct qn__blocked { int64_t n, cb, s, b; };
 static inline struct qn__blocked qn__blocked_of(const struct qn__view *v)
 {
-    int64_t s = v->rank == 4 ? v->dim[2] * v->dim[3] : 1;
-    return (struct qn__blocked){ v->dim[0], v->dim[1] / v->block, s, v->block };
+    if (v->rank == 2) return (struct qn__blocked){ v->dim[0], 1, 1, v->dim[1] };
+    return (struct qn__blocked){ v->dim[0], v->dim[1] / v->block, v->dim[2] * v->dim[3], v->block };
 }
 #endif
