@@ -20,7 +20,8 @@ struct qn__pool_block {
 void *qn__pool_get(struct qn__pool *pool, size_t count, size_t size)
 {
     size_t bytes, total;
-    if (!qn__mul(&bytes, count, size) || !qn__add(&bytes, bytes, sizeof(max_align_t) - 1)) return NULL;
+    if (!qn__mul(&bytes, count, size) || !qn__add(&bytes, bytes, sizeof(max_align_t) - 1))
+        return NULL;
     bytes -= bytes % sizeof(max_align_t);
     if (!pool->head || pool->head->size - pool->head->used < bytes) {
         size_t room = bytes > BLOCK ? bytes : BLOCK;
@@ -77,8 +78,10 @@ void qn__text_json(struct qn__text *t, const char *s)
         while ((unsigned char)s[plain] >= 0x20 && s[plain] != '"' && s[plain] != '\\') plain++;
         if (plain) qn__text_add(t, "%.*s", (int)plain, s);
         s += plain;
-        if (*s == '"' || *s == '\\') qn__text_add(t, "\\%c", *s++);
-        else if (*s) qn__text_add(t, "\\u%04x", (unsigned)(unsigned char)*s++);
+        if (*s == '"' || *s == '\\')
+            qn__text_add(t, "\\%c", *s++);
+        else if (*s)
+            qn__text_add(t, "\\u%04x", (unsigned)(unsigned char)*s++);
     }
     qn__text_add(t, "\"");
 }
@@ -155,7 +158,8 @@ static void build_children(struct builder *b, struct qn__json *node, json_t *v)
         return;
     }
     /* jansson iterates in the order of the text, which is the order of the spots */
-    for (void *it = json_object_iter(v); it && !b->failed; it = json_object_iter_next(v, it), node->count++) {
+    for (void *it = json_object_iter(v); it && !b->failed;
+         it = json_object_iter_next(v, it), node->count++) {
         *tail = build(b, json_object_iter_key(it), json_object_iter_value(it));
         if (*tail) tail = &(*tail)->next;
     }
@@ -219,14 +223,18 @@ static struct qn__json *parse_scanned(struct qn__pool *pool, const char *text, s
         struct qn__json here = { .line = e.line, .column = e.column };
         bool memory = json_error_code(&e) == json_error_out_of_memory;
         bool twice = json_error_code(&e) == json_error_duplicate_key;
-        if (memory) qn__problem(report, 5002, NULL, false, "JSON", "cannot allocate the values");
-        else qn__problem(report, twice ? 2104 : 2101, &here, false, "JSON", "%s; expected JSON", qn__show(e.text).s);
+        if (memory)
+            qn__problem(report, 5002, NULL, false, "JSON", "cannot allocate the values");
+        else
+            qn__problem(report, twice ? 2104 : 2101, &here, false, "JSON", "%s; expected JSON",
+                        qn__show(e.text).s);
         return NULL;
     }
     struct builder b = { .pool = pool, .spots = spots };
     struct qn__json *tree = build(&b, NULL, root);
     json_decref(root);
-    if (b.failed) qn__problem(report, 5002, NULL, false, "JSON", "cannot allocate %zu values", spots->n);
+    if (b.failed)
+        qn__problem(report, 5002, NULL, false, "JSON", "cannot allocate %zu values", spots->n);
     return b.failed ? NULL : tree;
 }
 
@@ -246,7 +254,8 @@ struct qn__json *qn__json_parse(struct qn__pool *pool, const char *text, size_t 
     memcpy(copy, text, bytes);
     struct qn__spots spots = { 0 };
     struct qn__json *tree = NULL;
-    if (qn__json_scan(copy, bytes, &spots, report)) tree = parse_scanned(pool, copy, bytes, &spots, report);
+    if (qn__json_scan(copy, bytes, &spots, report))
+        tree = parse_scanned(pool, copy, bytes, &spots, report);
     if (tree && !any && tree->kind != QN__OBJECT) {
         qn__problem(report, 2107, tree, false, "recipe", "not an object; expected { ... }");
         tree = NULL;

@@ -9,13 +9,20 @@
 #include "../include/quern/recipe.h"
 
 /* ---- memory: many small pieces, freed together ---- */
-struct qn__pool { struct qn__pool_block *head; };
-void *qn__pool_get(struct qn__pool *pool, size_t count, size_t size); /* zeroed; NULL if none left */
+struct qn__pool {
+    struct qn__pool_block *head;
+};
+void *qn__pool_get(struct qn__pool *pool, size_t count,
+                   size_t size); /* zeroed; NULL if none left */
 char *qn__pool_text(struct qn__pool *pool, const char *text, size_t n);
 void qn__pool_free(struct qn__pool *pool);
 
 /* ---- text that grows; `failed` is sticky ---- */
-struct qn__text { char *s; size_t n, cap; bool failed; };
+struct qn__text {
+    char *s;
+    size_t n, cap;
+    bool failed;
+};
 void qn__text_add(struct qn__text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void qn__text_json(struct qn__text *t, const char *s); /* as a JSON string with its quotes */
 
@@ -32,7 +39,7 @@ struct qn__json {
     bool boolean;
     int64_t integer;
     double real;
-    const char *text;             /* STRING; or the text of a --set value      */
+    const char *text; /* STRING; or the text of a --set value      */
     struct qn__json *child, *next;
 };
 

@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void read_draft(struct qn__reader *rd, struct qn__json *root, const char *const *sets, int n_sets,
-                       struct qn__draft *d)
+static void read_draft(struct qn__reader *rd, struct qn__json *root, const char *const *sets,
+                       int n_sets, struct qn__draft *d)
 {
     rd->root = root;
     rd->report.sets = sets;
@@ -27,7 +27,8 @@ qn_status qn_recipe_parse(qn_recipe **out, const char *name, const char *text, s
     qn_recipe_errors *own = errs ? NULL : qn__calloc(NULL, 1, sizeof *own);
     if (!errs && !own) return QN_EMEMORY;
     struct qn__pool pool = { 0 };
-    struct qn__reader rd = { .pool = &pool, .report = { .file = name, .errors = errs ? errs : own } };
+    struct qn__reader rd = { .pool = &pool,
+                             .report = { .file = name, .errors = errs ? errs : own } };
     memset(rd.report.errors, 0, sizeof *rd.report.errors);
     struct qn__json *root = qn__json_parse(&pool, text, bytes, false, &rd.report);
     struct qn__draft *d = root ? qn__reader_get(&rd, 1, sizeof *d) : NULL;
@@ -40,7 +41,9 @@ qn_status qn_recipe_parse(qn_recipe **out, const char *name, const char *text, s
         r->memory = kept;
         *out = r;
     } else {
-        if (!rd.report.status) qn__problem(&rd.report, 5002, NULL, false, "recipe", "cannot allocate %zu bytes", sizeof *r);
+        if (!rd.report.status)
+            qn__problem(&rd.report, 5002, NULL, false, "recipe", "cannot allocate %zu bytes",
+                        sizeof *r);
         qn__free(NULL, r, sizeof *r);
         qn__pool_free(&pool);
     }
@@ -59,10 +62,12 @@ void qn_recipe_free(qn_recipe *recipe)
 
 /* ---- the file ----------------------------------------------------------------------------- */
 
-static qn_status fail_file(qn_recipe_errors *errs, int code, const char *path, const char *field, const char *message)
+static qn_status fail_file(qn_recipe_errors *errs, int code, const char *path, const char *field,
+                           const char *message)
 {
     qn_error e;
-    qn_status status = qn__fail(&e, code, &(struct qn__where){ .file = path, .offset = -1, .field = field }, "%s", message);
+    qn_status status = qn__fail(
+        &e, code, &(struct qn__where){ .file = path, .offset = -1, .field = field }, "%s", message);
     if (errs) {
         errs->count = errs->kept = 1;
         errs->list[0] = e;
@@ -71,7 +76,8 @@ static qn_status fail_file(qn_recipe_errors *errs, int code, const char *path, c
 }
 
 /* At most QN_RECIPE_BYTES + 1, so that one too many is seen. */
-static qn_status read_all(int fd, char *text, size_t *bytes, const char *path, qn_recipe_errors *errs)
+static qn_status read_all(int fd, char *text, size_t *bytes, const char *path,
+                          qn_recipe_errors *errs)
 {
     *bytes = 0;
     while (*bytes <= QN_RECIPE_BYTES) {
@@ -103,7 +109,9 @@ qn_status qn_recipe_load(qn_recipe **out, const char *path, const char *const *s
     if (errs) memset(errs, 0, sizeof *errs);
     QN_TRY(open_regular(&fd, path, errs));
     char *text = qn__calloc(NULL, room, 1);
-    qn_status status = text ? read_all(fd, text, &bytes, path, errs) : fail_file(errs, 5002, path, "recipe", "cannot allocate a buffer for it");
+    qn_status status =
+        text ? read_all(fd, text, &bytes, path, errs)
+             : fail_file(errs, 5002, path, "recipe", "cannot allocate a buffer for it");
     close(fd);
     if (!status) status = qn_recipe_parse(out, path, text, bytes, sets, n_sets, errs);
     qn__free(NULL, text, room);

@@ -22,7 +22,8 @@ void *qn__reader_get(struct qn__reader *rd, size_t count, size_t size)
     void *p = qn__pool_get(rd->pool, count ? count : 1, size);
     if (!p && !rd->no_memory) {
         rd->no_memory = true;
-        qn__problem(&rd->report, 5002, NULL, false, "recipe", "cannot allocate %zu bytes", count * size);
+        qn__problem(&rd->report, 5002, NULL, false, "recipe", "cannot allocate %zu bytes",
+                    count * size);
     }
     return p;
 }
@@ -49,8 +50,8 @@ static void say_expected(struct qn__reader *rd, int code, const struct qn__field
     qn__json_show(node, found, sizeof found);
     qn__field_type(f, type, sizeof type);
     if (nearest >= 0)
-        qn__problem(&rd->report, code, node, false, path, "%s; expected %s; did you mean \"%s\"?", found,
-                    type, f->choices[nearest]);
+        qn__problem(&rd->report, code, node, false, path, "%s; expected %s; did you mean \"%s\"?",
+                    found, type, f->choices[nearest]);
     else
         qn__problem(&rd->report, code, node, false, path, "%s; expected %s", found, type);
 }
@@ -85,18 +86,23 @@ static bool is_number(const struct qn__json *node)
 static void read_int(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
                      int64_t *out, const char *path)
 {
-    if (node->kind != QN__INT) qn__read_wrong(rd, f, node, path);
+    if (node->kind != QN__INT)
+        qn__read_wrong(rd, f, node, path);
     else if ((double)node->integer < f->min || (double)node->integer > f->max)
         say_expected(rd, 2108, f, node, path, -1);
-    else *out = node->integer;
+    else
+        *out = node->integer;
 }
 
 static void read_real(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
                       double *out, const char *path)
 {
-    if (!is_number(node)) qn__read_wrong(rd, f, node, path);
-    else if (!(node->real >= f->min && node->real <= f->max)) say_expected(rd, 2108, f, node, path, -1);
-    else *out = node->real;
+    if (!is_number(node))
+        qn__read_wrong(rd, f, node, path);
+    else if (!(node->real >= f->min && node->real <= f->max))
+        say_expected(rd, 2108, f, node, path, -1);
+    else
+        *out = node->real;
 }
 
 /* The text of a string; of a --set value also when it looks like a number. */
@@ -106,14 +112,17 @@ static const char *text_of(const struct qn__json *node)
     return scalar ? node->text : NULL;
 }
 
-static void read_choice(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                        int *out, const char *path)
+static void read_choice(struct qn__reader *rd, const struct qn__field *f,
+                        const struct qn__json *node, int *out, const char *path)
 {
     int i = node->kind == QN__STRING ? find(node->text, f->choices) : -1;
-    if (i >= 0) *out = i;
+    if (i >= 0)
+        *out = i;
     else if (node->kind == QN__STRING)
-        say_expected(rd, 2109, f, node, path, qn__nearest(node->text, f->choices, length(f->choices)));
-    else qn__read_wrong(rd, f, node, path);
+        say_expected(rd, 2109, f, node, path,
+                     qn__nearest(node->text, f->choices, length(f->choices)));
+    else
+        qn__read_wrong(rd, f, node, path);
 }
 
 static void read_text(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
@@ -144,28 +153,30 @@ static void read_pair(struct qn__reader *rd, const struct qn__field *f, const st
     if (f->kind == QN__K_PADDING && node->kind == QN__STRING && strcmp(node->text, "same") == 0) {
         out[0] = out[1] = QN_PADDING_SAME;
     } else if (node->kind == QN__ARRAY && node->count == 2) {
-        for (int i = 0; i < 2; i++) read_int(rd, f, qn__json_at(node, i), &out[i], qn__path_at(p, path, i));
+        for (int i = 0; i < 2; i++)
+            read_int(rd, f, qn__json_at(node, i), &out[i], qn__path_at(p, path, i));
     } else {
         read_int(rd, f, node, &out[0], path);
         out[1] = out[0];
     }
 }
 
-static void read_real2(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                       double out[2], const char *path)
+static void read_real2(struct qn__reader *rd, const struct qn__field *f,
+                       const struct qn__json *node, double out[2], const char *path)
 {
     char p[QN__PATH];
     if (node->kind != QN__ARRAY || node->count != 2) {
         qn__read_wrong(rd, f, node, path);
         return;
     }
-    for (int i = 0; i < 2; i++) read_real(rd, f, qn__json_at(node, i), &out[i], qn__path_at(p, path, i));
+    for (int i = 0; i < 2; i++)
+        read_real(rd, f, qn__json_at(node, i), &out[i], qn__path_at(p, path, i));
 }
 
 /* ---- lists ---- */
 
-static void read_texts(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                       qn_texts *out, const char *path)
+static void read_texts(struct qn__reader *rd, const struct qn__field *f,
+                       const struct qn__json *node, qn_texts *out, const char *path)
 {
     char p[QN__PATH];
     bool one = node->kind == QN__STRING;
@@ -178,14 +189,17 @@ static void read_texts(struct qn__reader *rd, const struct qn__field *f, const s
     if (!out->v) return;
     const struct qn__json *c = one ? node : node->child;
     for (int i = 0; i < n; i++, c = c->next) {
-        if (c->kind == QN__STRING && c->text[0]) out->v[i] = c->text;
-        else qn__problem(&rd->report, 2107, c, false, qn__path_at(p, path, i), "not a string; expected a name");
+        if (c->kind == QN__STRING && c->text[0])
+            out->v[i] = c->text;
+        else
+            qn__problem(&rd->report, 2107, c, false, qn__path_at(p, path, i),
+                        "not a string; expected a name");
     }
     out->n = n;
 }
 
-static void read_reals(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                       qn_reals *out, const char *path)
+static void read_reals(struct qn__reader *rd, const struct qn__field *f,
+                       const struct qn__json *node, qn_reals *out, const char *path)
 {
     char p[QN__PATH];
     if (node->kind != QN__ARRAY || node->count > 65536) {
@@ -216,8 +230,8 @@ static void read_ints(struct qn__reader *rd, const struct qn__field *f, const st
     out->n = node->count;
 }
 
-static void read_objects(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                         char *base, const char *path)
+static void read_objects(struct qn__reader *rd, const struct qn__field *f,
+                         const struct qn__json *node, char *base, const char *path)
 {
     char p[QN__PATH];
     if (node->kind != QN__ARRAY || node->count > (int)f->max) {
@@ -228,7 +242,8 @@ static void read_objects(struct qn__reader *rd, const struct qn__field *f, const
     if (!list) return;
     const struct qn__json *c = node->child;
     for (int i = 0; i < node->count; i++, c = c->next)
-        qn__read_object(rd, f->table, c, list + (size_t)i * f->table->size, qn__path_at(p, path, i));
+        qn__read_object(rd, f->table, c, list + (size_t)i * f->table->size,
+                        qn__path_at(p, path, i));
     void *pointer = list;
     memcpy(base + f->offset, &pointer, sizeof pointer);
     memcpy(base + f->count_offset, &node->count, sizeof node->count);
@@ -241,15 +256,19 @@ static void read_null(const struct qn__field *f, char *at)
     static const int64_t minus = -1;
     static const double minus_real = -1;
     static const int none = -1;
-    if (f->kind == QN__K_INT) memcpy(at, &minus, sizeof minus);
-    else if (f->kind == QN__K_REAL) memcpy(at, &minus_real, sizeof minus_real);
-    else if (f->kind == QN__K_CHOICE) memcpy(at, &none, sizeof none);
+    if (f->kind == QN__K_INT)
+        memcpy(at, &minus, sizeof minus);
+    else if (f->kind == QN__K_REAL)
+        memcpy(at, &minus_real, sizeof minus_real);
+    else if (f->kind == QN__K_CHOICE)
+        memcpy(at, &none, sizeof none);
 }
 
-static void read_default(struct qn__reader *rd, const struct qn__field *f, char *base, const char *path);
+static void read_default(struct qn__reader *rd, const struct qn__field *f, char *base,
+                         const char *path);
 
-static void read_value(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                       char *base, const char *path)
+static void read_value(struct qn__reader *rd, const struct qn__field *f,
+                       const struct qn__json *node, char *base, const char *path)
 {
     void *at = base + f->offset;
     bool yes = node->kind == QN__BOOL && node->boolean;
@@ -266,12 +285,16 @@ static void read_value(struct qn__reader *rd, const struct qn__field *f, const s
         if (!yes) qn__read_wrong(rd, f, node, path);
         break;
     case QN__K_BOOL:
-        if (node->kind == QN__BOOL) memcpy(at, &node->boolean, sizeof(bool));
-        else qn__read_wrong(rd, f, node, path);
+        if (node->kind == QN__BOOL)
+            memcpy(at, &node->boolean, sizeof(bool));
+        else
+            qn__read_wrong(rd, f, node, path);
         break;
     case QN__K_CHANCE:
-        if (node->kind == QN__BOOL) *(double *)at = yes ? 0.5 : 0;
-        else read_real(rd, f, node, at, path);
+        if (node->kind == QN__BOOL)
+            *(double *)at = yes ? 0.5 : 0;
+        else
+            read_real(rd, f, node, at, path);
         break;
     case QN__K_INT: read_int(rd, f, node, at, path); break;
     case QN__K_REAL: read_real(rd, f, node, at, path); break;
@@ -291,7 +314,8 @@ static void read_value(struct qn__reader *rd, const struct qn__field *f, const s
     }
 }
 
-static void read_default(struct qn__reader *rd, const struct qn__field *f, char *base, const char *path)
+static void read_default(struct qn__reader *rd, const struct qn__field *f, char *base,
+                         const char *path)
 {
     if (strcmp(f->standard, "null") == 0) {
         read_null(f, base + f->offset);
@@ -337,7 +361,8 @@ static void unknown_key(struct object *o, const struct qn__json *c, const char *
             name[n++] = o->t->field[i].name;
     int near = qn__nearest(c->key, name, n);
     if (near >= 0) {
-        qn__problem(&o->rd->report, 2105, c, true, path, "unknown key; did you mean \"%s\"?", name[near]);
+        qn__problem(&o->rd->report, 2105, c, true, path, "unknown key; did you mean \"%s\"?",
+                    name[near]);
         return;
     }
     char list[240] = "";
@@ -376,8 +401,8 @@ static int variant_by_key(struct object *o)
             variant = f->selects - 1;
             continue;
         }
-        qn__problem(&o->rd->report, 2112, c, true, o->path, "\"%s\" beside \"%s\"; expected only one of them",
-                    c->key, first->key);
+        qn__problem(&o->rd->report, 2112, c, true, o->path,
+                    "\"%s\" beside \"%s\"; expected only one of them", c->key, first->key);
         return WRONG;
     }
     if (variant == UNKNOWN && !strange)
@@ -401,11 +426,14 @@ static void read_children(struct object *o, const struct qn__json *node, const c
                             o->t->variants[o->variant]);
         } else {
             uint64_t bit = UINT64_C(1) << (f - o->t->field);
-            if (o->seen & bit) /* only by `{"relu": {...}, ...}`: the reader of JSON refuses it elsewhere */
+            if (o->seen &
+                bit) /* only by `{"relu": {...}, ...}`: the reader of JSON refuses it elsewhere */
                 qn__problem(&o->rd->report, 2104, c, true, p, "key repeated; expected once");
             o->seen |= bit;
-            if (f->kind == QN__K_FLAG && c->kind == QN__OBJECT && node == o->node) read_children(o, c, p);
-            else read_value(o->rd, f, c, o->base, p);
+            if (f->kind == QN__K_FLAG && c->kind == QN__OBJECT && node == o->node)
+                read_children(o, c, p);
+            else
+                read_value(o->rd, f, c, o->base, p);
         }
     }
 }
@@ -418,7 +446,8 @@ static void read_absent(struct object *o)
         if (o->seen >> i & 1 || (o->t->variants && !qn__field_fits(f, o->variant))) continue;
         if (f->selects && f->selects - 1 != o->variant) continue;
         qn__path_key(p, o->path, f->name);
-        if (f->standard) read_default(o->rd, f, o->base, p);
+        if (f->standard)
+            read_default(o->rd, f, o->base, p);
         else
             qn__problem(&o->rd->report, 2106, o->node, false, p, "missing; expected %s",
                         qn__field_type(f, type, sizeof type));
@@ -462,12 +491,14 @@ void qn__read_object(struct qn__reader *rd, const struct qn__table *t, const str
     if (o.node->kind != QN__OBJECT && !all_defaults) {
         char found[100];
         qn__problem(&rd->report, 2107, node, false, path, "%s; expected an object%s",
-                    qn__json_show(node, found, sizeof found), t->short_form || t->layer ? " or a name" : "");
+                    qn__json_show(node, found, sizeof found),
+                    t->short_form || t->layer ? " or a name" : "");
         return;
     }
     if (t->variants) {
         o.variant = t->selector ? variant_by_name(&o) : variant_by_key(&o);
-        memcpy((char *)base + t->variant_offset, &(int){ o.variant < 0 ? 0 : o.variant }, sizeof(int));
+        memcpy((char *)base + t->variant_offset, &(int){ o.variant < 0 ? 0 : o.variant },
+               sizeof(int));
     }
     read_children(&o, o.node, path);
     if (o.variant >= 0 || !t->variants) read_absent(&o);

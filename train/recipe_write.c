@@ -9,16 +9,15 @@ struct writer {
     bool first; /* no key yet in this object */
 };
 
-static void line(struct writer *w)
-{
-    qn__text_add(&w->t, "\n%*s", 4 * w->indent, "");
-}
+static void line(struct writer *w) { qn__text_add(&w->t, "\n%*s", 4 * w->indent, ""); }
 
 static void key(struct writer *w, const char *name)
 {
     if (!w->first) qn__text_add(&w->t, ",");
-    if (w->indent) line(w);
-    else qn__text_add(&w->t, w->first ? "" : " ");
+    if (w->indent)
+        line(w);
+    else
+        qn__text_add(&w->t, w->first ? "" : " ");
     w->first = false;
     qn__text_json(&w->t, name);
     qn__text_add(&w->t, ": ");
@@ -58,7 +57,8 @@ static void string(struct writer *w, const char *s)
     qn__text_add(&w->t, "\"$");
     at = w->t.n;
     qn__text_json(&w->t, s);
-    if (!w->t.failed) memmove(w->t.s + at, w->t.s + at + 1, w->t.n - at); /* drop its opening quote */
+    if (!w->t.failed)
+        memmove(w->t.s + at, w->t.s + at + 1, w->t.n - at); /* drop its opening quote */
     w->t.n -= !w->t.failed;
 }
 
@@ -130,9 +130,12 @@ static void write_value(struct writer *w, const struct qn__field *f, const char 
         break;
     case QN__K_PAIR:
     case QN__K_PADDING:
-        if (pair[0] == QN_PADDING_SAME) qn__text_add(&w->t, "\"same\"");
-        else if (pair[0] == pair[1]) qn__text_add(&w->t, "%lld", (long long)pair[0]);
-        else write_ints(w, pair, 2);
+        if (pair[0] == QN_PADDING_SAME)
+            qn__text_add(&w->t, "\"same\"");
+        else if (pair[0] == pair[1])
+            qn__text_add(&w->t, "%lld", (long long)pair[0]);
+        else
+            write_ints(w, pair, 2);
         break;
     case QN__K_REAL2: write_reals(w, at, 2); break;
     case QN__K_TEXTS: write_texts(w, at); break;
@@ -162,14 +165,18 @@ static void write_object(struct writer *w, const struct qn__table *t, const char
     w->first = true;
     for (int i = 0; i < t->n; i++) {
         const struct qn__field *f = &t->field[i];
-        if ((t->variants && !qn__field_fits(f, variant)) || is_unset(f, base + f->offset) || skipped(f)) continue;
+        if ((t->variants && !qn__field_fits(f, variant)) || is_unset(f, base + f->offset) ||
+            skipped(f))
+            continue;
         key(w, f->name);
         write_value(w, f, base);
         w->first = false;
     }
     w->indent = indent;
-    if (flat) qn__text_add(&w->t, " ");
-    else line(w);
+    if (flat)
+        qn__text_add(&w->t, " ");
+    else
+        line(w);
     qn__text_add(&w->t, "}");
 }
 
@@ -197,11 +204,15 @@ static void write_layer(struct writer *w, const qn_recipe *r, int32_t index)
     w->first = true;
     for (int i = 0; i < t->n; i++) {
         const struct qn__field *f = &t->field[i];
-        bool fits = f->only && qn__field_fits(f, (int)l->kind) && (!f->selects || f->selects - 1 == (int)l->kind);
-        if (!fits || (f->offset >= sizeof *l && f->kind != QN__K_FLAG && f->kind != QN__K_BRANCHES)) continue;
+        bool fits = f->only && qn__field_fits(f, (int)l->kind) &&
+                    (!f->selects || f->selects - 1 == (int)l->kind);
+        if (!fits || (f->offset >= sizeof *l && f->kind != QN__K_FLAG && f->kind != QN__K_BRANCHES))
+            continue;
         key(w, f->name);
-        if (f->kind == QN__K_BRANCHES) qn__text_add(&w->t, "true");
-        else write_value(w, f, (const char *)l);
+        if (f->kind == QN__K_BRANCHES)
+            qn__text_add(&w->t, "true");
+        else
+            write_value(w, f, (const char *)l);
     }
     key(w, "name");
     qn__text_json(&w->t, l->name);
@@ -235,8 +246,10 @@ qn_status qn_recipe_write(const qn_recipe *recipe, char **out, size_t *bytes, qn
         const struct qn__field *f = &t->field[i];
         if (f->kind == QN__K_VARS) continue;
         key(&w, f->name);
-        if (f->kind == QN__K_LAYERS) write_model(&w, recipe);
-        else write_value(&w, f, (const char *)&d);
+        if (f->kind == QN__K_LAYERS)
+            write_model(&w, recipe);
+        else
+            write_value(&w, f, (const char *)&d);
         w.first = false;
     }
     qn__text_add(&w.t, "\n}\n");

@@ -32,7 +32,7 @@ struct qn__field {
     const char *name;
     enum qn__kind kind;
     size_t offset;
-    size_t count_offset;        /* OBJECTS: of the int32_t count                              */
+    size_t count_offset; /* OBJECTS: of the int32_t count                              */
     double min, max;
     const char *standard;       /* default as JSON; NULL: must be given                     */
     uint64_t only;              /* bit per variant for which the key exists; 0: for all       */
@@ -58,8 +58,14 @@ struct qn__table {
 
 /* Layers as read, before blocks are written out. */
 struct qn__raw;
-struct qn__layers { int32_t n; struct qn__raw *v; };
-struct qn__branches { int32_t n; struct qn__layers *v; };
+struct qn__layers {
+    int32_t n;
+    struct qn__raw *v;
+};
+struct qn__branches {
+    int32_t n;
+    struct qn__layers *v;
+};
 struct qn__raw {
     qn_layer l; /* first, so that the layer table fits both */
     int kind;   /* as l.kind, or one of the two below       */

@@ -27,9 +27,18 @@ enum {
 };
 
 /* Lists; v has n elements and belongs to the recipe. */
-typedef struct qn_texts { int32_t n; const char **v; } qn_texts;
-typedef struct qn_reals { int32_t n; double *v; } qn_reals;
-typedef struct qn_ints { int32_t n; int64_t *v; } qn_ints;
+typedef struct qn_texts {
+    int32_t n;
+    const char **v;
+} qn_texts;
+typedef struct qn_reals {
+    int32_t n;
+    double *v;
+} qn_reals;
+typedef struct qn_ints {
+    int32_t n;
+    int64_t *v;
+} qn_ints;
 
 /* ---- data --------------------------------------------------------------------------------- */
 
@@ -40,15 +49,16 @@ typedef enum qn_source {
 #define X(e, s) QN_SOURCE_##e,
     QN_SOURCE_MAP(X)
 #undef X
-    QN_SOURCE_COUNT
+        QN_SOURCE_COUNT
 } qn_source;
 
-#define QN_NORMALIZE_MAP(X) X(NONE, "none") X(SCALE, "scale") X(STANDARD, "standard") X(FIXED, "fixed")
+#define QN_NORMALIZE_MAP(X)                                                                        \
+    X(NONE, "none") X(SCALE, "scale") X(STANDARD, "standard") X(FIXED, "fixed")
 typedef enum qn_normalize {
 #define X(e, s) QN_NORMALIZE_##e,
     QN_NORMALIZE_MAP(X)
 #undef X
-    QN_NORMALIZE_COUNT
+        QN_NORMALIZE_COUNT
 } qn_normalize;
 
 #define QN_MISSING_MAP(X) X(ERROR, "error") X(DROP, "drop") X(MEAN, "mean") X(MEDIAN, "median")
@@ -56,7 +66,7 @@ typedef enum qn_missing {
 #define X(e, s) QN_MISSING_##e,
     QN_MISSING_MAP(X)
 #undef X
-    QN_MISSING_COUNT
+        QN_MISSING_COUNT
 } qn_missing;
 
 /* Four files, each with its directory put in front; NULL if not given. NPY uses the same four. */
@@ -66,36 +76,38 @@ typedef struct qn_recipe_files {
 } qn_recipe_files;
 
 typedef struct qn_recipe_normalize {
-    qn_normalize kind;  /* SCALE: bytes to 0..1; STANDARD: by mean and deviation of the training part */
-    qn_reals mean, std; /* FIXED: per channel or column, after scaling bytes to 0..1                  */
+    qn_normalize
+        kind; /* SCALE: bytes to 0..1; STANDARD: by mean and deviation of the training part */
+    qn_reals mean,
+        std; /* FIXED: per channel or column, after scaling bytes to 0..1                  */
 } qn_recipe_normalize;
 
 typedef struct qn_recipe_data {
     qn_source source;
-    const char *name;     /* NAMED: "fashion-mnist", "mnist"                                     */
-    const char *dir;      /* NAMED: where the files are; IDX, NPY: put in front of the files     */
-    qn_recipe_files idx;  /* IDX and NAMED: paths to open, dir included (".gz" is tried as well) */
-    qn_recipe_files npy;  /* NPY: paths to open, dir included                                    */
-    const char *png;      /* PNG: a folder with one folder of images per class                   */
-    const char *csv;      /* CSV: the table                                                      */
-    const char *test;     /* PNG, CSV: the test part, NULL if none                               */
-    int64_t digits;       /* DIGITS: how many images to draw                                     */
-    const char *label;    /* CSV: column of the label                                            */
-    bool regression;      /* CSV, NPY: labels are numbers, not classes                           */
-    qn_texts columns;     /* CSV: columns to use, in this order; n 0: all but the label          */
-    qn_texts categorical; /* CSV: columns to encode one-hot                                      */
-    const char *delimiter;  /* CSV: one character                                                */
-    bool header;            /* CSV: the first row has the names; else they are "0", "1", ...     */
-    qn_missing missing;     /* CSV: what to do with an empty field                               */
-    double clip_outliers;   /* CSV: limit to so many deviations from the mean; 0: off            */
-    qn_texts classes;       /* names of the classes, n 0 if not known here                       */
-    double validation;      /* fraction of the training part                                     */
-    double test_fraction;   /* PNG, CSV, NPY, DIGITS without own test part                       */
-    bool stratified;        /* splits keep the class shares                                      */
-    int64_t folds, fold;    /* k-fold cross-validation: k (0: off) and which one is held out     */
-    int64_t limit;          /* use only so many training samples; 0: all                         */
-    bool shuffle;           /* another order each epoch                                          */
-    int64_t workers;        /* loader threads                                                    */
+    const char *name;      /* NAMED: "fashion-mnist", "mnist"                                     */
+    const char *dir;       /* NAMED: where the files are; IDX, NPY: put in front of the files     */
+    qn_recipe_files idx;   /* IDX and NAMED: paths to open, dir included (".gz" is tried as well) */
+    qn_recipe_files npy;   /* NPY: paths to open, dir included                                    */
+    const char *png;       /* PNG: a folder with one folder of images per class                   */
+    const char *csv;       /* CSV: the table                                                      */
+    const char *test;      /* PNG, CSV: the test part, NULL if none                               */
+    int64_t digits;        /* DIGITS: how many images to draw                                     */
+    const char *label;     /* CSV: column of the label                                            */
+    bool regression;       /* CSV, NPY: labels are numbers, not classes                           */
+    qn_texts columns;      /* CSV: columns to use, in this order; n 0: all but the label          */
+    qn_texts categorical;  /* CSV: columns to encode one-hot                                      */
+    const char *delimiter; /* CSV: one character                                                */
+    bool header;           /* CSV: the first row has the names; else they are "0", "1", ...     */
+    qn_missing missing;    /* CSV: what to do with an empty field                               */
+    double clip_outliers;  /* CSV: limit to so many deviations from the mean; 0: off            */
+    qn_texts classes;      /* names of the classes, n 0 if not known here                       */
+    double validation;     /* fraction of the training part                                     */
+    double test_fraction;  /* PNG, CSV, NPY, DIGITS without own test part                       */
+    bool stratified;       /* splits keep the class shares                                      */
+    int64_t folds, fold;   /* k-fold cross-validation: k (0: off) and which one is held out     */
+    int64_t limit;         /* use only so many training samples; 0: all                         */
+    bool shuffle;          /* another order each epoch                                          */
+    int64_t workers;       /* loader threads                                                    */
     qn_recipe_normalize normalize;
 } qn_recipe_data;
 
@@ -116,28 +128,30 @@ typedef struct qn_recipe_augment {
 
 /* X(enum, key). The name in a recipe is the key. */
 #define QN_LAYER_MAP(X)                                                                            \
-    X(CONV, "conv") X(CONV_TRANSPOSE, "conv_transpose") X(LINEAR, "linear")                        \
-    X(MAX_POOL, "max_pool") X(AVG_POOL, "avg_pool")                                                \
-    X(GLOBAL_AVG_POOL, "global_avg_pool") X(GLOBAL_MAX_POOL, "global_max_pool")                    \
-    X(BATCH_NORM, "batch_norm") X(DROPOUT, "dropout")                                              \
-    X(RELU, "relu") X(LEAKY_RELU, "leaky_relu") X(ELU, "elu") X(GELU, "gelu") X(SILU, "silu")      \
-    X(SIGMOID, "sigmoid") X(TANH, "tanh") X(SOFTPLUS, "softplus") X(SOFTMAX, "softmax")            \
-    X(FLATTEN, "flatten") X(RESHAPE, "reshape") X(ADD, "add") X(CONCAT, "concat")
+    X(CONV, "conv")                                                                                \
+    X(CONV_TRANSPOSE, "conv_transpose") X(LINEAR, "linear") X(MAX_POOL, "max_pool")                \
+        X(AVG_POOL, "avg_pool") X(GLOBAL_AVG_POOL, "global_avg_pool")                              \
+            X(GLOBAL_MAX_POOL, "global_max_pool") X(BATCH_NORM, "batch_norm")                      \
+                X(DROPOUT, "dropout") X(RELU, "relu") X(LEAKY_RELU, "leaky_relu") X(ELU, "elu")    \
+                    X(GELU, "gelu") X(SILU, "silu") X(SIGMOID, "sigmoid") X(TANH, "tanh")          \
+                        X(SOFTPLUS, "softplus") X(SOFTMAX, "softmax") X(FLATTEN, "flatten")        \
+                            X(RESHAPE, "reshape") X(ADD, "add") X(CONCAT, "concat")
 typedef enum qn_layer_kind {
 #define X(e, s) QN_LAYER_##e,
     QN_LAYER_MAP(X)
 #undef X
-    QN_LAYER_COUNT
+        QN_LAYER_COUNT
 } qn_layer_kind;
 
 #define QN_INIT_MAP(X)                                                                             \
-    X(HE, "he") X(HE_UNIFORM, "he_uniform") X(XAVIER, "xavier") X(XAVIER_UNIFORM, "xavier_uniform") \
-    X(TRUNCATED_NORMAL, "truncated_normal") X(NORMAL, "normal") X(ZEROS, "zeros")
+    X(HE, "he")                                                                                    \
+    X(HE_UNIFORM, "he_uniform") X(XAVIER, "xavier") X(XAVIER_UNIFORM, "xavier_uniform")            \
+        X(TRUNCATED_NORMAL, "truncated_normal") X(NORMAL, "normal") X(ZEROS, "zeros")
 typedef enum qn_recipe_init {
 #define X(e, s) QN_RECIPE_INIT_##e,
     QN_INIT_MAP(X)
 #undef X
-    QN_RECIPE_INIT_COUNT
+        QN_RECIPE_INIT_COUNT
 } qn_recipe_init;
 
 #define QN_GELU_MAP(X) X(ERF, "erf") X(TANH, "tanh")
@@ -145,7 +159,7 @@ typedef enum qn_gelu_form {
 #define X(e, s) QN_GELU_##e,
     QN_GELU_MAP(X)
 #undef X
-    QN_GELU_COUNT
+        QN_GELU_COUNT
 } qn_gelu_form;
 
 enum { QN_INPUT = -1, QN_PADDING_SAME = -1 };
@@ -154,27 +168,27 @@ enum { QN_INPUT = -1, QN_PADDING_SAME = -1 };
  * QN_INPUT; every kind takes one, but ADD and CONCAT, which take two or more. */
 typedef struct qn_layer {
     qn_layer_kind kind;
-    const char *name;    /* unique; scopes are joined with '.': "block.0.conv1"          */
+    const char *name; /* unique; scopes are joined with '.': "block.0.conv1"          */
     int32_t n_input;
     int32_t *input;
-    int64_t channels;    /* CONV, CONV_TRANSPOSE, LINEAR: of the output                  */
-    int64_t kernel[2];   /* CONV, CONV_TRANSPOSE, pools                                  */
-    int64_t stride[2];   /* ditto; pools: the kernel unless given                        */
-    int64_t padding[2];  /* ditto; both QN_PADDING_SAME for "same"                       */
-    int64_t dilation[2]; /* CONV, CONV_TRANSPOSE                                         */
+    int64_t channels;          /* CONV, CONV_TRANSPOSE, LINEAR: of the output                  */
+    int64_t kernel[2];         /* CONV, CONV_TRANSPOSE, pools                                  */
+    int64_t stride[2];         /* ditto; pools: the kernel unless given                        */
+    int64_t padding[2];        /* ditto; both QN_PADDING_SAME for "same"                       */
+    int64_t dilation[2];       /* CONV, CONV_TRANSPOSE                                         */
     int64_t output_padding[2]; /* CONV_TRANSPOSE                                         */
-    int64_t groups;      /* CONV, CONV_TRANSPOSE                                         */
-    bool bias;           /* CONV, CONV_TRANSPOSE, LINEAR                                 */
-    qn_recipe_init init; /* ditto: of the weights; biases start at 0                     */
-    double init_std;     /* deviation of TRUNCATED_NORMAL and NORMAL                     */
-    double rate;         /* DROPOUT: probability of zero                                 */
-    double alpha;        /* LEAKY_RELU: slope below 0; ELU: limit for -infinity          */
-    qn_gelu_form gelu;   /* GELU: exact or by tanh                                       */
-    double eps;          /* BATCH_NORM                                                   */
-    double momentum;     /* BATCH_NORM: weight of the old running value                  */
-    bool affine;         /* BATCH_NORM: learns scale and shift                           */
-    int64_t axis;        /* SOFTMAX, CONCAT: counted without the batch, or from the end  */
-    qn_ints shape;       /* RESHAPE: without the batch, at most one -1                   */
+    int64_t groups;            /* CONV, CONV_TRANSPOSE                                         */
+    bool bias;                 /* CONV, CONV_TRANSPOSE, LINEAR                                 */
+    qn_recipe_init init;       /* ditto: of the weights; biases start at 0                     */
+    double init_std;           /* deviation of TRUNCATED_NORMAL and NORMAL                     */
+    double rate;               /* DROPOUT: probability of zero                                 */
+    double alpha;              /* LEAKY_RELU: slope below 0; ELU: limit for -infinity          */
+    qn_gelu_form gelu;         /* GELU: exact or by tanh                                       */
+    double eps;                /* BATCH_NORM                                                   */
+    double momentum;           /* BATCH_NORM: weight of the old running value                  */
+    bool affine;               /* BATCH_NORM: learns scale and shift                           */
+    int64_t axis;              /* SOFTMAX, CONCAT: counted without the batch, or from the end  */
+    qn_ints shape;             /* RESHAPE: without the batch, at most one -1                   */
 } qn_layer;
 
 /* ---- how to train ------------------------------------------------------------------------- */
@@ -185,7 +199,7 @@ typedef enum qn_loss_kind {
 #define X(e, s) QN_LOSS_##e,
     QN_LOSS_MAP(X)
 #undef X
-    QN_LOSS_COUNT
+        QN_LOSS_COUNT
 } qn_loss_kind;
 
 typedef struct qn_recipe_loss {
@@ -198,13 +212,14 @@ typedef struct qn_recipe_loss {
 } qn_recipe_loss;
 
 #define QN_OPTIMIZER_MAP(X)                                                                        \
-    X(SGD, "sgd") X(ADAM, "adam") X(ADAMW, "adamw") X(RMSPROP, "rmsprop") X(ADAGRAD, "adagrad")    \
-    X(LAMB, "lamb") X(LION, "lion")
+    X(SGD, "sgd")                                                                                  \
+    X(ADAM, "adam") X(ADAMW, "adamw") X(RMSPROP, "rmsprop") X(ADAGRAD, "adagrad") X(LAMB, "lamb")  \
+        X(LION, "lion")
 typedef enum qn_optimizer_kind {
 #define X(e, s) QN_OPTIMIZER_##e,
     QN_OPTIMIZER_MAP(X)
 #undef X
-    QN_OPTIMIZER_COUNT
+        QN_OPTIMIZER_COUNT
 } qn_optimizer_kind;
 
 /* Parameters whose name matches the pattern ('*' stands for any text). The first match counts. */
@@ -217,23 +232,23 @@ typedef struct qn_recipe_group {
 typedef struct qn_recipe_optimizer {
     qn_optimizer_kind kind;
     double lr, weight_decay, eps;
-    double momentum;  /* SGD, RMSPROP                                    */
-    bool nesterov;    /* SGD                                             */
-    double betas[2];  /* ADAM, ADAMW, LAMB, LION                         */
-    double decay;     /* RMSPROP: weight of the old mean square          */
+    double momentum; /* SGD, RMSPROP                                    */
+    bool nesterov;   /* SGD                                             */
+    double betas[2]; /* ADAM, ADAMW, LAMB, LION                         */
+    double decay;    /* RMSPROP: weight of the old mean square          */
     int32_t n_groups;
     qn_recipe_group *groups;
 } qn_recipe_optimizer;
 
 #define QN_SCHEDULE_MAP(X)                                                                         \
-    X(CONSTANT, "constant") X(STEP, "step") X(MULTI_STEP, "multi_step")                            \
-    X(EXPONENTIAL, "exponential") X(COSINE, "cosine") X(ONE_CYCLE, "one_cycle")                    \
-    X(LINEAR, "linear") X(PLATEAU, "plateau")
+    X(CONSTANT, "constant")                                                                        \
+    X(STEP, "step") X(MULTI_STEP, "multi_step") X(EXPONENTIAL, "exponential") X(COSINE, "cosine")  \
+        X(ONE_CYCLE, "one_cycle") X(LINEAR, "linear") X(PLATEAU, "plateau")
 typedef enum qn_schedule_kind {
 #define X(e, s) QN_SCHEDULE_##e,
     QN_SCHEDULE_MAP(X)
 #undef X
-    QN_SCHEDULE_COUNT
+        QN_SCHEDULE_COUNT
 } qn_schedule_kind;
 
 /* Times are in epochs (fractions allowed). Factors multiply optimizer.lr. */
@@ -253,13 +268,14 @@ typedef struct qn_recipe_schedule {
 } qn_recipe_schedule;
 
 #define QN_METRIC_MAP(X)                                                                           \
-    X(ACCURACY, "accuracy") X(TOP_K, "top_k") X(PRECISION, "precision") X(RECALL, "recall")        \
-    X(F1, "f1") X(AUC, "auc") X(CONFUSION, "confusion")
+    X(ACCURACY, "accuracy")                                                                        \
+    X(TOP_K, "top_k") X(PRECISION, "precision") X(RECALL, "recall") X(F1, "f1") X(AUC, "auc")      \
+        X(CONFUSION, "confusion")
 typedef enum qn_metric_kind {
 #define X(e, s) QN_METRIC_##e,
     QN_METRIC_MAP(X)
 #undef X
-    QN_METRIC_COUNT
+        QN_METRIC_COUNT
 } qn_metric_kind;
 
 #define QN_AVERAGE_MAP(X) X(MACRO, "macro") X(MICRO, "micro") X(CLASS, "class")
@@ -267,7 +283,7 @@ typedef enum qn_average {
 #define X(e, s) QN_AVERAGE_##e,
     QN_AVERAGE_MAP(X)
 #undef X
-    QN_AVERAGE_COUNT
+        QN_AVERAGE_COUNT
 } qn_average;
 
 typedef struct qn_recipe_metric {
@@ -288,10 +304,19 @@ typedef struct qn_recipe_checkpoint {
     int64_t keep;                      /* newest ones kept, besides the best    */
 } qn_recipe_checkpoint;
 
-typedef struct qn_recipe_clip { double norm, value; } qn_recipe_clip; /* 0: off */
-typedef struct qn_recipe_ema { bool on; double decay; } qn_recipe_ema;
-typedef struct qn_recipe_penalties { double l1, l2; } qn_recipe_penalties; /* added to the loss */
-typedef struct qn_recipe_log { int64_t every_steps; } qn_recipe_log;
+typedef struct qn_recipe_clip {
+    double norm, value;
+} qn_recipe_clip; /* 0: off */
+typedef struct qn_recipe_ema {
+    bool on;
+    double decay;
+} qn_recipe_ema;
+typedef struct qn_recipe_penalties {
+    double l1, l2;
+} qn_recipe_penalties; /* added to the loss */
+typedef struct qn_recipe_log {
+    int64_t every_steps;
+} qn_recipe_log;
 
 typedef struct qn_recipe {
     int64_t format;
@@ -305,7 +330,7 @@ typedef struct qn_recipe {
     qn_recipe_schedule schedule;
     int32_t n_metrics;
     qn_recipe_metric *metrics;
-    int64_t batch, accumulate; /* samples of a micro-batch; micro-batches per update */
+    int64_t batch, accumulate;     /* samples of a micro-batch; micro-batches per update */
     int64_t epochs, seed, threads; /* threads 0: as many as there are cores          */
     const char *device;            /* "auto", "cpu", "cuda", "cuda:1"                */
     qn_recipe_stopping early_stopping;

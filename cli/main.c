@@ -1,0 +1,69 @@
+/* main.c - the `quern` command: finds the command and hands over. */
+#include "cli.h"
+#include <signal.h>
+#include <string.h>
+
+extern char **environ;
+
+static const struct {
+    const struct command *spec;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    { &cli_schema, cmd_schema },
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static int fail_usage(const char *found, const char *message)
+{
+    qn_error err;
+    qn__fail(&err, 2001, QN_AT_FIELD(found), "%s; see quern --help", message);
+    return cli_fail(&err);
+}
+
+static int unknown(const char *word, const char *what, const char *const *names, int n)
+{
+    char message[160];
+    int near = qn__nearest(word, names, n);
+    if (near >= 0)
+        snprintf(message, sizeof message, "unknown %s; did you mean \"%s\"?", what, names[near]);
+    else
+        snprintf(message, sizeof message, "unknown %s", what);
+    return fail_usage(word, message);
+}
+
+/* --help, --version and --man stand alone. */
+static int main_option(int argc, char **argv, const struct command *const *specs)
+{
+    static const char *const names[] = { "--help", "--version", "--man" };
+    const char *word = argv[1];
+    bool help = strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+    bool version = strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0;
+    bool man = strcmp(word, "--man") == 0;
+    if (!help && !version && !man) return unknown(word, "option", names, 3);
+    if (argc > 2) return fail_usage(argv[2], "unexpected argument");
+    if (help)
+        cli_overview(specs, N_COMMANDS, stdout);
+    else if (version)
+        printf("quern %s\n", qn_version());
+    else
+        cli_man(specs, N_COMMANDS, stdout);
+    return cli_finish(0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct command *specs[N_COMMANDS];
+    const char *names[N_COMMANDS];
+    qn_error err;
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error code of write, not our end */
+    for (int i = 0; i < N_COMMANDS; i++) {
+        specs[i] = commands[i].spec;
+        names[i] = specs[i]->name;
+    }
+    if (cli_environment(environ, &err)) return cli_fail(&err);
+    if (argc < 2) return fail_usage("COMMAND", "missing");
+    if (argv[1][0] == '-') return main_option(argc, argv, specs);
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(argv[1], names[i]) == 0) return commands[i].run(argc - 1, argv + 1);
+    return unknown(argv[1], "command", names, N_COMMANDS);
+}

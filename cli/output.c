@@ -1,0 +1,108 @@
+/* output.c - error lines, terminals, the environment, and the end of stdout. */
+#include "cli.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int cli_fail(const qn_error *err)
+{
+    fprintf(stderr, "%s\n", err->text);
+    return (int)qn_error_status(err);
+}
+
+int cli_fail_recipe(const qn_recipe_errors *errs, const char *path, qn_status status)
+{
+    int shown = errs->count > errs->kept ? errs->kept - 1 : errs->kept;
+    for (int i = 0; i < shown; i++) fprintf(stderr, "%s\n", errs->list[i].text);
+    if (shown < errs->count) {
+        qn_error more;
+        qn__fail(&more, 2118, QN_AT_FILE(path), "%d more mistakes", errs->count - shown);
+        fprintf(stderr, "%s\n", more.text);
+    }
+    return (int)status;
+}
+
+bool cli_terminal(FILE *stream)
+{
+    const char *term = getenv("TERM");
+    return isatty(fileno(stream)) && term && strcmp(term, "dumb") != 0;
+}
+
+bool cli_colors(FILE *stream)
+{
+    const char *no = getenv("NO_COLOR");
+    return cli_terminal(stream) && !(no && *no);
+}
+
+int cli_finish(int code)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+    if (errno == EPIPE) return code; /* `| head -1`: the reader has what it wanted */
+    qn_error err;
+    qn__fail(&err, 6002, QN_AT_FIELD("stdout"), "%s", errno ? strerror(errno) : "write failed");
+    return code ? code : cli_fail(&err);
+}
+
+/* ---- QN_ variables ---- */
+
+enum rule { COUNT, SWITCH, WORDS, NONE_ONLY, PATH_NAME };
+static const struct variable {
+    const char *name;
+    enum rule rule;
+    const char *expected;
+} variables[] = {
+    { "QN_THREADS", COUNT, "an integer 1..1024" },
+    { "QN_SYNC", SWITCH, "0 or 1" },
+    { "QN_PLAN", NONE_ONLY, "none" },
+    { "QN_DUMP", WORDS, "names of passes with commas between, like grad,fuse,plan" },
+    { "QN_CUDA_PLUGIN", PATH_NAME, "a file" },
+};
+
+static bool follows(enum rule rule, const char *value)
+{
+    int64_t i;
+    switch (rule) {
+    case COUNT: return qn__parse_i64(value, &i) && i >= 1 && i <= 1024;
+    case SWITCH: return strcmp(value, "0") == 0 || strcmp(value, "1") == 0;
+    case NONE_ONLY: return strcmp(value, "none") == 0;
+    case PATH_NAME: return *value != 0;
+    case WORDS: break;
+    }
+    for (const char *p = value; *p; p++) {
+        bool letter = (*p >= 'a' && *p <= 'z') || *p == '_';
+        bool comma = *p == ',' && p > value && p[-1] != ',' && p[1];
+        if (!letter && !comma) return false;
+    }
+    return *value != 0;
+}
+
+static qn_status check_variable(const char *text, qn_error *err)
+{
+    enum { N = sizeof variables / sizeof *variables };
+    const char *names[N], *equals = strchr(text, '=');
+    char name[80];
+    if (!equals || strncmp(text, "QN_TEST_", 8) == 0) return QN_OK; /* the test suite's own */
+    snprintf(name, sizeof name, "%.*s", (int)(equals - text < 79 ? equals - text : 79), text);
+    for (int i = 0; i < N; i++) {
+        names[i] = variables[i].name;
+        if (strcmp(name, names[i]) != 0) continue;
+        if (follows(variables[i].rule, equals + 1)) return QN_OK;
+        return qn__fail(err, 2002, QN_AT_FIELD(name), "\"%s\"; expected %s", qn__show(equals + 1).s,
+                        variables[i].expected);
+    }
+    int near = qn__nearest(name, names, N);
+    if (near >= 0)
+        return qn__fail(err, 2002, QN_AT_FIELD(name), "unknown variable; did you mean %s?",
+                        names[near]);
+    return qn__fail(err, 2002, QN_AT_FIELD(name),
+                    "unknown variable; expected QN_THREADS, QN_SYNC, QN_PLAN or QN_DUMP");
+}
+
+qn_status cli_environment(char *const *env, qn_error *err)
+{
+    for (; *env; env++)
+        if (strncmp(*env, "QN_", 3) == 0) QN_TRY(check_variable(*env, err));
+    return QN_OK;
+}

@@ -1,0 +1,197 @@
+/* tables.c - the options of every command. */
+#include "cli.h"
+#include <stddef.h>
+
+static const char *const dtypes[] = { "f32", "bf16", "f16", NULL };
+static const char *const methods[] = { "grid", "random", "halving", NULL };
+static const char *const averages[] = { "mean", "vote", NULL };
+
+#define AT(member) offsetof(struct options, member)
+#define SET                                                                                        \
+    {                                                                                              \
+        "set", 's', "KEY=VALUE", OPTION_TEXTS, AT(set), 0, 0, NULL,                                \
+            "Replace a value of the recipe: optimizer.lr=3e-4, model[0].conv=64; may be repeated"  \
+    }
+#define DEVICE                                                                                     \
+    {                                                                                              \
+        "device", 'd', "NAME", OPTION_TEXT, AT(device), 0, 0, NULL, "auto, cpu, cuda or cuda:N"    \
+    }
+#define THREADS                                                                                    \
+    {                                                                                              \
+        "threads", 't', "N", OPTION_INT, AT(threads), 1, 1024, NULL,                               \
+            "CPU threads; default: one per core"                                                   \
+    }
+#define SEED(what)                                                                                 \
+    {                                                                                              \
+        "seed", 0, "N", OPTION_INT, AT(seed), 0, 9007199254740991, NULL, what                      \
+    }
+#define BATCH                                                                                      \
+    {                                                                                              \
+        "batch", 'b', "N", OPTION_INT, AT(batch), 1, 1048576, NULL, "Samples computed at once"     \
+    }
+#define OUT(what, doc)                                                                             \
+    {                                                                                              \
+        "out", 'o', what, OPTION_TEXT, AT(out), 0, 0, NULL, doc                                    \
+    }
+#define DATA                                                                                       \
+    {                                                                                              \
+        "data", 0, "PATH", OPTION_TEXT, AT(data), 0, 0, NULL,                                      \
+            "Directory or file with other data than the model's own"                               \
+    }
+#define QUIET                                                                                      \
+    {                                                                                              \
+        "quiet", 'q', NULL, OPTION_FLAG, AT(quiet), 0, 0, NULL, "No progress, only results"        \
+    }
+#define JSON(doc)                                                                                  \
+    {                                                                                              \
+        "json", 'j', NULL, OPTION_FLAG, AT(json), 0, 0, NULL, doc                                  \
+    }
+#define RESUME(doc)                                                                                \
+    {                                                                                              \
+        "resume", 'r', "DIR", OPTION_MAYBE, AT(resume), 0, 0, NULL, doc                            \
+    }
+#define COMMAND(name_, summary_, args_, min_, max_, doc_)                                          \
+    const struct command cli_##name_ = { .name = #name_,                                           \
+                                         .summary = summary_,                                      \
+                                         .args = args_,                                            \
+                                         .option = name_##_options,                                \
+                                         .n_options = (int)(sizeof name_##_options /               \
+                                                            sizeof *name_##_options),              \
+                                         .min_args = min_,                                         \
+                                         .max_args = max_,                                         \
+                                         .doc = doc_ };
+
+static const struct option_row train_options[] = {
+    SET,
+    DEVICE,
+    THREADS,
+    SEED("Instead of the recipe's"),
+    { "epochs", 'e', "N", OPTION_INT, AT(epochs), 1, 1000000, NULL, "Instead of the recipe's" },
+    RESUME("Go on with the run in DIR, or with the latest of this recipe"),
+    OUT("DIR", "Where runs are kept; default: runs"),
+    { "check-finite", 0, NULL, OPTION_FLAG, AT(check_finite), 0, 0, NULL,
+      "Look at every result and stop at the first that is not finite, naming the operator" },
+    { "profile", 0, NULL, OPTION_FLAG, AT(profile), 0, 0, NULL,
+      "Time each operator; table at the end" },
+    QUIET,
+    JSON("Print one JSON object per epoch"),
+};
+COMMAND(train, "train the network of a recipe", "RECIPE", 1, 1,
+        "Trains the network that RECIPE describes and writes OUT/NAME-N/: the resolved recipe, the "
+        "versions, the "
+        "log, the best and the last checkpoint. An existing run is never overwritten. Ctrl-C saves "
+        "the state and "
+        "ends with 75; --resume goes on bit for bit.")
+
+static const struct option_row eval_options[] = {
+    DATA, SET, DEVICE, THREADS, BATCH, QUIET, JSON("Print JSON")
+};
+COMMAND(
+    eval, "measure a trained model on test data", "MODEL", 1, 1,
+    "Loss and metrics of MODEL, a checkpoint or a run's directory, on the test part of its data.")
+
+static const struct option_row predict_options[] = {
+    { "top", 'k', "N", OPTION_INT, AT(top), 1, 1000, NULL, "How many classes to list; default: 3" },
+    DEVICE,
+    THREADS,
+    BATCH,
+    OUT("FILE", "Write to FILE instead of stdout"),
+};
+COMMAND(predict, "apply a trained model to files", "MODEL INPUT...", 2, 1 << 20,
+        "Prints one JSON object per sample. INPUT is a PNG image, a CSV table, a .npy array, or - "
+        "for standard input. "
+        "The checkpoint carries its recipe, class names and normalisation.")
+
+static const struct option_row plan_options[] = {
+    SET,
+    BATCH,
+    { "gpu", 'g', "NAME", OPTION_TEXT, AT(gpu), 0, 0, NULL,
+      "Plan for a GPU of gpus/*.json: a100, h100, b200, rtx4090" },
+    THREADS,
+    JSON("Print JSON"),
+};
+COMMAND(plan, "what a recipe will cost, before anything is allocated", "RECIPE", 1, 1,
+        "FLOPs, bytes by class, a table of operators with arithmetic intensity, and the largest "
+        "batch that fits.")
+
+static const struct option_row check_options[] = { SET, THREADS, QUIET, JSON("Print JSON") };
+COMMAND(check, "look for trouble before training", "RECIPE", 1, 1,
+        "Decodes every sample and checks label ranges, empty splits, disk, memory and where the "
+        "schedule ends.")
+
+static const struct option_row show_options[] = {
+    SET,
+    { "pass", 'p', "NAME", OPTION_TEXT, AT(pass), 0, 0, NULL,
+      "The graph after this pass; default: after each" },
+    { "svg", 0, "FILE", OPTION_TEXT, AT(svg), 0, 0, NULL, "Draw the graph into FILE" },
+    JSON("Print JSON"),
+};
+COMMAND(show, "the graph of a recipe, or what is in a .safetensors file", "RECIPE|FILE", 1, 1,
+        "The graph of RECIPE after each pass, as text or picture; or names, types and shapes of "
+        "the tensors in FILE.")
+
+static const struct option_row search_options[] = {
+    { "space", 0, "FILE", OPTION_TEXT, AT(space), 0, 0, NULL,
+      "What to vary: JSON, key path to list or range" },
+    { "trials", 'n', "N", OPTION_INT, AT(trials), 1, 100000, NULL, "How many settings to try" },
+    { "method", 'm', "NAME", OPTION_CHOICE, AT(method), 0, 0, methods,
+      "How settings are chosen; default: random" },
+    SEED("Of the choice of settings"),
+    SET,
+    RESUME("Go on with the search in DIR, or with the latest"),
+    OUT("DIR", "Where searches are kept; default: runs"),
+    DEVICE,
+    THREADS,
+    QUIET,
+    JSON("Print JSON"),
+};
+COMMAND(search, "find better settings for a recipe", "RECIPE", 1, 1,
+        "Trains RECIPE with settings from a space and ranks them on the validation part; leaves a "
+        "CSV table and a picture.")
+
+static const struct option_row schema_options[] = {
+    SET,
+    { "markdown", 0, NULL, OPTION_FLAG, AT(markdown), 0, 0, NULL, "The page docs/recipes.md" },
+    JSON("The schema as JSON Schema"),
+};
+COMMAND(schema, "what a recipe may contain; check one", "[RECIPE]", 0, 1,
+        "Lists every key of a recipe with type, range, default and meaning. With RECIPE: checks "
+        "it, reports all its "
+        "mistakes, and prints it with variables, defaults and repeats written out.")
+
+static const struct option_row devices_options[] = { JSON("Print JSON") };
+COMMAND(devices, "what Quern can compute on here", "", 0, 0,
+        "Lists the devices that can be used, and why others can not.")
+
+static const struct option_row doctor_options[] = { JSON("Print JSON") };
+COMMAND(
+    doctor, "check this machine and this installation", "", 0, 0,
+    "Versions of Quern and of its libraries, and small computations compared with known results.")
+
+static const struct option_row convert_options[] = {
+    { "dtype", 0, "NAME", OPTION_CHOICE, AT(dtype), 0, 0, dtypes, "Element type of the result" },
+};
+COMMAND(convert, "change the format or element type of a model", "INPUT OUTPUT", 2, 2,
+        "Reads a .safetensors or .npy file and writes the other format or another element type.")
+
+static const struct option_row demo_options[] = {
+    OUT("DIR", "Where checkpoint, log and pictures go; default: out/demo"),
+    THREADS,
+    SEED("Another run"),
+    QUIET,
+};
+COMMAND(demo, "train on Fashion-MNIST and draw what was learnt", "", 0, 0,
+        "Trains a convolutional network for about three minutes and leaves pictures of the result.")
+
+static const struct option_row ensemble_options[] = {
+    { "method", 'm', "NAME", OPTION_CHOICE, AT(method), 0, 0, averages,
+      "How models are combined; default: mean" },
+    DATA,
+    DEVICE,
+    THREADS,
+    BATCH,
+    JSON("Print JSON"),
+};
+COMMAND(
+    ensemble, "measure several models together", "MODEL MODEL...", 2, 64,
+    "Loss and metrics of the mean, or the vote, of several models on the test part of their data.")
