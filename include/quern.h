@@ -3,4 +3,7 @@
 #define QUERN_H
 #include "quern/base.h"
 #include "quern/data.h"
+#include "quern/log.h"
+#include "quern/metrics.h"
+#include "quern/plot.h"
 #endif

@@ -1,6 +1,6 @@
 /* canvas.c - rectangles, strokes and discs with antialiased edges: see canvas.h. */
 #include "canvas.h"
-#include "png.h"
+#include "../include/quern/data.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +48,7 @@ qn_status qn__canvas_save(const struct qn__canvas *c, const char *path, qn_error
 {
     unsigned char *pixels = qn__canvas_pixels(c);
     if (!pixels) return qn__nomem(err, "plot", (size_t)c->w * (size_t)c->h * 3);
-    qn_status status = qn__plot_png(path, pixels, c->w, c->h, err);
+    qn_status status = qn_png_write(path, pixels, c->w, c->h, 3, err);
     free(pixels);
     return status;
 }

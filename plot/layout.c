@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SWEEPS = 8, PULLS = 12, MOST_BENDS = 60000, BEND_WIDTH = 4 };
+enum { SWEEPS = 12, PULLS = 40, MOST_BENDS = 60000, BEND_WIDTH = 4 };
 
 void qn__layout_free(struct qn__layout *l)
 {
@@ -17,6 +17,7 @@ void qn__layout_free(struct qn__layout *l)
     free(l->down_at);
     free(l->up);
     free(l->up_at);
+    free(l->pools);
     memset(l, 0, sizeof *l);
 }
 
@@ -122,22 +123,45 @@ static bool group_layers(struct qn__layout *l)
         if (l->items[i].layer >= l->layers) l->layers = l->items[i].layer + 1;
     l->order = qn__calloc(NULL, l->item_count, sizeof *l->order);
     l->layer_at = qn__calloc(NULL, (size_t)l->layers + 2, sizeof *l->layer_at);
-    if (!l->order || !l->layer_at) return false;
+    l->pools = qn__calloc(NULL, l->item_count, sizeof *l->pools);
+    if (!l->order || !l->layer_at || !l->pools) return false;
     for (size_t i = 0; i < l->item_count; i++) l->layer_at[l->items[i].layer + 2]++;
     for (int k = 2; k < l->layers + 2; k++) l->layer_at[k] += l->layer_at[k - 1];
     for (size_t i = 0; i < l->item_count; i++) l->order[l->layer_at[l->items[i].layer + 1]++] = (int)i;
     return true;
 }
 
-/* Mean place of an item's neighbours above or below; its own where it has none. */
-static double pull(const struct qn__layout *l, int item, bool from_above)
+/* How much a link wants to be short and upright: long edges first, then the path of the data; the parameter
+ * beside an operator stands wherever there is room. */
+static double stiffness(const struct qn__layout *l, const struct qn__link *k)
 {
-    const int *list = from_above ? l->up : l->down, *at = from_above ? l->up_at : l->down_at;
-    double sum = 0;
-    int n = at[item + 1] - at[item];
-    for (int k = at[item]; k < at[item + 1]; k++)
-        sum += l->items[from_above ? l->links[list[k]].from : l->links[list[k]].to].x;
-    return n ? sum / n : l->items[item].x;
+    bool bend_from = l->items[k->from].node < 0, bend_to = l->items[k->to].node < 0;
+    if (bend_from && bend_to) return 8;
+    if (l->up_at[k->from] == l->up_at[k->from + 1]) return 0.2;
+    return bend_from || bend_to ? 1 : 3;
+}
+
+/* Sums stiffness * place, and stiffness, of an item's neighbours on one side. */
+static void gather(const struct qn__layout *l, int item, bool above, double *sum, double *weight)
+{
+    const int *list = above ? l->up : l->down, *at = above ? l->up_at : l->down_at;
+    for (int k = at[item]; k < at[item + 1]; k++) {
+        const struct qn__link *link = &l->links[list[k]];
+        double w = stiffness(l, link);
+        *sum += w * l->items[above ? link->from : link->to].x;
+        *weight += w;
+    }
+}
+
+/* Where an item would like to stand: the mean of its neighbours, or where it is if it has none there. */
+static void pull(struct qn__layout *l, int item, bool above, bool below)
+{
+    double sum = 0, weight = 0;
+    struct qn__item *it = &l->items[item];
+    if (above) gather(l, item, true, &sum, &weight);
+    if (below) gather(l, item, false, &sum, &weight);
+    it->key = weight > 0 ? sum / weight : it->x;
+    it->weight = weight > 0 ? weight : 0.1;
 }
 
 /* Sorts one layer by key; insertion, since it is nearly sorted and must be stable. */
@@ -157,28 +181,43 @@ static double gap(const struct qn__layout *l, int a, int b)
     return (l->items[a].width + l->items[b].width) / 2 + room;
 }
 
-/* Puts a layer's items as near to their keys as their order and widths allow: pushed apart from the left, then
- * moved back as a whole by the mean of what the pushing did. */
+/* Puts a layer's items as near to their keys as their order and widths allow, in the sense of least squares:
+ * with the widths taken off this is isotonic regression, solved by pooling neighbours that are out of order. */
 static void place_layer(struct qn__layout *l, int layer)
 {
     const int *o = l->order + l->layer_at[layer];
-    int n = l->layer_at[layer + 1] - l->layer_at[layer];
-    double moved = 0;
+    int n = l->layer_at[layer + 1] - l->layer_at[layer], pools = 0;
+    struct qn__pool *pool = l->pools;
+    double offset = 0;
     for (int i = 0; i < n; i++) {
-        struct qn__item *it = &l->items[o[i]];
-        it->x = it->key;
-        if (i > 0) it->x = fmax(it->x, l->items[o[i - 1]].x + gap(l, o[i - 1], o[i]));
-        moved += it->x - it->key;
+        const struct qn__item *it = &l->items[o[i]];
+        if (i > 0) offset += gap(l, o[i - 1], o[i]);
+        pool[pools++] = (struct qn__pool){ it->key - offset, it->weight, 1 };
+        for (; pools > 1 && pool[pools - 2].mean > pool[pools - 1].mean; pools--) {
+            struct qn__pool *a = &pool[pools - 2], *b = &pool[pools - 1];
+            a->mean = (a->mean * a->weight + b->mean * b->weight) / (a->weight + b->weight);
+            a->weight += b->weight;
+            a->n += b->n;
+        }
     }
-    for (int i = 0; i < n; i++) l->items[o[i]].x -= moved / n;
+    offset = 0;
+    for (int i = 0, p = 0, used = 0; i < n; i++, used++) {
+        if (i > 0) offset += gap(l, o[i - 1], o[i]);
+        if (used == pool[p].n) {
+            p++;
+            used = 0;
+        }
+        l->items[o[i]].x = pool[p].mean + offset;
+    }
 }
 
-static void sweep(struct qn__layout *l, bool down, bool reorder)
+/* One pass over the layers; the neighbours of the layers already passed count, or those of both sides. */
+static void sweep(struct qn__layout *l, bool down, bool both, bool reorder)
 {
     for (int k = 0; k < l->layers; k++) {
         int layer = down ? k : l->layers - 1 - k;
         for (int i = l->layer_at[layer]; i < l->layer_at[layer + 1]; i++)
-            l->items[l->order[i]].key = pull(l, l->order[i], down);
+            pull(l, l->order[i], down || both, !down || both);
         if (reorder) sort_layer(l, layer);
         place_layer(l, layer);
     }
@@ -186,9 +225,10 @@ static void sweep(struct qn__layout *l, bool down, bool reorder)
 
 static void arrange(struct qn__layout *l)
 {
+    for (size_t i = 0; i < l->item_count; i++) l->items[i].weight = 1;
     for (int layer = 0; layer < l->layers; layer++) place_layer(l, layer);
-    for (int k = 0; k < SWEEPS; k++) sweep(l, k % 2 == 0, true);
-    for (int k = 0; k < PULLS; k++) sweep(l, k % 2 == 0, false);
+    for (int k = 0; k < SWEEPS; k++) sweep(l, k % 2 == 0, k > SWEEPS / 2, true);
+    for (int k = 0; k < PULLS; k++) sweep(l, k % 2 == 0, true, false);
     double left = (double)INFINITY, right = -left;
     for (size_t i = 0; i < l->item_count; i++) {
         left = fmin(left, l->items[i].x - l->items[i].width / 2);

@@ -9,12 +9,19 @@ struct qn__item {
     int layer;
     int node; /* -1: a bend */
     double width, x; /* x: of the middle */
-    double key;      /* what its layer is sorted by */
+    double key;      /* where it would like to stand; what its layer is sorted by */
+    double weight;   /* how much it would                                         */
 };
 
 /* A piece of an edge between neighbouring layers (or, where bends were given up, any two). */
 struct qn__link {
     int from, to; /* items */
+};
+
+/* Items of a layer that stand shoulder to shoulder. */
+struct qn__pool {
+    double mean, weight;
+    int n;
 };
 
 struct qn__layout {
@@ -25,6 +32,7 @@ struct qn__layout {
     int *order, *layer_at; /* items by layer and place; layer l is order[layer_at[l] .. layer_at[l+1]) */
     int *down, *down_at;   /* links leaving each item, and where its list begins */
     int *up, *up_at;       /* links entering each item */
+    struct qn__pool *pools; /* scratch */
     int layers;
     double width;
 };

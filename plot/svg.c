@@ -1,6 +1,6 @@
 /* svg.c - graphs of operators as SVG: see quern/plot.h. */
+#include "../core/file.h"
 #include "layout.h"
-#include "png.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -105,16 +105,16 @@ static double x_of(const struct qn__layout *l, const struct frame *f, int item)
     return f->left + l->items[item].x;
 }
 
-/* The upper edge of an item; bends are points half-way down a node. */
+/* The upper edge of an item. A bend is as high as a node: edges turn only between the layers, so none runs
+ * through a box. */
 static double top_of(const struct qn__layout *l, const struct frame *f, int item)
 {
-    double y = f->top + (double)l->items[item].layer * LAYER;
-    return l->items[item].node < 0 ? y + NODE_HEIGHT / 2.0 : y;
+    return f->top + (double)l->items[item].layer * LAYER;
 }
 
 static double bottom_of(const struct qn__layout *l, const struct frame *f, int item)
 {
-    return top_of(l, f, item) + (l->items[item].node < 0 ? 0 : NODE_HEIGHT);
+    return top_of(l, f, item) + NODE_HEIGHT;
 }
 
 static void add_curve(struct text *t, double x0, double y0, double x1, double y1)
@@ -137,6 +137,7 @@ static void add_edge(struct text *t, const struct qn__layout *l, const struct fr
     for (;;) {
         add_curve(t, x_of(l, f, from), bottom_of(l, f, from), x_of(l, f, to), top_of(l, f, to));
         if (l->items[to].node >= 0) break;
+        add_number(t, "V", bottom_of(l, f, to));
         from = to;
         to = l->links[l->down[l->down_at[from]]].to;
     }
@@ -198,7 +199,7 @@ qn_status qn_svg_write(const char *path, const qn_svg_graph *g, qn_error *err)
         if (l.items[l.links[k].from].node >= 0) add_edge(&t, &l, &f, k);
     for (int i = 0; i < g->node_count; i++) add_node(&t, &l, &f, &g->nodes[i], i);
     add(&t, "</svg>\n");
-    status = t.failed ? qn__nomem(err, "plot.svg", t.n) : qn__plot_file(path, t.s, t.n, err);
+    status = t.failed ? qn__nomem(err, "plot.svg", t.n) : qn__file_replace(path, t.s, t.n, err);
     free(t.s);
     qn__layout_free(&l);
     return status;
