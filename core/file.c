@@ -10,14 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* An interrupted call is repeated, but not for ever: a broken file system must not hang the job. */
-enum { MAX_INTERRUPTS = 1000, MAX_TEMP_NAMES = 100 };
-#define RETRY(result, call)                                                                        \
-    do {                                                                                           \
-        int interrupts_ = 0;                                                                       \
-        do (result) = (call);                                                                      \
-        while ((result) == -1 && errno == EINTR && ++interrupts_ < MAX_INTERRUPTS);                \
-    } while (0)
+enum { MAX_TEMP_NAMES = 100 };
+#define RETRY QN__RETRY
 
 const char *qn__file_reason(int errno_value)
 {
@@ -181,7 +175,7 @@ static int open_beneath(int dir, const char *name)
 {
     struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
                             .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
-    for (int tries = 0; tries < MAX_INTERRUPTS; tries++) {
+    for (int tries = 0; tries < QN__MAX_INTERRUPTS; tries++) {
         long fd = syscall(SYS_openat2, dir, name, &how, sizeof how);
         if (fd >= 0) return (int)fd;
         /* EAGAIN: something was renamed meanwhile. EPERM: an old sandbox that knows no openat2. */

@@ -84,6 +84,38 @@ qn_status qn__file_replace(const char *path, const void *data, size_t n, qn_erro
 /* fsync of an open directory, so that the names in it survive a power cut. */
 qn_status qn__file_sync_dir(int dir, const char *shown, qn_error *err);
 
+/* ---- directories -------------------------------------------------------------------------- */
+
+/* `dir` is always an open directory, `name` one component in it, `shown` the path for messages. */
+
+/* path and its missing parents; each new name is flushed to the disk. */
+qn_status qn__file_make_dirs(const char *path, qn_error *err);
+qn_status qn__file_make_dir_at(int dir, const char *name, const char *shown, qn_error *err);
+/* Refuses a symbolic link. */
+qn_status qn__file_open_dir_at(int *out, int dir, const char *name, const char *shown, qn_error *err);
+/* A file, or a directory with what is in it; links are removed, never followed. Absent: fine. */
+qn_status qn__file_remove_at(int dir, const char *name, const char *shown, qn_error *err);
+qn_status qn__file_rename_at(int dir, const char *from, const char *to, const char *shown, qn_error *err);
+/* Swaps two names in one step; *done says whether the file system can. */
+qn_status qn__file_exchange_at(int dir, const char *a, const char *b, const char *shown, bool *done,
+                               qn_error *err);
+/* Opens dir/name for locking and reading, creating it. */
+qn_status qn__file_open_lock(int *out, const char *dir, const char *name, qn_error *err);
+bool qn__file_exists_at(int dir, const char *name);
+/* Calls visit for every name but "." and ".." until it returns a status other than QN_OK. */
+qn_status qn__file_list(int dir, const char *shown,
+                        qn_status (*visit)(void *user, const char *name, qn_error *err), void *user,
+                        qn_error *err);
+
+/* An interrupted call is repeated, but not for ever: a broken file system must not hang the job. */
+enum { QN__MAX_INTERRUPTS = 1000 };
+#define QN__RETRY(result, call)                                                                    \
+    do {                                                                                           \
+        int interrupts_ = 0;                                                                       \
+        do (result) = (call);                                                                      \
+        while ((result) == -1 && errno == EINTR && ++interrupts_ < QN__MAX_INTERRUPTS);            \
+    } while (0)
+
 /* The system's words for an errno value, untranslated. */
 const char *qn__file_reason(int errno_value);
 #endif

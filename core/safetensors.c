@@ -486,7 +486,8 @@ static qn_status check_cover(qn_safetensors *st, qn_error *err)
     return QN_OK;
 }
 
-static qn_status read_bytes(const qn_safetensors *st, int64_t offset, void *out, size_t n, qn_error *err)
+qn_status qn__safetensors_bytes(const qn_safetensors *st, int64_t offset, void *out, size_t n,
+                                qn_error *err)
 {
     if (!st->memory) return qn__file_read(&st->file, offset, out, n, err);
     memcpy(out, st->memory + offset, n);
@@ -500,7 +501,7 @@ static qn_status load_header(qn_safetensors *st, size_t cap, qn_error *err)
     if (st->size < 8)
         return qn__fail(err, 4011, QN_AT_FILE(st->path), "%lld bytes; expected at least 8",
                         (long long)st->size);
-    QN_TRY(read_bytes(st, 0, raw, 8, err));
+    QN_TRY(qn__safetensors_bytes(st, 0, raw, 8, err));
     for (int i = 0; i < 8; i++) {
         n |= (uint64_t)raw[i] << (8 * i);
         reversed |= (uint64_t)raw[i] << (56 - 8 * i);
@@ -517,7 +518,7 @@ static qn_status load_header(qn_safetensors *st, size_t cap, qn_error *err)
     st->header_bytes = (size_t)n;
     st->header = qn__calloc(st->alloc, st->header_bytes + 1, 1);
     if (!st->header) return qn__nomem(err, "safetensors header", st->header_bytes + 1);
-    return read_bytes(st, 8, st->header, st->header_bytes, err);
+    return qn__safetensors_bytes(st, 8, st->header, st->header_bytes, err);
 }
 
 static qn_status parse_header(qn_safetensors *st, qn_error *err)
@@ -604,6 +605,7 @@ void qn_safetensors_close(qn_safetensors *st)
 
 /* ---- questions ---------------------------------------------------------------------------- */
 
+const char *qn__safetensors_path(const qn_safetensors *st) { return st->path; }
 int64_t qn_safetensors_count(const qn_safetensors *st) { return (int64_t)st->count; }
 
 void qn_safetensors_at(const qn_safetensors *st, int64_t index, qn_tensor_info *out)
@@ -708,7 +710,7 @@ qn_status qn_safetensors_read(const qn_safetensors *st, const qn_tensor_info *te
     size_t size = qn_dtype_size(tensor->dtype), step = CHUNK / size;
     for (size_t at = 0, n; at < (size_t)tensor->count; at += n) {
         n = (size_t)tensor->count - at < step ? (size_t)tensor->count - at : step;
-        QN_TRY(read_bytes(st, tensor->offset + (int64_t)(at * size), chunk, n * size, err));
+        QN_TRY(qn__safetensors_bytes(st, tensor->offset + (int64_t)(at * size), chunk, n * size, err));
         if (tensor->dtype == QN_BOOL) /* a byte of 2 must not become a bool that is neither */
             for (size_t i = 0; i < n; i++) chunk[i] = chunk[i] != 0;
         if (!st->allow_nonfinite) count_nonfinite(&finite, chunk, tensor->dtype, n, (int64_t)at);

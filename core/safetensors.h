@@ -8,6 +8,12 @@
 qn_status qn__safetensors_open_file(qn_safetensors **out, struct qn__file *file, const char *path,
                                     const qn_safetensors_opts *opts, qn_error *err);
 
+/* n bytes of the file at offset, which must lie inside it. */
+qn_status qn__safetensors_bytes(const qn_safetensors *st, int64_t offset, void *out, size_t n,
+                                qn_error *err);
+/* For messages. */
+const char *qn__safetensors_path(const qn_safetensors *st);
+
 /* First byte that does not belong to well-formed UTF-8 (RFC 3629), or n. */
 size_t qn__utf8_error(const void *text, size_t n);
 

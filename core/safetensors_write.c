@@ -1,9 +1,8 @@
 /* safetensors_write.c - the writer: see include/quern/safetensors.h. */
-#include "safetensors.h"
+#include "checkpoint.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 /* The reference writer sorts by alignment, in this order, then by name; so files compare equal. */
 static int rank_of(qn_dtype dtype)
@@ -197,32 +196,19 @@ void qn__safetensors_plan_free(struct qn__safetensors_plan *plan)
     *plan = (struct qn__safetensors_plan){ 0 };
 }
 
-/* zlib counts in 32 bits. */
-static uint32_t crc_add(uint32_t crc, const void *data, size_t n)
-{
-    const unsigned char *p = data;
-    while (n > 0) {
-        uInt part = n > (1u << 30) ? 1u << 30 : (uInt)n;
-        crc = (uint32_t)crc32(crc, p, part);
-        p += part;
-        n -= part;
-    }
-    return crc;
-}
-
 qn_status qn__safetensors_emit(struct qn__file_out *f, const struct qn__safetensors_plan *plan,
                                const qn_tensor_data *tensors, uint32_t *crc, uint32_t *file_crc,
                                qn_error *err)
 {
     QN_TRY(qn__file_write(f, plan->header, plan->header_bytes, err));
-    uint32_t whole = crc_add(0, plan->header, plan->header_bytes);
+    uint32_t whole = qn__crc32(0, plan->header, plan->header_bytes);
     for (int64_t i = 0; i < plan->n; i++) {
         const qn_tensor_data *t = &tensors[plan->order[i]];
         int64_t bytes;
         QN_TRY(check_tensor(f->path, t, &bytes, err));
         QN_TRY(qn__file_write(f, t->data, (size_t)bytes, err));
-        uint32_t own = crc_add(0, t->data, (size_t)bytes);
-        whole = (uint32_t)crc32_combine(whole, own, (z_off_t)bytes);
+        uint32_t own = qn__crc32(0, t->data, (size_t)bytes);
+        whole = qn__crc32_join(whole, own, bytes);
         if (crc) crc[plan->order[i]] = own;
     }
     if (file_crc) *file_crc = whole;
