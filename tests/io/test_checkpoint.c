@@ -28,7 +28,7 @@ static const char *fresh(void)
 
 struct lines {
     int n;
-    char text[8][420];
+    char text[8][401];
 };
 static void keep_line(void *user, const char *line)
 {
@@ -244,7 +244,7 @@ static void missing_extra_and_mixed_files(void **state)
     copy_file(work_path("ck/step-000900/state.safetensors"), work_path("ck/step-000900/model.safetensors"));
     copy_file(work_path("m"), work_path("ck/step-000900/state.safetensors"));
     assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), &err), QN_EMODEL);
-    assert_int_equal(err.code, 4031);
+    assert_int_equal(err.code, 4032); /* the two happen to have the same size */
     struct ckpt_sample s;
     fresh();
     ckpt_fill(&s, 900);
@@ -257,9 +257,9 @@ static void missing_extra_and_mixed_files(void **state)
 static void refused_kinds_of_files(void **state)
 {
     (void)state;
-    const char *path;
+    char path[512];
     fresh();
-    path = work_path("ck/step-000900/state.safetensors");
+    snprintf(path, sizeof path, "%s", work_path("ck/step-000900/state.safetensors"));
     assert_int_equal(rename(path, work_path("moved")), 0);
     assert_int_equal(symlink("../../moved", path), 0);
     assert_broken(CK(4022) "manifest.json: " STATE "is or passes a symbolic link; expected a regular file");
@@ -364,8 +364,8 @@ static void none_that_verifies(void **state)
     assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, keep_line, &lines, &err), QN_EMODEL);
     assert_line(&err, "error E4033 checkpoint: ~/ck: none of 2 checkpoints verifies; expected one");
     assert_int_equal(skipped, 2);
-    assert_text(lines.text[0], CK(4031) "recipe.json: 0 bytes; manifest says 36; trying step-000800");
-    assert_text(lines.text[1], "error E4031 checkpoint: ~/ck/step-000800/recipe.json: 0 bytes; manifest says 36");
+    assert_text(lines.text[0], CK(4031) "recipe.json: 0 bytes; manifest says 31; trying step-000800");
+    assert_text(lines.text[1], "error E4031 checkpoint: ~/ck/step-000800/recipe.json: 0 bytes; manifest says 31");
     remove_tree(work_path("ck"));
     mkdir(work_path("ck"), 0700);
     mkdir(work_path("ck/step-9"), 0700); /* not how a step is spelt */
