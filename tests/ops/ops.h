@@ -1,0 +1,172 @@
+/* ops.h - how to test an operator: write tests/ops/<op>.c with a table of cases, and nothing else.
+ *
+ * A case says which operands to make and how to build the operator on them. From that alone the runner checks
+ * (test_ops.c, test_gradients.c, test_parity.c), for every case:
+ *
+ *   value      the f64 kernel against the case's oracle (plain loops written from the definition), if it has one
+ *   precision  the f32 kernel against the f64 kernel, within the case's bound (below)
+ *   class      the same with NaN, +inf and -inf planted in each operand: NaN and infinities at the same places
+ *   bits       run twice, from differently filled memory, and with 1, 2 and 5 threads: equal bytes
+ *   memory     sentinels around every operand, result and workspace are intact; operands are not modified,
+ *              except those that op->writes names; if op->in_place, equal bytes when y lies on an operand
+ *   layout     rank-4 operands in blocks of 8, 16 and C, where the operator's layout rule allows: equal values
+ *   gradient   if op->vjp: central differences in f64 through qn_grad, qn_compile and qn_program_run, with Richardson
+ *              extrapolation, relative error <= 1e-6, for each operand that carries a gradient
+ *   variants   which variant of the kernel was picked; a variant that no case reaches fails test_parity
+ *
+ * Example, tests/ops/softmax.c:
+ *
+ *     #include "ops.h"
+ *     #include <math.h>
+ *
+ *     static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
+ *     {
+ *         (void)c;
+ *         return qn_softmax(g, x[0]);
+ *     }
+ *
+ *     static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
+ *     {
+ *         int64_t v = c->in[0].dim[1];
+ *         for (int64_t r = 0; r < x[0].count / v; r++) { ... y->v[r * v + j] = ...; }
+ *     }
+ *
+ *     #define SIZE(n) { .name = #n, .build = build, .oracle = oracle, .n_in = 1, .ulps = 8, \
+ *                       .in = { { .rank = 2, .dim = { 3, n } } } },
+ *     static const struct op_case cases[] = {
+ *         OP_SIZES(SIZE)
+ *         { .name = "large", .build = build, .n_in = 1, .ulps = 8,
+ *           .in = { { .rank = 2, .dim = { 64, 1000 }, .low = -80, .high = 80 } } },
+ *     };
+ *     OP_CASES(softmax, cases);
+ *
+ * Rows that have no constructor (gradients, fused, reorder) are built with qn__node (core/op.h is included here).
+ * Keep cases small; a case for a variant that needs size may be large, gradients then look at 48 elements of each
+ * operand. Cover the sizes of OP_SIZES (0 is the empty tensor), one row, and each attribute that changes the work. */
+#ifndef QN_TESTS_OPS_H
+#define QN_TESTS_OPS_H
+#include "../../core/base.h"
+#include "../../core/op.h"
+
+/* X(n) for each size that a loop over SIMD lanes, tiles and threads must survive */
+#define OP_SIZES(X) X(0) X(1) X(31) X(33) X(127) X(129) X(257)
+
+/* What the elements of an operand are. Floats are exactly representable in f32. low = high = 0 means [-2,2). */
+enum op_values {
+    OP_UNIFORM,  /* uniform in [low,high); integers: whole numbers of it, default [0,2)              */
+    OP_DISTINCT, /* evenly spaced over [low,high) in random order: no two equal or close (max, argmax) */
+    OP_AWAY,     /* magnitude uniform in [low,high), default [0.25,2), random sign: away from a kink at 0 */
+    OP_TIES,     /* whole numbers of [low,high), default [-2,3): many equal                           */
+    OP_ZEROS,
+};
+
+struct op_case;
+struct op_in {
+    qn_dtype dtype; /* QN_F32 (0): f32 or f64, as the run is; any other: itself        */
+    int rank;
+    int64_t dim[QN_MAX_DIMS];
+    enum op_values values;
+    double low, high;
+    bool constant;  /* carries no gradient (integer operands never do)                  */
+    bool stored;    /* a tensor of the store, not an input: what op->writes needs       */
+    /* Changes values after they were drawn: n elements of dtype at data. NULL: none. */
+    void (*edit)(const struct op_case *c, void *data, qn_dtype dtype, int64_t n);
+};
+
+/* A value as doubles, logical order. */
+struct op_data {
+    qn_dtype dtype;
+    int rank;
+    int64_t dim[QN_MAX_DIMS], count;
+    double *v;
+};
+
+/* Appends the operator (and whatever it needs) to g; x: the operands. Element type of the run: that of x[i]. */
+typedef qn_t op_build(qn_graph *g, const qn_t *x, const struct op_case *c);
+
+struct op_case {
+    const char *name;
+    op_build *build;
+    int n_in;
+    struct op_in in[QN_MAX_IN];
+    int64_t p[8]; /* for build, oracle, edit: attributes of the case */
+    double q[4];
+
+    /* The result, from the definition. y->v is zeroed. The f64 kernel must agree within the bound for f64. */
+    void (*oracle)(const struct op_case *c, const struct op_data *x, struct op_data *y);
+    /* If the operator writes operands in place: what operand `which` holds afterwards (default: not compared with an
+     * oracle; f32 against f64 always is). */
+    void (*oracle_written)(const struct op_case *c, int which, const struct op_data *x, struct op_data *after);
+
+    /* How far the f32 kernel may be from the f64 kernel, and the f64 kernel from the oracle; eps is 2^-24 or 2^-53.
+     *   exact: equal.   default: ulps * 2 eps |y|, ulps 0 meaning 4.
+     *   terms > 0: for sums of `terms` products: (terms + ulps) 2 eps times the operator's own result on |x| (every
+     *              float operand replaced by its magnitude), i.e. the bound gamma_n sum |a||b|.
+     *   bound: the absolute error allowed in element i, derived by the case; overrides all. */
+    bool exact;
+    double ulps, terms;
+    double (*bound)(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps);
+
+    double step;                   /* largest step of the differences; 0 means 2^-6 max(|x|, 0.25) */
+    const char *no_gradient_check; /* why, e.g. "at a tie there is no derivative": another case must check it */
+    const char *finite_only;       /* why planted NaN and infinities may differ between f32 and f64 */
+    const char *fails;             /* the exact error of the run that this case provokes; nothing else is checked */
+};
+
+struct op_cases {
+    const struct op_case *c;
+    int n;
+};
+/* Ends a file of cases: the row of core/ops.def that they are for. */
+#define OP_CASES(row, array)                                                                       \
+    extern const struct op_cases cases_##row;                                                      \
+    const struct op_cases cases_##row = { array, (int)(sizeof(array) / sizeof(array)[0]) }
+
+/* By opcode; an operator of ops.def without cases does not link. */
+extern const struct op_cases *const op_cases_of[QN_OP_COUNT];
+
+/* ---- for the programs that run the cases (direct.c, roll.c) ------------------------------------- */
+
+/* Kernels run one by one on guarded memory, without compiler and plan. */
+struct direct_opts {
+    int threads;
+    int32_t block;       /* wanted of rank-4 values; QN_PLAIN: none     */
+    unsigned char fill;  /* what memory holds before it is written      */
+    bool in_place;       /* put y on an operand where the row allows it */
+};
+/* A case built and run once. */
+struct direct {
+    const struct op_case *c;
+    qn_dtype real;
+    qn_graph *g;
+    qn_t x[QN_MAX_IN], y;
+    struct direct_value *value; /* by id */
+    qn_status status;           /* of the run */
+    qn_error err;
+    bool blocked, on_operand;   /* whether opts.block, opts.in_place made any difference */
+};
+/* Changes one operand's element before a run: {operand, element, value}; operand < 0: none. */
+struct direct_plant { int operand; int64_t element; double value; bool magnitudes; };
+
+/* Fails the running test if the case cannot be built. Free with direct_free. */
+struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype real, const struct direct_opts *opts,
+                         const struct direct_plant *plant);
+void direct_free(struct direct *d);
+/* Result bytes in logical order; operand i as it is after the run. Caller frees with free(). */
+struct op_data direct_result(const struct direct *d);
+struct op_data direct_operand(const struct direct *d, int i);
+/* Equal bytes of results and written operands. */
+bool direct_same_bits(const struct direct *a, const struct direct *b);
+/* The values of operand i of a case, n elements of dtype at data. */
+void op_fill(const struct op_case *c, int i, qn_dtype real, void *data);
+qn_dtype op_in_dtype(const struct op_in *in, qn_dtype real);
+int64_t op_in_count(const struct op_in *in);
+
+/* Times each variant was launched, by backend (0: f32, 1: f64), opcode and variant. */
+enum { OP_MAX_VARIANTS = 16 };
+extern uint64_t direct_hits[2][QN_OP_COUNT][OP_MAX_VARIANTS];
+/* Blocks that the layout checks ask for: 8, 16 and the number of channels. */
+int op_blocks(const struct op_case *c, int32_t block[3]);
+/* Whether descriptor, kernel and cases are linked. */
+bool op_present(enum qn__opcode op);
+#endif
