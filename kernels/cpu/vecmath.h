@@ -92,15 +92,16 @@ static inline float qn__expf(float x)
     return p * a * b;
 }
 
+/* e^x - 1 for |x| < 700 */
 static inline double qn__expm1_core(double x)
 {
-    double big = qn__exp_core(qn__bound(x, -100, 100)) - 1;
+    double big = qn__exp_core(x) - 1;
     double small = x + x * x * (0.5 + x * (1.0 / 6));
-    return x < 1e-4 && x > -1e-4 ? small : big;
+    return fabs(x) < 1e-4 ? small : big;
 }
 static inline float qn__expm1f(float x)
 {
-    double y = qn__expm1_core((double)x);
+    double y = qn__expm1_core(qn__bound((double)x, -100, 100));
     return x == 0 ? x : (float)y; /* keeps the sign of zero */
 }
 static inline float qn__logf(float x) { return (float)qn__log_full((double)x); }
@@ -108,12 +109,12 @@ static inline float qn__log1pf(float x)
 {
     double d = (double)x, big = qn__log_full(1 + d);
     double small = d - d * d * (0.5 - d * (1.0 / 3 - d * 0.25));
-    return x == 0 ? x : (float)(d < 1e-4 && d > -1e-4 ? small : big);
+    return x == 0 ? x : (float)(fabs(d) < 1e-4 ? small : big);
 }
 /* (e^2x - 1) / (e^2x + 1) */
 static inline float qn__tanhf(float x)
 {
-    double e = qn__expm1_core(2 * qn__bound((double)x, -20, 20));
+    double e = qn__expm1_core(qn__bound(2 * (double)x, -40, 40));
     return x == 0 ? x : (float)(e / (e + 2));
 }
 
@@ -154,16 +155,15 @@ static inline float qn__erff(float x)
 /* |a|^b = e^(b ln |a|), then the sign and the special cases of C's pow (C11 F.10.4.4). */
 static inline float qn__powf(float a, float b)
 {
-    double x = (double)a, y = (double)b, m = x < 0 ? -x : x;
+    double x = (double)a, y = (double)b, m = fabs(x), wide = fabs(y);
     double z = y * qn__log_full(m);
-    z = m == 1 || y == 0 ? 0 : z;
-    float r = (float)qn__exp_core(qn__bound(z, -200, 200));
-    /* An integer is odd if half of it is none; floats from 2^24 on are even. */
-    double wide = y < 0 ? -y : y, whole = (wide + 0x1p52) - 0x1p52, halved = (wide * 0.5 + 0x1p52) - 0x1p52;
-    int is_int = !(wide < 0x1p24) || whole == wide, odd = wide < 0x1p24 && whole == wide && halved * 2 != wide;
-    r = odd ? copysignf(r, a) : r;
-    r = x < 0 && m < (double)INFINITY && !is_int ? NAN : r;
-    return x < 0 && y != y ? NAN : r;
+    z = (m == 1) | (y == 0) ? 0 : z;
+    double r = qn__exp_core(qn__bound(z, -200, 200));
+    /* An integer is odd if half of it is none; floats from 2^24 on are even, and rounding changes none of them. */
+    double whole = (wide + 0x1p52) - 0x1p52, halved = (wide * 0.5 + 0x1p52) - 0x1p52;
+    double odd = (whole == wide) & (halved * 2 != wide) & (wide < 0x1p24) ? x : 1;
+    double y_or_nan = (x < 0) & (m < (double)INFINITY) & (whole != wide) ? (double)NAN : copysign(r, odd);
+    return (float)y_or_nan;
 }
 
 /* Valid for |x| <= QN_TRIG_MAX, where n * (leading part of pi/2) is exact. */
