@@ -40,7 +40,7 @@ qn_status qn__png_parse(qn_array *out, const uint8_t *bytes, size_t n, const cha
 qn_status qn__csv_parse(qn_dataset **out, const char *text, size_t n, const char *name,
                         const qn_csv_options *o, qn_error *err);
 
-/* out[C,H,W] from in[h,w,C], bilinear. */
+/* out[channels,H,W] from in[channels,h,w], bilinear. */
 void qn__resize(uint8_t *out, int H, int W, const uint8_t *in, int h, int w, int channels);
 
 /* A gzip stream in memory, inflated piece by piece: never more than the caller asks for. */
@@ -51,6 +51,27 @@ qn_status qn__gzip_open(struct qn__gzip **out, const uint8_t *bytes, size_t n, c
 /* Inflates up to n bytes; *got < n only at the end of the stream, whose checksum is then verified. */
 qn_status qn__gzip_read(struct qn__gzip *g, void *out, size_t n, size_t *got, qn_error *err);
 void qn__gzip_close(struct qn__gzip *g);
+
+/* Rows of a CSV file, one after the other. */
+struct qn__csv {
+    const char *at, *end, *name; /* at: the start of the next row */
+    int64_t line, row_line;      /* of `at`; of the row last read */
+    char delimiter;
+    struct qn__csv_field {
+        size_t text; /* offset in `text` of the NUL-terminated, unquoted field */
+        int64_t line, column;
+    } *field;
+    size_t n, cap_field;
+    char *text;
+    size_t used, cap_text;
+};
+/* Skips a byte order mark; refuses UTF-16 and empty files. */
+qn_status qn__csv_open(struct qn__csv *c, const char *text, size_t n, const char *name, char delimiter,
+                       qn_error *err);
+/* *more false at the end of the file. Blank lines are passed over. */
+qn_status qn__csv_row(struct qn__csv *c, bool *more, qn_error *err);
+void qn__csv_close(struct qn__csv *c);
+static inline const char *qn__csv_text(const struct qn__csv *c, size_t i) { return c->text + c->field[i].text; }
 
 /* ---- transformation ----------------------------------------------------------------------- */
 
@@ -93,6 +114,12 @@ struct qn_dataset {
     char **path;     /* [n] of files: path below the directory                     */
     atomic_uchar *kept; /* [n] of files: 0 not yet, 1 being written, 2 in u8        */
     int64_t ignored;
+    struct {
+        bool standardise;
+        qn_missing missing;
+        qn_clip clip;
+        double limit;
+    } fit; /* of a table */
     size_t bytes;
     qn_on_bad on_bad;
     int64_t max_bad;
@@ -109,6 +136,7 @@ void qn__dataset_hold(qn_dataset *ds);
 /* Records a skipped sample (once) and fails with E3052 beyond max_bad. */
 qn_status qn__dataset_skip(qn_dataset *ds, int64_t i, const qn_error *why, qn_error *err);
 bool qn__dataset_is_bad(const qn_dataset *ds, int64_t i);
+qn_status qn__check_class_options(const qn_dataset_options *o, qn_error *err);
 /* Stores labels or targets from an array; label_at: offset in `file` of the first element, stride bytes
  * apart, or -1. */
 qn_status qn__dataset_set_labels(qn_dataset *ds, const qn_array *labels, const char *file,
@@ -117,6 +145,8 @@ qn_status qn__dataset_set_labels(qn_dataset *ds, const qn_array *labels, const c
 qn_status qn__dataset_raw(qn_dataset *ds, int64_t i, float *x, uint8_t *scratch, qn_error *err);
 /* u8 [C,H,W] of a picture in a folder. */
 qn_status qn__folder_decode(qn_dataset *ds, int64_t i, uint8_t *out, qn_error *err);
+/* Statistics of a table's number columns over the rows at[0..n). */
+qn_status qn__table_fit(qn_dataset *ds, const int64_t *at, int64_t n, qn_error *err);
 /* x = (x - mean) / std per channel, in place. */
 void qn__normalise(const qn_transform *t, float *x);
 

@@ -263,7 +263,8 @@ QN_API QN_CHECKED qn_status qn_dataset_read(qn_dataset *ds, int64_t i, float *x,
 typedef void qn_bad_report(void *user, int64_t sample, const qn_error *err);
 QN_API int64_t qn_dataset_check(qn_dataset *ds, qn_bad_report *report, void *user);
 
-/* Samples skipped so far under QN_BAD_SKIP, in the order in which they were met. i in [0, count). */
+/* Samples skipped so far under QN_BAD_SKIP, in the order in which they were met. i in [0, count). A row of a
+ * CSV file that was left out has no sample number: *sample is minus its line. */
 QN_API int64_t qn_dataset_bad_count(const qn_dataset *ds);
 QN_API const qn_error *qn_dataset_bad(const qn_dataset *ds, int64_t i, int64_t *sample);
 
