@@ -1,0 +1,161 @@
+/* matmul: oneDNN against the double loops within gamma_K; shapes, transposes, broadcasting, epilogues; errors. */
+#include "direct.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t k, const struct qn__epilogue *e,
+                    const char *force, const char *expect)
+{
+    struct qn__matmul_attr attr, plain;
+    memset(&attr, 0, sizeof attr);
+    attr.ta = ta, attr.tb = tb;
+    if (e) attr.epilogue = *e;
+    plain = attr;
+    plain.epilogue.act = 0;
+    struct direct d = { .op = QN_OP_matmul, .attr = &attr, .plain_attr = e && e->act ? &plain : NULL,
+                        .variant = force };
+    int64_t a[3] = { batch, ta ? k : m, ta ? m : k }, b[3] = { batch, tb ? n : k, tb ? k : n };
+    int rank = batch ? 3 : 2;
+    direct_operand(&d, 1, rank, a + 3 - rank);
+    direct_operand(&d, 2, rank, b + 3 - rank);
+    if (e && e->has_bias) direct_operand(&d, 3, 1, &n);
+    direct_check(&d, k + 1, expect);
+    direct_free(&d);
+}
+
+static void transposes(void **state)
+{
+    (void)state;
+    static const int64_t size[][3] = { { 1, 1, 1 }, { 1, 17, 300 }, { 19, 1, 300 }, { 16, 16, 16 }, { 33, 65, 129 },
+                                       { 128, 10, 512 }, { 128, 512, 10 }, { 5, 7, 4099 } };
+    for (size_t i = 0; i < sizeof size / sizeof size[0]; i++)
+        for (int t = 0; t < 4; t++) {
+            int64_t m = size[i][0], n = size[i][1], k = size[i][2];
+            product(t & 1, t >> 1, 0, m, n, k, NULL, NULL, m * n * k < 4096 ? "loops" : "onednn");
+            product(t & 1, t >> 1, 3, m, n, k, NULL, NULL, 3 * m * n * k < 4096 ? "loops" : "onednn");
+            product(t & 1, t >> 1, 0, m, n, k, NULL, "loops", "loops");
+        }
+}
+
+static void epilogues(void **state)
+{
+    (void)state;
+    static const int act[] = { 0, QN_OP_relu, QN_OP_leaky_relu, QN_OP_elu, QN_OP_gelu_tanh, QN_OP_gelu_erf,
+                               QN_OP_sigmoid, QN_OP_tanh, QN_OP_silu };
+    for (size_t i = 0; i < sizeof act / sizeof act[0]; i++)
+        for (int bias = 0; bias < 2; bias++) {
+            struct qn__epilogue e = { .has_bias = bias, .act = act[i], .p = 0.25 };
+            product(0, 0, 0, 5, 6, 7, &e, NULL, "loops");
+            product(0, 1, 0, 40, 50, 60, &e, NULL, "onednn");
+            product(0, 0, 2, 40, 50, 60, &e, NULL, "onednn");
+        }
+}
+
+/* A NaN in an operand must come out of every activation. */
+static void nan_passes(void **state)
+{
+    (void)state;
+    static const int act[] = { QN_OP_relu, QN_OP_leaky_relu, QN_OP_elu, QN_OP_gelu_tanh, QN_OP_gelu_erf,
+                               QN_OP_sigmoid, QN_OP_tanh, QN_OP_silu };
+    for (size_t i = 0; i < sizeof act / sizeof act[0]; i++) {
+        struct qn__matmul_attr attr;
+        memset(&attr, 0, sizeof attr);
+        attr.epilogue.act = act[i], attr.epilogue.p = 0.25;
+        struct direct d = { .op = QN_OP_matmul, .attr = &attr };
+        direct_operand(&d, 1, 2, (int64_t[]){ 32, 64 });
+        direct_operand(&d, 2, 2, (int64_t[]){ 64, 32 });
+        d.data[0][3 * 64 + 5] = (double)NAN;
+        if (direct_run(&d, false)) fail_msg("%s", d.err.text);
+        assert_string_equal(d.chosen, "onednn");
+        for (int64_t j = 0; j < d.y.count; j++) assert_true(isnan(d.result[j]) == (j / 32 == 3));
+        direct_free(&d);
+    }
+}
+
+static void broadcasting(void **state)
+{
+    (void)state;
+    static const struct { int ra, rb; int64_t a[4], b[4]; int ta, tb; } c[] = {
+        { 4, 2, { 2, 3, 20, 30 }, { 30, 40 }, 0, 0 },       { 4, 2, { 2, 3, 30, 20 }, { 40, 30 }, 1, 1 },
+        { 4, 4, { 2, 1, 20, 30 }, { 1, 3, 30, 40 }, 0, 0 }, { 4, 3, { 2, 3, 20, 30 }, { 3, 40, 30 }, 0, 1 },
+        { 2, 3, { 20, 30 }, { 5, 30, 40 }, 0, 0 },          { 3, 3, { 0, 20, 30 }, { 1, 30, 40 }, 0, 0 },
+        { 2, 2, { 0, 30 }, { 30, 40 }, 0, 0 },              { 2, 2, { 20, 0 }, { 0, 40 }, 0, 0 },
+    };
+    for (size_t i = 0; i < sizeof c / sizeof c[0]; i++)
+        for (int force = 0; force < 2; force++) {
+            struct qn__matmul_attr attr;
+            memset(&attr, 0, sizeof attr);
+            attr.ta = c[i].ta, attr.tb = c[i].tb;
+            struct direct d = { .op = QN_OP_matmul, .attr = &attr, .variant = force ? "loops" : NULL };
+            direct_operand(&d, 1, c[i].ra, c[i].a);
+            direct_operand(&d, 2, c[i].rb, c[i].b);
+            direct_check(&d, 30, NULL);
+            direct_free(&d);
+        }
+}
+
+/* Same bits with 1, 2 and 3 threads in loops; and run to run with the library. */
+static void threads(void **state)
+{
+    (void)state;
+    struct qn__matmul_attr attr;
+    memset(&attr, 0, sizeof attr);
+    double *first[2] = { NULL, NULL };
+    for (int round = 0; round < 3; round++)
+        for (int loops = 0; loops < 2; loops++) {
+            struct direct d = { .op = QN_OP_matmul, .attr = &attr, .threads = loops ? round + 1 : 2,
+                                .variant = loops ? "loops" : "onednn" };
+            direct_operand(&d, 1, 2, (int64_t[]){ 70, 300 });
+            direct_operand(&d, 2, 2, (int64_t[]){ 300, 90 });
+            if (direct_run(&d, false)) fail_msg("%s", d.err.text);
+            if (round) assert_memory_equal(d.result, first[loops], (size_t)d.y.count * sizeof(double));
+            else first[loops] = d.result, d.result = NULL;
+            direct_free(&d);
+        }
+    free(first[0]);
+    free(first[1]);
+}
+
+static void fails(int code, const char *text, int ra, const int64_t *da, int rb, const int64_t *db, qn_dtype dtype,
+                  const qn_matmul_opts *opts)
+{
+    qn_graph *g;
+    assert_int_equal(qn_graph_new(&g, NULL), QN_OK);
+    qn_t a = qn_input(g, "a", QN_F32, ra, da), b = qn_input(g, "b", dtype, rb, db);
+    assert_int_equal(qn_matmul(g, a, b, opts).id, 0);
+    assert_int_equal(qn_graph_error(g)->code, code);
+    assert_string_equal(qn_graph_error(g)->text, text);
+    qn_graph_free(g);
+}
+
+static void errors(void **state)
+{
+    (void)state;
+    fails(2201, "error E2201 shape: matmul: inner sizes 3 and 4; expected equal sizes; operands [2,3] [4,5]", 2,
+          (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 4, 5 }, QN_F32, NULL);
+    fails(2201,
+          "error E2201 shape: matmul: inner sizes 2 and 5, a transposed, b transposed; expected equal sizes; operands "
+          "[2,3] [4,5]",
+          2, (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 4, 5 }, QN_F32, &(qn_matmul_opts){ true, true });
+    fails(2203, "error E2203 shape: matmul: operand 1 has rank 1; expected rank 2..8; operands [2,3] [3]", 2,
+          (int64_t[]){ 2, 3 }, 1, (int64_t[]){ 3 }, QN_F32, NULL);
+    fails(2202, "error E2202 shape: matmul: F32 and F64; expected one dtype; operands [2,3] [3,2]", 2,
+          (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 3, 2 }, QN_F64, NULL);
+    fails(2201,
+          "error E2201 shape: matmul: operand shapes do not fit; expected leading dims that broadcast; operands "
+          "[2,2,3] [4,3,2]",
+          3, (int64_t[]){ 2, 2, 3 }, 3, (int64_t[]){ 4, 3, 2 }, QN_F32, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(transposes), cmocka_unit_test(epilogues),
+                                        cmocka_unit_test(nan_passes), cmocka_unit_test(broadcasting),
+                                        cmocka_unit_test(threads),    cmocka_unit_test(errors) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
