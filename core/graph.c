@@ -156,6 +156,19 @@ int64_t qn_dim(const qn_graph *g, qn_t t, int axis)
 int64_t qn_count(const qn_graph *g, qn_t t) { return qn__at(g, t)->count; }
 qn_dtype qn_dtype_of(const qn_graph *g, qn_t t) { return qn__at(g, t)->dtype; }
 int64_t qn_node_count(const qn_graph *g) { return g->n - 1; }
+const char *qn_name(const qn_graph *g, qn_t t) { return qn__at(g, t)->name; }
+
+int qn_graph_tensors(const qn_graph *g, int kind, qn_t *out, int max)
+{
+    int n = 0;
+    for (int32_t i = 1; i < g->n; i++) {
+        const struct qn__store_attr *attr = g->node[i].attr;
+        if (g->node[i].op != QN_OP_store || attr->kind != kind) continue;
+        if (n < max) out[n] = (qn_t){ i };
+        n++;
+    }
+    return n;
+}
 
 struct qn__dims_text qn__dims_show(int rank, const int64_t *dim)
 {

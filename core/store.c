@@ -149,6 +149,8 @@ static double first_value(const qn_init *init, uint64_t key, int64_t i, double i
     case QN_INIT_NORMAL: return init->a + init->b * draw_normal(key, i, 1e300);
     case QN_INIT_TRUNCATED_NORMAL: return init->a + init->b * draw_normal(key, i, 2);
     case QN_INIT_XAVIER: return draw_uniform(key, i, -xavier, xavier);
+    case QN_INIT_XAVIER_NORMAL: return gain * sqrt(2 / (in + out)) * draw_normal(key, i, 1e300);
+    case QN_INIT_HE_UNIFORM: return draw_uniform(key, i, -gain * sqrt(6 / in), gain * sqrt(6 / in));
     case QN_INIT_HE: return gain * sqrt(2 / in) * draw_normal(key, i, 1e300);
     case QN_INIT_LECUN: return draw_uniform(key, i, -lecun, lecun);
     case QN_INIT_ZEROS:

@@ -49,6 +49,9 @@ QN_API int64_t qn_dim(const qn_graph *g, qn_t t, int axis); /* axis < 0 counts f
 QN_API int64_t qn_count(const qn_graph *g, qn_t t);         /* number of elements            */
 QN_API qn_dtype qn_dtype_of(const qn_graph *g, qn_t t);
 QN_API int64_t qn_node_count(const qn_graph *g);
+QN_API const char *qn_name(const qn_graph *g, qn_t t); /* scoped name; "" if it has none; owned by the graph */
+/* Store tensors of one kind that the graph uses, in order of first use: writes at most max, returns how many. */
+QN_API int qn_graph_tensors(const qn_graph *g, int kind, qn_t *out, int max);
 
 /* ---- sources ------------------------------------------------------------------------------ */
 
@@ -59,11 +62,12 @@ QN_API qn_t qn_input(qn_graph *g, const char *name, qn_dtype dtype, int rank, co
  * [O,I,H,W] for rank 4. Random kinds draw from Philox with key (store seed, hash of the scoped name), so
  * they do not depend on the order of construction.
  *   ZEROS, ONES, VALUE a; UNIFORM in [a,b); NORMAL mean a, deviation b; TRUNCATED_NORMAL likewise, redrawn
- *   beyond two deviations; XAVIER uniform +-sqrt(6/(fan_in+fan_out)) (Glorot, Bengio 2010); HE normal
- *   sqrt(2/fan_in) (He et al. 2015); LECUN uniform +-1/sqrt(fan_in).  gain 0 means 1. */
+ *   beyond two deviations; XAVIER uniform +-sqrt(6/(fan_in+fan_out)), XAVIER_NORMAL deviation
+ *   sqrt(2/(fan_in+fan_out)) (Glorot, Bengio 2010); HE normal, deviation sqrt(2/fan_in), HE_UNIFORM
+ *   +-sqrt(6/fan_in) (He et al. 2015); LECUN uniform +-1/sqrt(fan_in).  gain 0 means 1. */
 typedef enum qn_init_kind {
     QN_INIT_ZEROS, QN_INIT_ONES, QN_INIT_VALUE, QN_INIT_UNIFORM, QN_INIT_NORMAL, QN_INIT_TRUNCATED_NORMAL,
-    QN_INIT_XAVIER, QN_INIT_HE, QN_INIT_LECUN, QN_INIT_COUNT
+    QN_INIT_XAVIER, QN_INIT_XAVIER_NORMAL, QN_INIT_HE, QN_INIT_HE_UNIFORM, QN_INIT_LECUN, QN_INIT_COUNT
 } qn_init_kind;
 typedef struct qn_init {
     qn_init_kind kind;

@@ -1,0 +1,15 @@
+/* weights.h - how a layer's weights start. Private to layers/. */
+#ifndef QN_LAYERS_WEIGHTS_H
+#define QN_LAYERS_WEIGHTS_H
+#include "../include/quern/core.h"
+
+/* What the caller asked for (He's normal if nothing), with the layer's own fans unless they were given. */
+static inline qn_init qn__weight_init(const qn_init *asked, int64_t fan_in, int64_t fan_out)
+{
+    qn_init init = *asked;
+    if (init.kind == QN_INIT_ZEROS) init.kind = QN_INIT_HE;
+    if (init.fan_in == 0) init.fan_in = fan_in;
+    if (init.fan_out == 0) init.fan_out = fan_out;
+    return init;
+}
+#endif

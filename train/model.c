@@ -1,0 +1,259 @@
+/* model.c - from the layers of a recipe to a graph: see model.h. */
+#include "model.h"
+#include "../include/quern/layers.h"
+#include "../core/base.h"
+#include <string.h>
+
+/* ---- one layer ------------------------------------------------------------------------------------- */
+
+static qn_init init_of(const qn_layer *l)
+{
+    switch (l->init) {
+    case QN_RECIPE_INIT_HE_UNIFORM: return (qn_init){ .kind = QN_INIT_HE_UNIFORM };
+    case QN_RECIPE_INIT_XAVIER: return (qn_init){ .kind = QN_INIT_XAVIER_NORMAL };
+    case QN_RECIPE_INIT_XAVIER_UNIFORM: return (qn_init){ .kind = QN_INIT_XAVIER };
+    case QN_RECIPE_INIT_TRUNCATED_NORMAL: return (qn_init){ .kind = QN_INIT_TRUNCATED_NORMAL, .b = l->init_std };
+    case QN_RECIPE_INIT_NORMAL: return (qn_init){ .kind = QN_INIT_NORMAL, .b = l->init_std };
+    case QN_RECIPE_INIT_ZEROS: return (qn_init){ .kind = QN_INIT_VALUE, .a = 0 };
+    case QN_RECIPE_INIT_HE:
+    case QN_RECIPE_INIT_COUNT: break;
+    }
+    return (qn_init){ .kind = QN_INIT_HE };
+}
+
+/* "same": the output has ceil(size / stride) elements; an odd rest of the padding goes to the end. */
+static void same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dilation, int32_t *before, int32_t *after)
+{
+    int64_t out = (size + stride - 1) / stride, need = (out - 1) * stride + dilation * (kernel - 1) + 1 - size;
+    if (need < 0) need = 0;
+    *before = (int32_t)(need / 2);
+    *after = (int32_t)(need - need / 2);
+}
+
+static qn_conv2d_opts conv_opts(const qn_graph *g, qn_t x, const qn_layer *l)
+{
+    qn_conv2d_opts o = { .groups = (int32_t)l->groups };
+    for (int i = 0; i < 2; i++) {
+        o.stride[i] = (int32_t)l->stride[i];
+        o.dilation[i] = (int32_t)l->dilation[i];
+        o.pad[i] = o.pad_end[i] = (int32_t)l->padding[i];
+        if (l->padding[i] == QN_PADDING_SAME)
+            same_padding(qn_dim(g, x, 2 + i), l->kernel[i], l->stride[i], l->dilation[i], &o.pad[i], &o.pad_end[i]);
+    }
+    return o;
+}
+
+static qn_pool2d_opts pool_opts(const qn_layer *l)
+{
+    qn_pool2d_opts o;
+    for (int i = 0; i < 2; i++) {
+        o.window[i] = (int32_t)l->kernel[i];
+        o.stride[i] = (int32_t)l->stride[i];
+        o.pad[i] = l->padding[i] == QN_PADDING_SAME ? (int32_t)(l->kernel[i] / 2) : (int32_t)l->padding[i];
+    }
+    return o;
+}
+
+static qn_t convolution(qn_graph *g, const qn_layer *l, qn_t x)
+{
+    qn_conv_opts o = { .conv = conv_opts(g, x, l), .weight = init_of(l), .no_bias = !l->bias,
+                       .out_pad = { (int32_t)l->output_padding[0], (int32_t)l->output_padding[1] } };
+    return l->kind == QN_LAYER_CONV ? qn_conv(g, l->name, x, l->channels, l->kernel, &o)
+                                    : qn_conv_transpose(g, l->name, x, l->channels, l->kernel, &o);
+}
+
+/* A linear layer on images takes them flat, as every framework's users expect. */
+static qn_t linear(qn_graph *g, const qn_layer *l, qn_t x)
+{
+    qn_linear_opts o = { .weight = init_of(l), .no_bias = !l->bias };
+    return qn_linear(g, l->name, qn_rank(g, x) > 2 ? qn_flatten(g, x) : x, l->channels, &o);
+}
+
+/* axis: counted without the batch from the front, or from the end */
+static int full_axis(int64_t axis) { return (int)(axis >= 0 ? axis + 1 : axis); }
+
+static qn_t softmax_along(qn_graph *g, qn_t x, int64_t axis)
+{
+    int rank = qn_rank(g, x), at = full_axis(axis), perm[QN_MAX_DIMS];
+    if (at < 0) at += rank;
+    if (at == rank - 1 || at < 0 || at >= rank) return qn_softmax(g, x);
+    for (int i = 0; i < rank; i++) perm[i] = i;
+    perm[at] = rank - 1;
+    perm[rank - 1] = at;
+    return qn_transpose(g, qn_softmax(g, qn_transpose(g, x, perm)), perm);
+}
+
+static qn_t reshape(qn_graph *g, qn_t x, const qn_ints *shape)
+{
+    int64_t dims[QN_MAX_DIMS] = { qn_dim(g, x, 0) };
+    int n = shape->n < QN_MAX_DIMS - 1 ? shape->n : QN_MAX_DIMS - 1;
+    for (int i = 0; i < n; i++) dims[i + 1] = shape->v[i];
+    return qn_reshape(g, x, n + 1, dims);
+}
+
+static qn_t join(qn_graph *g, const qn_layer *l, const qn_t *x)
+{
+    if (l->kind == QN_LAYER_CONCAT) {
+        int axis = full_axis(l->axis);
+        return qn_concat(g, x, l->n_input, axis < 0 ? axis + qn_rank(g, x[0]) : axis);
+    }
+    qn_t sum = x[0];
+    for (int i = 1; i < l->n_input; i++) sum = qn_add(g, sum, x[i]);
+    return sum;
+}
+
+static qn_t layer(qn_graph *g, const qn_layer *l, const qn_t *in, bool training, qn_t rng)
+{
+    qn_t x = in[0];
+    qn_pool2d_opts pool;
+    switch (l->kind) {
+    case QN_LAYER_CONV:
+    case QN_LAYER_CONV_TRANSPOSE: return convolution(g, l, x);
+    case QN_LAYER_LINEAR: return linear(g, l, x);
+    case QN_LAYER_MAX_POOL: pool = pool_opts(l); return qn_max_pool2d(g, x, &pool);
+    case QN_LAYER_AVG_POOL: pool = pool_opts(l); return qn_avg_pool2d(g, x, &pool);
+    case QN_LAYER_GLOBAL_AVG_POOL: return qn_flatten(g, qn_global_avg_pool2d(g, x));
+    case QN_LAYER_GLOBAL_MAX_POOL: return qn_flatten(g, qn_global_max_pool2d(g, x));
+    case QN_LAYER_BATCH_NORM:
+        return qn_norm_batch(g, l->name, x, training,
+                             &(qn_norm_opts){ .eps = l->eps, .momentum = l->momentum, .no_affine = !l->affine });
+    case QN_LAYER_DROPOUT: return training && l->rate > 0 ? qn_dropout(g, x, rng, l->rate, l->name) : x;
+    case QN_LAYER_RELU: return qn_relu(g, x);
+    case QN_LAYER_LEAKY_RELU: return qn_leaky_relu(g, x, l->alpha);
+    case QN_LAYER_ELU: return qn_elu(g, x, l->alpha);
+    case QN_LAYER_GELU: return l->gelu == QN_GELU_ERF ? qn_gelu_erf(g, x) : qn_gelu_tanh(g, x);
+    case QN_LAYER_SILU: return qn_silu(g, x);
+    case QN_LAYER_SIGMOID: return qn_sigmoid(g, x);
+    case QN_LAYER_TANH: return qn_tanh(g, x);
+    case QN_LAYER_SOFTPLUS: return qn_softplus(g, x);
+    case QN_LAYER_SOFTMAX: return softmax_along(g, x, l->axis);
+    case QN_LAYER_FLATTEN: return qn_flatten(g, x);
+    case QN_LAYER_RESHAPE: return reshape(g, x, &l->shape);
+    case QN_LAYER_ADD:
+    case QN_LAYER_CONCAT: return join(g, l, in);
+    case QN_LAYER_COUNT: break;
+    }
+    return (qn_t){ 0 };
+}
+
+/* ---- the network ------------------------------------------------------------------------------------ */
+
+static bool has_weights(qn_layer_kind k)
+{
+    return k == QN_LAYER_CONV || k == QN_LAYER_CONV_TRANSPOSE || k == QN_LAYER_LINEAR || k == QN_LAYER_BATCH_NORM ||
+           k == QN_LAYER_DROPOUT;
+}
+
+/* Values of all layers; returns the last. Layers with weights scope themselves by their name, the others are put into
+ * a scope of their name here, so that messages say which layer. */
+static void all_layers(qn_graph *g, const qn_recipe *r, qn_t x, bool training, qn_t *value)
+{
+    bool draws = false;
+    for (int32_t i = 0; i < r->n_layers; i++) draws = draws || (r->layers[i].kind == QN_LAYER_DROPOUT && training);
+    qn_t rng = draws ? qn_rng(g) : (qn_t){ 0 };
+    for (int32_t i = 0; i < r->n_layers; i++) {
+        const qn_layer *l = &r->layers[i];
+        qn_t in[QN_MAX_DIMS] = { { 0 } };
+        int n = l->n_input < QN_MAX_DIMS ? l->n_input : QN_MAX_DIMS;
+        for (int k = 0; k < n; k++) in[k] = l->input[k] == QN_INPUT ? x : value[l->input[k]];
+        if (!has_weights(l->kind)) qn_scope_push(g, l->name);
+        value[i] = layer(g, l, in, training, rng);
+        if (!has_weights(l->kind)) qn_scope_pop(g);
+    }
+}
+
+/* [B,K]; one value per sample gets K = 1. */
+static qn_t as_rows(qn_graph *g, qn_t x) { return qn_rank(g, x) == 2 ? x : qn_flatten(g, x); }
+
+/* 1 where the class index equals the column, by comparing with 0..classes-1 */
+static qn_t one_hot(qn_graph *g, qn_t label, int64_t batch, int64_t classes)
+{
+    size_t n = (size_t)classes;
+    int32_t *index = qn__calloc(NULL, n, sizeof *index);
+    if (!index) return (qn_t){ 0 }; /* the next constructor refuses it */
+    for (int32_t i = 0; i < classes; i++) index[i] = i;
+    qn_t all = qn_constant(g, QN_I32, 2, (int64_t[]){ 1, classes }, index);
+    qn__free(NULL, index, n * sizeof *index);
+    return qn_cast(g, qn_eq(g, qn_reshape(g, label, 2, (int64_t[]){ batch, 1 }), all), QN_F32);
+}
+
+/* The target in the shape of the scores, for losses that compare element by element. */
+static qn_t dense_target(qn_graph *g, const struct qn__model_shape *s, const struct qn__model_nodes *m, int64_t batch)
+{
+    int64_t width = qn_dim(g, m->scores, 1);
+    if (s->n_classes == 0 || s->soft) return m->target;
+    if (width == 1) return qn_reshape(g, qn_cast(g, m->target, QN_F32), 2, (int64_t[]){ batch, 1 });
+    return one_hot(g, m->target, batch, width);
+}
+
+/* w per element: 1 + (pos_weight - 1) t */
+static qn_t weighted_bce(qn_graph *g, qn_t x, qn_t t, double pos_weight)
+{
+    if (!(pos_weight > 0) || pos_weight == 1) return qn_bce_with_logits(g, x, t);
+    qn_t weight = qn_affine(g, t, pos_weight - 1, 1), soft = qn_softplus(g, qn_neg(g, x));
+    return qn_mean_all(g, qn_add(g, qn_mul(g, x, qn_affine(g, t, -1, 1)), qn_mul(g, weight, soft)));
+}
+
+static qn_t class_weights(qn_graph *g, const qn_reals *w)
+{
+    if (w->n == 0) return (qn_t){ 0 };
+    int64_t n = w->n;
+    qn_t all = qn_constant(g, QN_F64, 1, &n, w->v);
+    return qn_cast(g, all, QN_F32);
+}
+
+static qn_t loss_of(qn_graph *g, const qn_recipe *r, const struct qn__model_shape *s, const struct qn__model_nodes *m,
+                    int64_t batch)
+{
+    const qn_recipe_loss *l = &r->loss;
+    switch (l->kind) {
+    case QN_LOSS_CROSS_ENTROPY:
+        return qn_cross_entropy(g, m->scores, m->target,
+                                &(qn_cross_entropy_opts){ .weight = class_weights(g, &l->class_weights),
+                                                          .smoothing = l->label_smoothing,
+                                                          .ignore_index = l->ignore_index,
+                                                          .use_ignore = l->ignore_index >= 0 });
+    case QN_LOSS_MSE: return qn_mse(g, m->output, dense_target(g, s, m, batch));
+    case QN_LOSS_L1: return qn_l1(g, m->output, dense_target(g, s, m, batch));
+    case QN_LOSS_HUBER: return qn_huber(g, m->output, dense_target(g, s, m, batch), l->delta);
+    case QN_LOSS_BCE: return weighted_bce(g, m->scores, dense_target(g, s, m, batch), l->pos_weight);
+    case QN_LOSS_COUNT: break;
+    }
+    return (qn_t){ 0 };
+}
+
+static qn_t target_input(qn_graph *g, const struct qn__model_shape *s, int64_t batch)
+{
+    if (s->n_classes && !s->soft) return qn_input(g, "target", QN_I32, 1, &batch);
+    int64_t dims[] = { batch, s->n_classes ? s->n_classes : s->n_targets };
+    return qn_input(g, "target", QN_F32, 2, dims);
+}
+
+qn_status qn__model_build(qn_graph *g, const qn_recipe *r, const struct qn__model_shape *shape, int64_t batch,
+                          bool training, bool with_loss, struct qn__model_nodes *out, qn_error *err)
+{
+    int64_t dims[4] = { batch };
+    size_t n = (size_t)r->n_layers;
+    for (int i = 0; i < shape->rank; i++) dims[i + 1] = shape->dim[i];
+    memset(out, 0, sizeof *out);
+    qn_t *value = qn__calloc(NULL, n, sizeof *value);
+    if (!value) return qn__nomem(err, "model", n * sizeof *value);
+    out->x = qn_input(g, "x", QN_F32, shape->rank + 1, dims);
+    all_layers(g, r, out->x, training, value);
+    const qn_layer *last = &r->layers[n - 1];
+    bool softmax_last = last->kind == QN_LAYER_SOFTMAX && r->loss.kind == QN_LOSS_CROSS_ENTROPY;
+    bool sigmoid_last = last->kind == QN_LAYER_SIGMOID && r->loss.kind == QN_LOSS_BCE;
+    qn_t end = value[n - 1];
+    if (softmax_last || sigmoid_last) end = last->input[0] == QN_INPUT ? out->x : value[last->input[0]];
+    qn__free(NULL, value, n * sizeof *value);
+    out->scores = as_rows(g, end);
+    out->output = r->loss.kind == QN_LOSS_CROSS_ENTROPY ? qn_softmax(g, out->scores)
+                  : r->loss.kind == QN_LOSS_BCE         ? qn_sigmoid(g, out->scores)
+                                                        : out->scores;
+    if (with_loss) {
+        out->target = target_input(g, shape, batch);
+        out->loss = loss_of(g, r, shape, out, batch);
+    }
+    if (qn_graph_status(g) && err) *err = *qn_graph_error(g);
+    return qn_graph_status(g);
+}
