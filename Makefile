@@ -23,7 +23,7 @@ say = @$(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-5s %s\n
 
 # libFuzzer is clang's. Its OpenMP runtime may be absent, so the fuzz build has no -fopenmp and takes gcc's omp.h.
 ifeq ($(MODE),fuzz)
-override CC := clang
+override CC := $(filter ccache,$(CC)) clang
 OMP := -Wno-unknown-pragmas -idirafter $(shell gcc -print-file-name=include)
 OMP_LIB := -lgomp
 else

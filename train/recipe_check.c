@@ -74,8 +74,8 @@ static const char *in_dir(struct qn__reader *rd, const char *dir, const char *fi
 
 static void resolve_named(struct qn__reader *rd, qn_recipe_data *d)
 {
-    static const char *fashion[] = { "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-                                     "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot" };
+    static const char *const fashion[] = { "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                                           "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot" };
     bool is_fashion = d->name && strcmp(d->name, "fashion-mnist") == 0;
     if (!d->dir && is_fashion)
         d->dir = "/usr/share/datasets/fashion-mnist"; /* dataset-fashion-mnist */

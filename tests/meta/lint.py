@@ -40,7 +40,7 @@ PLANTED = [
     ("arrow", "data/bad.c", '#include "../train/x.h"\n'),
     ("arrow", "plot/bad.c", '#include "../train/x.h"\n'),
     ("arrow", "train/bad.c", '#include "../cli/cli.h"\n'),
-    ("arrow", "cli/bad.c", '#include "../core/base.h"\n'),
+    ("arrow", "cli/bad.c", '#include "../core/graph.h"\n'),
     ("arrow", "include/quern/bad.h", '#include "../../core/base.h"\n'),
     ("banned", "core/bad.c", "int x = atoi(s);\n"),
     ("banned", "data/bad.c", "    sprintf(b, s);\n"),
