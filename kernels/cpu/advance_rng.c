@@ -1,0 +1,14 @@
+/* advance_rng.c - rng = { seed, step + steps, sample + samples, 0 }; counters wrap. */
+#include "cpu.h"
+
+static qn_status launch(const struct qn__step *s, qn_error *err)
+{
+    (void)err;
+    const struct qn__rng_attr *attr = s->args.attr;
+    uint64_t *rng = s->args.x[0].data;
+    rng[1] += (uint64_t)attr->steps;
+    rng[2] += (uint64_t)attr->samples;
+    return QN_OK;
+}
+
+KERNEL(advance_rng) = { .variants = (const char *const[]){ "counters", NULL }, .launch = launch };
