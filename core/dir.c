@@ -80,8 +80,13 @@ qn_status qn__file_list(int dir, const char *shown,
     }
     qn_status status = QN_OK;
     struct dirent *e;
-    for (errno = 0; !status && (e = readdir(d)); errno = 0)
+    for (int interrupts = 0; !status;) {
+        errno = 0;
+        e = readdir(d);
+        if (!e && errno == EINTR && ++interrupts < QN__MAX_INTERRUPTS) continue;
+        if (!e) break;
         if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) status = visit(user, e->d_name, err);
+    }
     if (!status && errno)
         status = qn__fail(err, 6001, QN_AT_FILE(shown), "list: %s", qn__file_reason(errno));
     closedir(d);
