@@ -2,8 +2,10 @@
 #ifndef QUERN_H
 #define QUERN_H
 #include "quern/base.h"
+#include "quern/checkpoint.h"
 #include "quern/data.h"
 #include "quern/log.h"
 #include "quern/metrics.h"
 #include "quern/plot.h"
+#include "quern/safetensors.h"
 #endif
