@@ -36,7 +36,7 @@ static bool put_sample(const struct qn__plan *p, struct qn__slot *s, struct qn__
 {
     qn_dataset *ds = p->ds;
     float *x = s->x + k * p->size;
-    atomic_store_explicit(&b->sample, sample, memory_order_relaxed);
+    __atomic_store_n(&b->sample, sample, __ATOMIC_RELAXED);
     if (qn__dataset_raw(ds, sample, x, b->bytes, why)) {
         name_sample(why, sample);
         return false;
@@ -93,6 +93,6 @@ void qn__batch_make(const struct qn__plan *p, struct qn__slot *s, struct qn__ben
             break;
         }
     }
-    atomic_store_explicit(&b->sample, -1, memory_order_relaxed);
+    __atomic_store_n(&b->sample, -1, __ATOMIC_RELAXED);
     if (p->augment.mixup > 0 && !s->err.code) mixup(p, s, b);
 }

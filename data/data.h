@@ -7,7 +7,6 @@
 #include "../core/base.h"
 #include "../core/philox.h"
 #include "../include/quern/data.h"
-#include <stdatomic.h>
 
 /* Largest file that is read whole: far above any data set that fits the default memory limit. */
 #define QN_DATA_FILE_MAX ((size_t)1 << 36)
@@ -100,7 +99,7 @@ struct qn__bad {
 };
 
 struct qn_dataset {
-    atomic_int refs;
+    int refs;        /* atomic */
     enum qn__store store;
     qn_transform t;
     int64_t n, size; /* samples; stored elements per sample                        */
@@ -112,7 +111,7 @@ struct qn_dataset {
     char *name;      /* file or directory, for messages                            */
     int64_t *line;   /* [n] of a table                                             */
     char **path;     /* [n] of files: path below the directory                     */
-    atomic_uchar *kept; /* [n] of files: 0 not yet, 1 being written, 2 in u8        */
+    unsigned char *kept; /* [n] of files: 0 not yet, 1 being written, 2 in u8; atomic        */
     int64_t ignored;
     struct {
         bool standardise;

@@ -10,18 +10,18 @@ qn_dataset *qn__dataset_new(const char *name)
 {
     qn_dataset *ds = qn__calloc(NULL, 1, sizeof *ds);
     if (!ds) return NULL;
-    atomic_init(&ds->refs, 1);
+    ds->refs = 1;
     ds->name = qn__strdup(name, strlen(name));
     if (ds->name) return ds;
     qn__free(NULL, ds, sizeof *ds);
     return NULL;
 }
 
-void qn__dataset_hold(qn_dataset *ds) { atomic_fetch_add(&ds->refs, 1); }
+void qn__dataset_hold(qn_dataset *ds) { __atomic_fetch_add(&ds->refs, 1, __ATOMIC_RELAXED); }
 
 void qn_dataset_free(qn_dataset *ds)
 {
-    if (!ds || atomic_fetch_sub(&ds->refs, 1) > 1) return;
+    if (!ds || __atomic_fetch_sub(&ds->refs, 1, __ATOMIC_ACQ_REL) > 1) return;
     size_t n = (size_t)ds->n, size = (size_t)ds->size;
     for (size_t i = 0; ds->path && i < n; i++)
         if (ds->path[i]) qn__free(NULL, ds->path[i], strlen(ds->path[i]) + 1);
@@ -110,14 +110,15 @@ static qn_status read_file(qn_dataset *ds, int64_t i, float *x, uint8_t *scratch
     enum { NOT_YET, BEING_WRITTEN, KEPT };
     uint8_t *slot = ds->u8 ? ds->u8 + i * ds->size : NULL;
     unsigned char expected = NOT_YET;
-    if (slot && atomic_load_explicit(&ds->kept[i], memory_order_acquire) == KEPT) {
+    if (slot && __atomic_load_n(&ds->kept[i], __ATOMIC_ACQUIRE) == KEPT) {
         from_bytes(x, slot, ds->size);
         return QN_OK;
     }
     QN_TRY(qn__folder_decode(ds, i, scratch, err));
-    if (slot && atomic_compare_exchange_strong(&ds->kept[i], &expected, BEING_WRITTEN)) {
+    if (slot && __atomic_compare_exchange_n(&ds->kept[i], &expected, BEING_WRITTEN, false, __ATOMIC_RELAXED,
+                                            __ATOMIC_RELAXED)) {
         memcpy(slot, scratch, (size_t)ds->size);
-        atomic_store_explicit(&ds->kept[i], KEPT, memory_order_release);
+        __atomic_store_n(&ds->kept[i], KEPT, __ATOMIC_RELEASE);
     }
     from_bytes(x, scratch, ds->size);
     return QN_OK;

@@ -23,7 +23,7 @@ struct worker {
 };
 
 struct shared {
-    atomic_int refs;
+    int refs; /* atomic */
     struct qn__plan plan;
     int depth, threads;
     struct qn__slot *slot;   /* [depth]            */
@@ -70,7 +70,7 @@ static void free_bench(const struct qn__plan *p, struct qn__bench *b)
 
 static void drop(struct shared *s)
 {
-    if (atomic_fetch_sub(&s->refs, 1) > 1) return;
+    if (__atomic_fetch_sub(&s->refs, 1, __ATOMIC_ACQ_REL) > 1) return;
     int benches = s->threads ? s->threads : 1;
     for (int i = 0; s->slot && i < s->depth; i++) free_slot(&s->plan, &s->slot[i]);
     for (int i = 0; s->bench && i < benches; i++) free_bench(&s->plan, &s->bench[i]);
@@ -105,7 +105,7 @@ static bool alloc_slot(const struct qn__plan *p, struct qn__slot *s)
 static bool alloc_bench(const struct qn__plan *p, struct qn__bench *b)
 {
     bool augment = qn__augment_any(&p->augment), mixup = p->augment.mixup > 0;
-    atomic_init(&b->sample, -1);
+    b->sample = -1;
     b->bytes = p->ds->store == QN_STORE_FILES ? take(p->size, 1, 1) : NULL;
     b->plane = augment ? take(p->size, 1, sizeof *b->plane) : NULL;
     b->x = mixup ? take(p->batch, p->size, sizeof *b->x) : NULL;
@@ -164,9 +164,9 @@ static qn_status start(qn_loader *l, qn_error *err)
     pthread_sigmask(SIG_SETMASK, &all, &old);
     for (int i = 0; i < l->s->threads && !why; i++) {
         l->s->worker[i] = (struct worker){ l->s, i };
-        atomic_fetch_add(&l->s->refs, 1);
+        __atomic_fetch_add(&l->s->refs, 1, __ATOMIC_RELAXED);
         why = pthread_create(&l->thread[i], &attr, run_worker, &l->s->worker[i]);
-        if (why) atomic_fetch_sub(&l->s->refs, 1);
+        if (why) __atomic_fetch_sub(&l->s->refs, 1, __ATOMIC_RELAXED);
         else l->started++;
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -263,7 +263,7 @@ static struct shared *new_shared(qn_dataset *ds, const qn_loader_options *o)
     struct shared *s = qn__calloc(NULL, 1, sizeof *s);
     pthread_condattr_t clock;
     if (!s) return NULL;
-    atomic_init(&s->refs, 1);
+    s->refs = 1;
     qn__dataset_hold(ds);
     s->plan.ds = ds;
     s->threads = o->threads;
@@ -314,7 +314,7 @@ static qn_status name_stalled(qn_loader *l, int worker, qn_error *err)
 {
     char name[256];
     const struct shared *s = l->s;
-    int64_t sample = atomic_load_explicit(&s->bench[worker].sample, memory_order_relaxed);
+    int64_t sample = __atomic_load_n(&s->bench[worker].sample, __ATOMIC_RELAXED);
     l->stalled = true;
     if (sample < 0)
         return qn__fail(err, 3051, QN_AT_FIELD("loader"), "worker %d: no batch for %g s; expected one", worker,

@@ -35,7 +35,7 @@ struct qn__bench {
     uint8_t *bytes;       /* [size] a decoded picture         */
     float *plane;         /* [size] the augmentation's source */
     float *x, *target;    /* copies of a batch, for mixup     */
-    _Atomic int64_t sample; /* being read, for messages; -1: none */
+    int64_t sample;       /* atomic; being read, for messages; -1: none */
 };
 
 /* Fills the slot for its (epoch, first). Failures are left in slot->err and slot->bad. */

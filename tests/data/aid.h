@@ -47,12 +47,12 @@ static inline int aid_teardown(void **state)
     return 0;
 }
 
-/* A path in the test's directory, in one of eight rotating buffers. */
+/* A path in the test's directory, in one of 32 rotating buffers. */
 static inline const char *aid_path(const char *name)
 {
-    static char buf[8][256];
+    static char buf[32][256];
     static int at;
-    at = (at + 1) % 8;
+    at = (at + 1) % 32;
     assert_true(snprintf(buf[at], sizeof buf[at], "%s/%s", aid_dir, name) < (int)sizeof buf[at]);
     return buf[at];
 }
