@@ -86,11 +86,6 @@ qn_status cli_environment(char *const *env, qn_error *err);
 int cli_fail(const qn_error *err);
 int cli_fail_recipe(const qn_recipe_errors *errs, const char *path, qn_status status);
 
-/* Colours and moving progress bars only where a person watches: a terminal, not TERM=dumb, and for
- * colours NO_COLOR unset or empty. */
-bool cli_terminal(FILE *stream);
-bool cli_colors(FILE *stream);
-
 /* Flushes stdout: E6002 if what was printed did not arrive. A reader who has left early is no error. */
 int cli_finish(int code);
 

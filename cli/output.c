@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int cli_fail(const qn_error *err)
 {
@@ -21,18 +20,6 @@ int cli_fail_recipe(const qn_recipe_errors *errs, const char *path, qn_status st
         fprintf(stderr, "%s\n", more.text);
     }
     return (int)status;
-}
-
-bool cli_terminal(FILE *stream)
-{
-    const char *term = getenv("TERM");
-    return isatty(fileno(stream)) && term && strcmp(term, "dumb") != 0;
-}
-
-bool cli_colors(FILE *stream)
-{
-    const char *no = getenv("NO_COLOR");
-    return cli_terminal(stream) && !(no && *no);
 }
 
 int cli_finish(int code)
@@ -83,7 +70,11 @@ static qn_status check_variable(const char *text, qn_error *err)
     enum { N = sizeof variables / sizeof *variables };
     const char *names[N], *equals = strchr(text, '=');
     char name[80];
-    if (!equals || strncmp(text, "QN_TEST_", 8) == 0) return QN_OK; /* the test suite's own */
+    static const char *const own[] = { "QN_TEST_",
+                                       "QN_BUILD=", "QN_SETUP" }; /* of make and the tests */
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (strncmp(text, own[i], strlen(own[i])) == 0) return QN_OK;
+    if (!equals) return QN_OK;
     snprintf(name, sizeof name, "%.*s", (int)(equals - text < 79 ? equals - text : 79), text);
     for (int i = 0; i < N; i++) {
         names[i] = variables[i].name;

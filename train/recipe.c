@@ -1,11 +1,8 @@
 /* recipe.c - loads a recipe: see recipe.h for the stations it passes. */
 #include "recipe.h"
-#include <errno.h>
-#include <fcntl.h>
+#include "../core/file.h"
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static void read_draft(struct qn__reader *rd, struct qn__json *root, const char *const *sets,
                        int n_sets, struct qn__draft *d)
@@ -62,58 +59,37 @@ void qn_recipe_free(qn_recipe *recipe)
 
 /* ---- the file ----------------------------------------------------------------------------- */
 
-static qn_status fail_file(qn_recipe_errors *errs, int code, const char *path, const char *field,
-                           const char *message)
+static qn_status read_file(const char *path, char **text, size_t *bytes, qn_error *err)
 {
-    qn_error e;
-    qn_status status = qn__fail(
-        &e, code, &(struct qn__where){ .file = path, .offset = -1, .field = field }, "%s", message);
-    if (errs) {
-        errs->count = errs->kept = 1;
-        errs->list[0] = e;
-    }
+    struct qn__file f;
+    QN_TRY(qn__file_open(&f, path, err));
+    qn_status status = QN_OK;
+    *bytes = (size_t)f.size;
+    if (f.size > QN_RECIPE_BYTES)
+        status =
+            qn__fail(err, 2103, &(struct qn__where){ .file = path, .offset = -1, .field = "size" },
+                     "%lld bytes; expected at most %d", (long long)f.size, QN_RECIPE_BYTES);
+    else if (!(*text = qn__calloc(NULL, *bytes + 1, 1)))
+        status = qn__nomem(err, path, *bytes + 1);
+    else
+        status = qn__file_read(&f, 0, *text, *bytes, err);
+    qn__file_close(&f);
     return status;
-}
-
-/* At most QN_RECIPE_BYTES + 1, so that one too many is seen. */
-static qn_status read_all(int fd, char *text, size_t *bytes, const char *path,
-                          qn_recipe_errors *errs)
-{
-    *bytes = 0;
-    while (*bytes <= QN_RECIPE_BYTES) {
-        ssize_t n = read(fd, text + *bytes, QN_RECIPE_BYTES + 1 - *bytes);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail_file(errs, 6001, path, "read", strerror(errno));
-        if (n == 0) break;
-        *bytes += (size_t)n;
-    }
-    return QN_OK;
-}
-
-static qn_status open_regular(int *fd, const char *path, qn_recipe_errors *errs)
-{
-    struct stat st;
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (*fd < 0) return fail_file(errs, 6001, path, "open", strerror(errno));
-    if (fstat(*fd, &st) == 0 && S_ISREG(st.st_mode)) return QN_OK;
-    close(*fd);
-    return fail_file(errs, 6001, path, "open", "not a regular file; expected a recipe");
 }
 
 qn_status qn_recipe_load(qn_recipe **out, const char *path, const char *const *sets, int n_sets,
                          qn_recipe_errors *errs)
 {
-    int fd;
-    size_t bytes = 0, room = (size_t)QN_RECIPE_BYTES + 1;
+    qn_error err;
+    char *text = NULL;
+    size_t bytes = 0;
     *out = NULL;
-    if (errs) memset(errs, 0, sizeof *errs);
-    QN_TRY(open_regular(&fd, path, errs));
-    char *text = qn__calloc(NULL, room, 1);
-    qn_status status =
-        text ? read_all(fd, text, &bytes, path, errs)
-             : fail_file(errs, 5002, path, "recipe", "cannot allocate a buffer for it");
-    close(fd);
+    qn_status status = read_file(path, &text, &bytes, &err);
+    if (status && errs) {
+        errs->count = errs->kept = 1;
+        errs->list[0] = err;
+    }
     if (!status) status = qn_recipe_parse(out, path, text, bytes, sets, n_sets, errs);
-    qn__free(NULL, text, room);
+    qn__free(NULL, text, bytes + 1);
     return status;
 }
