@@ -37,6 +37,7 @@ struct qn__json {
     int32_t count;                /* of children                               */
     const char *key;              /* NULL outside objects                      */
     bool boolean;
+    bool said;                    /* a problem has been noted: no more about it */
     int64_t integer;
     double real;
     const char *text; /* STRING; or the text of a --set value      */

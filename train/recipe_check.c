@@ -119,7 +119,7 @@ static bool has_test(const qn_recipe_data *d)
 static void check_data(struct qn__reader *rd, qn_recipe_data *d)
 {
     struct qn__report *report = &rd->report;
-    if (d->source == QN_SOURCE_NAMED) resolve_named(rd, d);
+    if (d->source == QN_SOURCE_NAMED && d->name) resolve_named(rd, d);
     if (d->source == QN_SOURCE_IDX) resolve_files(rd, d, &d->idx, "idx");
     if (d->source == QN_SOURCE_NPY) resolve_files(rd, d, &d->npy, "npy");
     if (d->normalize.kind == QN_NORMALIZE_FIXED && d->normalize.mean.n != d->normalize.std.n)

@@ -43,6 +43,7 @@ void qn__read_branches(struct qn__reader *rd, const struct qn__field *f,
     static const struct qn__field branch = { .name = "branch", .kind = QN__K_LAYERS };
     char p[QN__PATH];
     if (node->kind == QN__BOOL && node->boolean) return;
+    out->n = -1; /* until they are read */
     if (node->kind != QN__ARRAY || node->count < 2 || node->count > 64) {
         char type[64];
         qn__field_type(f, type, sizeof type);
@@ -313,6 +314,7 @@ static int32_t flatten_join(struct flat *f, const struct qn__raw *w, const char 
 
 static int32_t flatten_layer(struct flat *f, const struct qn__raw *w, const char *scope, int32_t at)
 {
+    if (w->branches.n < 0) return at;
     int32_t from[64] = { at }, n = w->from.n ? w->from.n : 1;
     bool joins = (w->kind == QN_LAYER_ADD || w->kind == QN_LAYER_CONCAT) && !w->branches.n;
     for (int32_t i = 0; i < w->from.n; i++)

@@ -272,6 +272,7 @@ static void read_value(struct qn__reader *rd, const struct qn__field *f,
 {
     void *at = base + f->offset;
     bool yes = node->kind == QN__BOOL && node->boolean;
+    if (node->said) return;
     if (node->kind == QN__NULL && f->standard && strcmp(f->standard, "null") == 0) {
         read_null(f, at);
         return;
@@ -371,6 +372,14 @@ static void unknown_key(struct object *o, const struct qn__json *c, const char *
     qn__problem(&o->rd->report, 2105, c, true, path, "unknown key; expected one of %s", list);
 }
 
+static void missing(struct object *o, const struct qn__field *f)
+{
+    char p[QN__PATH], type[320];
+    qn__field_type(f, type, sizeof type);
+    qn__problem(&o->rd->report, 2106, o->node, false, qn__path_key(p, o->path, f->name),
+                "missing; expected %s", type);
+}
+
 /* Which kind is meant, by the selector's value. */
 static int variant_by_name(struct object *o)
 {
@@ -380,7 +389,10 @@ static int variant_by_name(struct object *o)
         int i = c->kind == QN__STRING ? find(c->text, o->t->variants) : -1;
         return i >= 0 ? i : WRONG; /* reading the key says why */
     }
-    if (!f->standard) return WRONG;
+    if (!f->standard) {
+        missing(o, f);
+        return WRONG;
+    }
     char name[40];
     snprintf(name, sizeof name, "%.*s", (int)strlen(f->standard) - 2, f->standard + 1);
     return find(name, o->t->variants);
@@ -440,17 +452,15 @@ static void read_children(struct object *o, const struct qn__json *node, const c
 
 static void read_absent(struct object *o)
 {
-    char p[QN__PATH], type[320];
+    char p[QN__PATH];
     for (int i = 0; i < o->t->n; i++) {
         const struct qn__field *f = &o->t->field[i];
         if (o->seen >> i & 1 || (o->t->variants && !qn__field_fits(f, o->variant))) continue;
         if (f->selects && f->selects - 1 != o->variant) continue;
-        qn__path_key(p, o->path, f->name);
         if (f->standard)
-            read_default(o->rd, f, o->base, p);
+            read_default(o->rd, f, o->base, qn__path_key(p, o->path, f->name));
         else
-            qn__problem(&o->rd->report, 2106, o->node, false, p, "missing; expected %s",
-                        qn__field_type(f, type, sizeof type));
+            missing(o, f);
     }
 }
 
@@ -480,6 +490,7 @@ static const struct qn__json *expand(struct qn__reader *rd, const struct qn__tab
 void qn__read_object(struct qn__reader *rd, const struct qn__table *t, const struct qn__json *node,
                      void *base, const char *path)
 {
+    if (node->said) return;
     struct object o = { .rd = rd, .t = t, .base = base, .path = path, .variant = UNKNOWN };
     bool on = !(node->kind == QN__BOOL && !node->boolean);
     if (t->optional) {

@@ -167,6 +167,7 @@ static void set_one(struct qn__reader *rd, struct qn__json *root, const char *te
         node = walk(&s, node);
     }
     struct qn__json *v = node ? set_value(&s, s.end + 1) : NULL;
+    if (node && !v) node->said = true;
     if (!v) return;
     struct qn__json old = *node;
     *node = *v;
@@ -206,6 +207,7 @@ static bool copy_into(struct vars *v, struct qn__json *node, const struct qn__js
     node->integer = value->integer;
     node->real = value->real;
     node->text = value->text;
+    node->said = value->said;
     node->child = NULL;
     struct qn__json **tail = &node->child;
     for (const struct qn__json *c = value->child; c; c = c->next) {
@@ -252,6 +254,7 @@ static bool substitute(struct vars *v, struct qn__json *node, int depth)
     for (const struct qn__json *c = v->list ? v->list->child : NULL; c && c != v->stop; c = c->next)
         if (strcmp(c->key, node->text + 1) == 0) return copy_into(v, node, c, depth);
     unknown_variable(v, node);
+    node->said = true;
     return true;
 }
 
