@@ -189,7 +189,13 @@ QN_API QN_CHECKED qn_status qn_dataset_from_folder(qn_dataset **out, const char 
                                                    const qn_dataset_options *options, qn_error *err);
 
 /* What to do with an empty field or NA, N/A, null, ? in a number column. */
-typedef enum qn_missing { QN_MISSING_ERROR, QN_MISSING_DROP, QN_MISSING_MEAN, QN_MISSING_MEDIAN } qn_missing;
+#define QN_MISSING_MAP(X) X(ERROR, "error") X(DROP, "drop") X(MEAN, "mean") X(MEDIAN, "median")
+typedef enum qn_missing {
+#define X(e, s) QN_MISSING_##e,
+    QN_MISSING_MAP(X)
+#undef X
+    QN_MISSING_COUNT
+} qn_missing;
 
 /* Outliers of a number column are moved to the nearest bound: mean +- limit * std, or
  * [Q1 - limit * IQR, Q3 + limit * IQR] with quartiles by linear interpolation (Tukey's fences). */

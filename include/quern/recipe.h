@@ -12,7 +12,8 @@
  * `quern schema` lists every key with type, range, default and meaning (docs/recipes.md). */
 #ifndef QUERN_RECIPE_H
 #define QUERN_RECIPE_H
-#include "base.h"
+#include "data.h"  /* qn_missing                                                  */
+#include "optim.h" /* qn_optimizer_kind, qn_optimizer_group, qn_schedule_kind        */
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -60,14 +61,6 @@ typedef enum qn_normalize {
 #undef X
         QN_NORMALIZE_COUNT
 } qn_normalize;
-
-#define QN_MISSING_MAP(X) X(ERROR, "error") X(DROP, "drop") X(MEAN, "mean") X(MEDIAN, "median")
-typedef enum qn_missing {
-#define X(e, s) QN_MISSING_##e,
-    QN_MISSING_MAP(X)
-#undef X
-        QN_MISSING_COUNT
-} qn_missing;
 
 /* Four files, each with its directory put in front; NULL if not given. NPY uses the same four. */
 typedef struct qn_recipe_files {
@@ -211,23 +204,7 @@ typedef struct qn_recipe_loss {
     double pos_weight;      /* BCE: weight of the positive class                                 */
 } qn_recipe_loss;
 
-#define QN_OPTIMIZER_MAP(X)                                                                        \
-    X(SGD, "sgd")                                                                                  \
-    X(ADAM, "adam") X(ADAMW, "adamw") X(RMSPROP, "rmsprop") X(ADAGRAD, "adagrad") X(LAMB, "lamb")  \
-        X(LION, "lion")
-typedef enum qn_optimizer_kind {
-#define X(e, s) QN_OPTIMIZER_##e,
-    QN_OPTIMIZER_MAP(X)
-#undef X
-        QN_OPTIMIZER_COUNT
-} qn_optimizer_kind;
-
-/* Parameters whose name matches the pattern ('*' stands for any text). The first match counts. */
-typedef struct qn_recipe_group {
-    const char *match;
-    double lr_scale;     /* multiplies the learning rate          */
-    double weight_decay; /* instead of the optimizer's; -1: as it */
-} qn_recipe_group;
+typedef qn_optimizer_group qn_recipe_group;
 
 typedef struct qn_recipe_optimizer {
     qn_optimizer_kind kind;
@@ -239,17 +216,6 @@ typedef struct qn_recipe_optimizer {
     int32_t n_groups;
     qn_recipe_group *groups;
 } qn_recipe_optimizer;
-
-#define QN_SCHEDULE_MAP(X)                                                                         \
-    X(CONSTANT, "constant")                                                                        \
-    X(STEP, "step") X(MULTI_STEP, "multi_step") X(EXPONENTIAL, "exponential") X(COSINE, "cosine")  \
-        X(ONE_CYCLE, "one_cycle") X(LINEAR, "linear") X(PLATEAU, "plateau")
-typedef enum qn_schedule_kind {
-#define X(e, s) QN_SCHEDULE_##e,
-    QN_SCHEDULE_MAP(X)
-#undef X
-        QN_SCHEDULE_COUNT
-} qn_schedule_kind;
 
 /* Times are in epochs (fractions allowed). Factors multiply optimizer.lr. */
 typedef struct qn_recipe_schedule {

@@ -1,0 +1,107 @@
+/* optim.h - from a loss to a training step: gradients, clipping, schedules, optimizers, moving averages.
+ *
+ *     qn_train_nodes t;
+ *     qn_train_opts o = { .optimizer = { .kind = QN_OPTIMIZER_ADAMW, .lr = 1e-3, .weight_decay = 0.01,
+ *                                        .betas = { 0.9, 0.999 }, .eps = 1e-8 }, .batch = 128 };
+ *     qn_train_build(g, loss, &o, &t);
+ *     ...compile; then for each step: qn_program_run(p, QN_MICRO, &err), qn_program_run(p, QN_UPDATE, &err)
+ *
+ * Graph sugar: everything becomes operators of the same graph. All that changes from step to step (learning rate,
+ * counters, clip factor) is computed on the device. A step whose gradient is not finite writes nothing: no weight, no
+ * moment, no average; only "optim.skipped" counts it.
+ *
+ * Tensors of the store (P a parameter's full name): "P.momentum", "P.exp_avg", "P.exp_avg_sq", ... optimizer moments;
+ * "P.ema" moving average; "grad.P" accumulated gradient; "optim.updates", "optim.skipped" I64 [1]; "optim.plateau"
+ * F32 [], a factor on the learning rate that the host may lower between steps. */
+#ifndef QUERN_OPTIM_H
+#define QUERN_OPTIM_H
+#include "core.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* SGD: with momentum mu > 0, v = mu v + g, w -= lr v, or lr (g + mu v) for Nesterov (Sutskever et al. 2013, in the form
+ * PyTorch uses). ADAM: Kingma, Ba 2015; weight decay is added to the gradient. ADAMW: Loshchilov, Hutter 2019; decay is
+ * decoupled, w -= lr wd w. RMSPROP: Tieleman, Hinton 2012. ADAGRAD: Duchi et al. 2011. LAMB: You et al. 2020.
+ * LION: Chen et al. 2023. */
+#define QN_OPTIMIZER_MAP(X)                                                                        \
+    X(SGD, "sgd") X(ADAM, "adam") X(ADAMW, "adamw") X(RMSPROP, "rmsprop") X(ADAGRAD, "adagrad")    \
+    X(LAMB, "lamb") X(LION, "lion")
+typedef enum qn_optimizer_kind {
+#define X(e, s) QN_OPTIMIZER_##e,
+    QN_OPTIMIZER_MAP(X)
+#undef X
+    QN_OPTIMIZER_COUNT
+} qn_optimizer_kind;
+
+/* Options for the parameters whose full name matches the pattern ('*' stands for any text); the first match counts. */
+typedef struct qn_optimizer_group {
+    const char *match;
+    double lr_scale;     /* multiplies the learning rate          */
+    double weight_decay; /* instead of the optimizer's; -1: as it */
+} qn_optimizer_group;
+
+typedef struct qn_optimizer_opts {
+    qn_optimizer_kind kind;
+    double lr, weight_decay, eps;
+    double momentum; /* SGD, RMSPROP                          */
+    bool nesterov;   /* SGD                                   */
+    double betas[2]; /* ADAM, ADAMW, LAMB, LION               */
+    double decay;    /* RMSPROP: weight of the old mean square */
+    int n_groups;
+    const qn_optimizer_group *groups;
+} qn_optimizer_opts;
+
+#define QN_SCHEDULE_MAP(X)                                                                         \
+    X(CONSTANT, "constant") X(STEP, "step") X(MULTI_STEP, "multi_step")                            \
+    X(EXPONENTIAL, "exponential") X(COSINE, "cosine") X(ONE_CYCLE, "one_cycle")                    \
+    X(LINEAR, "linear") X(PLATEAU, "plateau")
+typedef enum qn_schedule_kind {
+#define X(e, s) QN_SCHEDULE_##e,
+    QN_SCHEDULE_MAP(X)
+#undef X
+    QN_SCHEDULE_COUNT
+} qn_schedule_kind;
+
+enum { QN_SCHEDULE_MAX_AT = 16 };
+
+/* The factor on optimizer.lr at update u = 0, 1, ...; times in updates, fractions allowed. During the first `warmup`
+ * updates it is multiplied by (u + 1) / warmup (all kinds but ONE_CYCLE). With t = (u - warmup) / (total - warmup):
+ *   CONSTANT 1    STEP gamma^floor(u / every)    MULTI_STEP gamma^(number of at[] <= u)
+ *   EXPONENTIAL gamma^(u / every)    COSINE end + (1 - end) (1 + cos(pi t)) / 2 (Loshchilov, Hutter 2017)
+ *   LINEAR 1 + (end - 1) t           PLATEAU 1 (the host lowers "optim.plateau")
+ *   ONE_CYCLE (Smith 2018): up from `start` to 1 over peak total updates and down to start / 10^4, both along half a cosine;
+ *   the momentum is left alone. */
+typedef struct qn_schedule_opts {
+    qn_schedule_kind kind;
+    double warmup, every, gamma, total, end, peak, start;
+    double at[QN_SCHEDULE_MAX_AT];
+    int n_at;
+} qn_schedule_opts;
+
+typedef struct qn_train_opts {
+    qn_optimizer_opts optimizer;
+    qn_schedule_opts schedule;
+    int accumulate;              /* micro runs per update; 0 and 1: one. The gradient is their mean       */
+    double clip_norm, clip_value; /* 0: off. Norm: of all gradients together (Pascanu et al. 2013)         */
+    double ema_decay;            /* 0: off                                                                 */
+    double l1, l2;               /* added to the loss: l1 sum |w| + l2 sum w^2 over all parameters          */
+    int64_t batch;               /* samples of a micro run: how far the random state moves on               */
+} qn_train_opts;
+
+/* Values to keep: one element each, valid after the phase that computes them. */
+typedef struct qn_train_nodes {
+    qn_t loss;      /* of the micro run, penalties included                */
+    qn_t lr;        /* of the update                                       */
+    qn_t grad_norm; /* of the update, before clipping; not finite if skipped */
+    qn_t applied;   /* 1, or 0 if the update was skipped                   */
+} qn_train_nodes;
+
+/* Appends gradients of all parameters (QN_PARAM tensors) of the graph and their update. The loss has one element of the
+ * parameters' dtype (F32 or F64). Errors are sticky: E2204 an option out of range, E2205 a parameter's path has no gradient. */
+QN_API qn_status qn_train_build(qn_graph *g, qn_t loss, const qn_train_opts *opts, qn_train_nodes *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

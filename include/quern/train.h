@@ -1,0 +1,122 @@
+/* train.h - from a recipe to a trained network: the training loop, evaluation and prediction.
+ *
+ *     qn_recipe *r;
+ *     qn_trainer *t;
+ *     qn_train_result result;
+ *     if (!qn_recipe_load(&r, "recipes/mlp-784-128.json", NULL, 0, &errs) &&
+ *         !qn_trainer_open(&t, r, &(qn_trainer_opts){ .out = "runs", .fd = 2 }, &err) &&
+ *         !qn_trainer_run(t, &result, &err))
+ *         printf("test accuracy: %.4f\n", result.test.accuracy);
+ *     qn_trainer_free(t);
+ *     qn_recipe_free(r);
+ *
+ * A run is a directory OUT/NAME-N (N counts up; nothing is ever overwritten):
+ *
+ *     recipe.json   the resolved recipe          versions.json   of Quern, its libraries, the machine
+ *     log.jsonl     one line per event           events.out...   the same curves for TensorBoard
+ *     checkpoints/  step-NNNNNN, best, last      result.json     what came out, when it has ended
+ *
+ * A run that was stopped (QN_STOPPED) or killed continues bit for bit: weights, optimizer, random state, position in
+ * the data, schedule, early stopping and running averages are all in the checkpoint. */
+#ifndef QUERN_TRAIN_H
+#define QUERN_TRAIN_H
+#include <signal.h>
+#include "core.h"
+#include "data.h"
+#include "metrics.h"
+#include "recipe.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- training ------------------------------------------------------------------------------- */
+
+typedef struct qn_trainer qn_trainer;
+
+typedef struct qn_trainer_opts {
+    const char *out;    /* where runs are made; NULL: "runs"                                            */
+    const char *resume; /* a run's directory, to continue it; NULL: a new run                            */
+    int fd;             /* stream for progress and notes, e.g. 2; -1: silent                              */
+    bool quiet;         /* no progress, only notes                                                       */
+    int threads;        /* 0: the recipe's, or as many as there are cores                                */
+    int max_bad_steps;  /* non-finite steps in a row before the run is given up; 0: 10                    */
+    /* Looked at between steps: non-zero ends the run after the step, saved. The library installs no signal handlers. */
+    const volatile sig_atomic_t *stop;
+} qn_trainer_opts;
+
+typedef struct qn_train_result {
+    int64_t epochs, steps, skipped; /* whole epochs, updates applied, updates skipped as non-finite */
+    double seconds;                 /* of training, without evaluation                              */
+    double samples_per_second;
+    double first_step_seconds;      /* from qn_trainer_open to the end of the first step, without reading data */
+    bool stopped_early;
+    int64_t best_epoch;             /* 1-based; 0: none                                              */
+    double best_value;              /* of the watched metric on the validation part                  */
+    qn_metrics_summary train, valid, test; /* count 0 where there is no such part                    */
+} qn_train_result;
+
+/* Reads the data, builds and compiles the network, takes memory and makes the run's directory. With resume, the
+ * recipe may be NULL: it comes from the run. Errors: E2xxx recipe does not fit the data, E3xxx data, E4xxx checkpoint,
+ * E5001 more memory needed than there is (before any is taken), E6xxx files. */
+QN_API QN_CHECKED qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *recipe, const qn_trainer_opts *opts,
+                                            qn_error *err);
+/* Trains to the end of the recipe and evaluates the best weights on validation and test part. QN_STOPPED when asked to
+ * stop: everything is saved. E9001 after too many non-finite steps, E9002 when the loss ran away and the recipe says stop. */
+QN_API QN_CHECKED qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err);
+QN_API const char *qn_trainer_run_dir(const qn_trainer *t);
+QN_API const qn_recipe *qn_trainer_recipe(const qn_trainer *t);
+QN_API void qn_trainer_free(qn_trainer *t); /* NULL is fine */
+
+/* ---- a trained network ------------------------------------------------------------------------- */
+
+typedef struct qn_model qn_model;
+
+/* Opens a checkpoint directory, or a run's directory (its best checkpoint, else its newest). The checkpoint carries
+ * recipe, class names and normalisation. threads 0: all cores. */
+QN_API QN_CHECKED qn_status qn_model_open(qn_model **out, const char *path, int threads, qn_error *err);
+QN_API void qn_model_free(qn_model *m);
+QN_API const qn_recipe *qn_model_recipe(const qn_model *m);
+QN_API const qn_transform *qn_model_transform(const qn_model *m);
+QN_API int64_t qn_model_outputs(const qn_model *m);          /* K: classes, or predicted values; 1 for BCE */
+QN_API const qn_store *qn_model_store(const qn_model *m);    /* its weights by name                        */
+QN_API const char *qn_model_path(const qn_model *m);         /* the checkpoint it came from                 */
+
+/* x f32 [n, transform size], normalised as the transform says -> out f32 [n, K]: probabilities (BCE: of class 1), or
+ * values. Works in batches of at most 256. */
+QN_API QN_CHECKED qn_status qn_model_predict(qn_model *m, const float *x, int64_t n, float *out, qn_error *err);
+
+/* d score[target] / d x, f32 of x's shape, for one sample: the saliency map of Simonyan et al. 2014 before taking
+ * absolute values. target < 0: the highest score. */
+QN_API QN_CHECKED qn_status qn_model_saliency(qn_model *m, const float *x, int64_t target, float *dx, qn_error *err);
+
+/* Metrics over a data set with labels (over NULL: all of it). confusion (may be NULL): i64 [K,K], row true class. */
+QN_API QN_CHECKED qn_status qn_model_evaluate(qn_model *m, qn_dataset *ds, const qn_indices *over,
+                                              qn_metrics_summary *out, int64_t *confusion, qn_error *err);
+
+/* The parts of a recipe's data, transformed with the statistics of the training part. Test is NULL and empty where the
+ * recipe has none. */
+typedef struct qn_parts {
+    qn_dataset *train_set, *test_set; /* may be the same object when the test part was split off */
+    qn_indices train, valid, test;
+} qn_parts;
+QN_API QN_CHECKED qn_status qn_parts_open(qn_parts *out, const qn_recipe *recipe, qn_error *err);
+QN_API void qn_parts_free(qn_parts *p);
+
+/* ---- planning ------------------------------------------------------------------------------------- */
+
+/* Builds and compiles a recipe's training step without data and without taking memory. The program's own questions
+ * (qn_program_bytes, qn_program_step) then tell what it costs. batch 0: the recipe's. */
+typedef struct qn_plan {
+    qn_graph *graph;
+    qn_store *store;
+    qn_program *program;
+    int64_t parameters;
+} qn_plan;
+QN_API QN_CHECKED qn_status qn_plan_open(qn_plan *out, const qn_recipe *recipe, int64_t batch, int threads,
+                                         const qn_compile_opts *opts, qn_error *err);
+QN_API void qn_plan_free(qn_plan *p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
