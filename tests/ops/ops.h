@@ -106,6 +106,9 @@ struct op_case {
     bool exact;
     double ulps, terms;
     double (*bound)(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps);
+    /* The same for element i of stored operand `which` after the run; NULL: ulps * 2 eps |value|, or exact. */
+    double (*bound_written)(const struct op_case *c, int which, const struct op_data *x, const struct op_data *after,
+                            int64_t i, double eps);
 
     double step;                   /* largest step of the differences; 0 means 2^-6 max(|x|, 0.25) */
     const char *no_gradient_check; /* why, e.g. "at a tie there is no derivative": another case must check it */
