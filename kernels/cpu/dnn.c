@@ -64,7 +64,7 @@ typedef const dnnl_memory_desc_t *const_md_t;
 struct build {
     dnnl_engine_t engine;
     bool owned; /* the engine is the build's own */
-    dnnl_primitive_attr_t attr;
+    dnnl_primitive_attr_t attr, bare; /* bare: for reorders, which have no epilogue */
     dnnl_primitive_desc_t hint, pd;
     md_t md[MAX_MDS];
     int n_md;
@@ -160,6 +160,8 @@ static dnnl_status_t build_open(struct build *b, const struct state *owner)
     if (owner) b->engine = owner->engine;
     else DNN_TRY(dnnl_engine_create(&b->engine, dnnl_cpu, 0));
     DNN_TRY(dnnl_primitive_attr_create(&b->attr));
+    DNN_TRY(dnnl_primitive_attr_create(&b->bare));
+    DNN_TRY(dnnl_primitive_attr_set_scratchpad_mode(b->bare, dnnl_scratchpad_mode_user));
     return dnnl_primitive_attr_set_scratchpad_mode(b->attr, dnnl_scratchpad_mode_user);
 }
 
@@ -178,6 +180,7 @@ static void build_close(struct build *b)
 {
     build_drop_pd(b);
     if (b->attr) dnnl_primitive_attr_destroy(b->attr);
+    if (b->bare) dnnl_primitive_attr_destroy(b->bare);
     if (b->owned && b->engine) dnnl_engine_destroy(b->engine);
 }
 
@@ -224,7 +227,7 @@ static dnnl_status_t add_reorder(struct state *s, struct build *b, const_md_t fr
                                  const_md_t to_md, dnnl_memory_t to)
 {
     dnnl_primitive_desc_t pd;
-    DNN_TRY(dnnl_reorder_primitive_desc_create(&pd, from_md, s->engine, to_md, s->engine, b->attr));
+    DNN_TRY(dnnl_reorder_primitive_desc_create(&pd, from_md, s->engine, to_md, s->engine, b->bare));
     struct call *c = &s->call[s->n_call++];
     dnnl_memory_t scratch = NULL;
     const_md_t need = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);

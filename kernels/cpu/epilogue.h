@@ -49,6 +49,19 @@ static inline void qn__activate_all(const struct qn__args *a, const struct qn__e
     for (int64_t at = 0; at < n; at += RANGE)
         qn__activate_range(qn__real(&a->y) + at, n - at < RANGE ? n - at : RANGE, e);
 }
+
+/* y += bias of the channel, in place, any layout. */
+static inline void qn__add_bias(const struct qn__args *a, const REAL *bias)
+{
+    struct qn__blocked v = qn__blocked_of(&a->y);
+#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count))
+    for (int64_t i = 0; i < v.n * v.cb; i++) {
+        REAL *y = qn__real(&a->y) + i * v.s * v.b;
+        const REAL *channel = bias + i % v.cb * v.b;
+        for (int64_t s = 0; s < v.s; s++)
+            for (int64_t b = 0; b < v.b; b++) y[s * v.b + b] += channel[b];
+    }
+}
 #undef K
 #undef ONE_OF
 #undef EXP

@@ -110,7 +110,7 @@ qn_status direct_run(struct direct *d, bool f64)
 {
     QN_TRY(infer(d));
     struct qn__step s = { .kernel = kernel_of(d->op, f64) };
-    s.args = (struct qn__args){ .op = d->op, .n_in = d->n_in, .attr = d->attr, .threads = d->threads ? d->threads : 2 };
+    s.args = (struct qn__args){ .op = d->op, .n_in = d->n_in, .attr = d->attr, .threads = d->threads ? d->threads : 1 };
     for (int i = 0; i < d->n_in; i++)
         view_of(&s.args.x[i], &d->x[i], f64 || !d->x_block[i] ? QN_PLAIN : d->x_block[i], f64);
     view_of(&s.args.y, &d->y, f64 || !d->y_block ? QN_PLAIN : d->y_block, f64);
