@@ -1,8 +1,10 @@
 /* output.c - error lines, terminals, the environment, and the end of stdout. */
 #include "cli.h"
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int cli_fail(const qn_error *err)
 {
@@ -22,11 +24,18 @@ int cli_fail_recipe(const qn_recipe_errors *errs, const char *path, qn_status st
     return (int)status;
 }
 
+/* The other end of a pipe is closed: `| head -1` has what it wanted. errno of the write that failed is
+ * long gone when it happened within a fputs. */
+static bool reader_left(void)
+{
+    struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
+}
+
 int cli_finish(int code)
 {
     errno = 0;
-    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
-    if (errno == EPIPE) return code; /* `| head -1`: the reader has what it wanted */
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || reader_left()) return code;
     qn_error err;
     qn__fail(&err, 6002, QN_AT_FIELD("stdout"), "%s", errno ? strerror(errno) : "write failed");
     return code ? code : cli_fail(&err);
