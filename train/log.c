@@ -83,7 +83,7 @@ qn_status qn__sink_close(struct qn__sink *s, qn_error *err)
 
 enum { LINE = 16384, TAIL = sizeof ",\"cut\":true}\n" };
 
-struct qn_log {
+struct qn_logger {
     struct qn__sink sink;
     size_t n;
     bool cut;
@@ -110,7 +110,7 @@ static int drop_half_line(int fd)
     return ftruncate(fd, 0) == 0 ? 0 : errno;
 }
 
-qn_status qn_log_open(qn_log **out, const char *path, bool append, qn_error *err)
+qn_status qn_log_open(qn_logger **out, const char *path, bool append, qn_error *err)
 {
     char text[128];
     if (!out || !path)
@@ -118,7 +118,7 @@ qn_status qn_log_open(qn_log **out, const char *path, bool append, qn_error *err
     *out = NULL;
     if (strlen(path) >= sizeof((struct qn__sink *)0)->path)
         return qn__fail(err, 6001, QN_AT_FILE(path), "open: %s", reason(ENAMETOOLONG, text));
-    qn_log *log = calloc(1, sizeof *log);
+    qn_logger *log = calloc(1, sizeof *log);
     if (!log) return qn__nomem(err, "log", sizeof *log);
     snprintf(log->sink.path, sizeof log->sink.path, "%s", path);
     int how = O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | (append ? 0 : O_EXCL);
@@ -137,7 +137,7 @@ qn_status qn_log_open(qn_log **out, const char *path, bool append, qn_error *err
     return qn__fail(err, 6001, QN_AT_FILE(path), "open: %s", reason(failure, text));
 }
 
-qn_status qn_log_close(qn_log *log, qn_error *err)
+qn_status qn_log_close(qn_logger *log, qn_error *err)
 {
     if (!log) return QN_OK;
     qn_status status = qn__sink_close(&log->sink, err);
@@ -146,7 +146,7 @@ qn_status qn_log_close(qn_log *log, qn_error *err)
 }
 
 /* Puts bytes at the end of the line, or marks the line as cut. */
-static bool put(qn_log *log, const char *s, size_t n)
+static bool put(qn_logger *log, const char *s, size_t n)
 {
     if (log->cut || log->n + n + TAIL > LINE) {
         log->cut = true;
@@ -172,7 +172,7 @@ static size_t utf8_length(const unsigned char *s)
     return code < lowest[n] || code > 0x10ffff || surrogate || s[0] > 0xf4 ? 0 : n;
 }
 
-static void put_string(qn_log *log, const char *text)
+static void put_string(qn_logger *log, const char *text)
 {
     const unsigned char *s = (const unsigned char *)text;
     char escape[8];
@@ -193,7 +193,7 @@ static void put_string(qn_log *log, const char *text)
 }
 
 /* Starts a field; returns where the line stood, for taking the field back if it does not fit. */
-static size_t start(qn_log *log, const char *key, const char *suffix)
+static size_t start(qn_logger *log, const char *key, const char *suffix)
 {
     char full[256];
     size_t at = log->n;
@@ -204,19 +204,19 @@ static size_t start(qn_log *log, const char *key, const char *suffix)
     return at;
 }
 
-static void finish(qn_log *log, size_t at)
+static void finish(qn_logger *log, size_t at)
 {
     if (log->cut) log->n = at;
 }
 
-void qn_log_begin(qn_log *log, const char *event)
+void qn_log_begin(qn_logger *log, const char *event)
 {
     log->n = 0;
     log->cut = false;
     qn_log_text(log, "event", event);
 }
 
-static void put_raw(qn_log *log, const char *key, const char *value)
+static void put_raw(qn_logger *log, const char *key, const char *value)
 {
     if (log->cut) return;
     size_t at = start(log, key, "");
@@ -224,16 +224,16 @@ static void put_raw(qn_log *log, const char *key, const char *value)
     finish(log, at);
 }
 
-void qn_log_i64(qn_log *log, const char *key, int64_t value)
+void qn_log_i64(qn_logger *log, const char *key, int64_t value)
 {
     char number[32];
     snprintf(number, sizeof number, "%lld", (long long)value);
     put_raw(log, key, number);
 }
 
-void qn_log_bool(qn_log *log, const char *key, bool value) { put_raw(log, key, value ? "true" : "false"); }
+void qn_log_bool(qn_logger *log, const char *key, bool value) { put_raw(log, key, value ? "true" : "false"); }
 
-static void put_nonfinite(qn_log *log, const char *key, double value)
+static void put_nonfinite(qn_logger *log, const char *key, double value)
 {
     if (log->cut) return;
     size_t at = start(log, key, "");
@@ -243,7 +243,7 @@ static void put_nonfinite(qn_log *log, const char *key, double value)
     finish(log, at);
 }
 
-void qn_log_f64(qn_log *log, const char *key, double value)
+void qn_log_f64(qn_logger *log, const char *key, double value)
 {
     char number[32];
     if (!isfinite(value))
@@ -252,7 +252,7 @@ void qn_log_f64(qn_log *log, const char *key, double value)
         put_raw(log, key, qn__format_f64(number, value));
 }
 
-void qn_log_f32(qn_log *log, const char *key, float value)
+void qn_log_f32(qn_logger *log, const char *key, float value)
 {
     char number[32];
     double back;
@@ -269,7 +269,7 @@ void qn_log_f32(qn_log *log, const char *key, float value)
     put_raw(log, key, number);
 }
 
-void qn_log_text(qn_log *log, const char *key, const char *value)
+void qn_log_text(qn_logger *log, const char *key, const char *value)
 {
     if (!value) {
         put_raw(log, key, "null");
@@ -281,7 +281,7 @@ void qn_log_text(qn_log *log, const char *key, const char *value)
     finish(log, at);
 }
 
-void qn_log_f64s(qn_log *log, const char *key, const double *values, int64_t n)
+void qn_log_f64s(qn_logger *log, const char *key, const double *values, int64_t n)
 {
     char number[32];
     if (log->cut) return;
@@ -295,7 +295,7 @@ void qn_log_f64s(qn_log *log, const char *key, const double *values, int64_t n)
     finish(log, at);
 }
 
-qn_status qn_log_end(qn_log *log, qn_error *err)
+qn_status qn_log_end(qn_logger *log, qn_error *err)
 {
     const char *tail = !log->cut ? "}\n" : log->n ? ",\"cut\":true}\n" : "{\"cut\":true}\n";
     char *line = log->line;
@@ -313,4 +313,4 @@ qn_status qn_log_end(qn_log *log, qn_error *err)
     return qn__sink_write(&log->sink, line, n, err);
 }
 
-int64_t qn_log_lost(const qn_log *log) { return log ? log->sink.lost : 0; }
+int64_t qn_log_lost(const qn_logger *log) { return log ? log->sink.lost : 0; }

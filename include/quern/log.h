@@ -27,27 +27,27 @@ extern "C" {
  * null, followed by a text field that says which, {"loss":null,"loss_is":"nan"} (or "inf", "-inf"),
  * so the column stays numeric. Keys and text are escaped; bytes that are not UTF-8 become U+FFFD. A line
  * holds at most 16 KiB: fields that would pass it are left out and the line ends with "cut":true. */
-typedef struct qn_log qn_log;
+typedef struct qn_logger qn_logger;
 
 /* Opens path for writing. With `append` an existing file is continued (a last line without newline,
  * left by a killed run, is removed); else a file that exists already is an error.
  * Errors: E6001 cannot open, E6002 exists, E5002. */
-QN_API QN_CHECKED qn_status qn_log_open(qn_log **out, const char *path, bool append, qn_error *err);
+QN_API QN_CHECKED qn_status qn_log_open(qn_logger **out, const char *path, bool append, qn_error *err);
 /* Closes and frees; log may be NULL. Errors: E6002 if the system reports a late failure. */
-QN_API qn_status qn_log_close(qn_log *log, qn_error *err);
+QN_API qn_status qn_log_close(qn_logger *log, qn_error *err);
 
-QN_API void qn_log_begin(qn_log *log, const char *event);
-QN_API void qn_log_i64(qn_log *log, const char *key, int64_t value);
-QN_API void qn_log_f32(qn_log *log, const char *key, float value);
-QN_API void qn_log_f64(qn_log *log, const char *key, double value);
-QN_API void qn_log_bool(qn_log *log, const char *key, bool value);
-QN_API void qn_log_text(qn_log *log, const char *key, const char *value); /* NULL: null */
+QN_API void qn_log_begin(qn_logger *log, const char *event);
+QN_API void qn_log_i64(qn_logger *log, const char *key, int64_t value);
+QN_API void qn_log_f32(qn_logger *log, const char *key, float value);
+QN_API void qn_log_f64(qn_logger *log, const char *key, double value);
+QN_API void qn_log_bool(qn_logger *log, const char *key, bool value);
+QN_API void qn_log_text(qn_logger *log, const char *key, const char *value); /* NULL: null */
 /* An array; elements that are not finite are null. */
-QN_API void qn_log_f64s(qn_log *log, const char *key, const double *values, int64_t n);
+QN_API void qn_log_f64s(qn_logger *log, const char *key, const double *values, int64_t n);
 /* Writes the line. Errors: E6002, the first time only. */
-QN_API qn_status qn_log_end(qn_log *log, qn_error *err);
+QN_API qn_status qn_log_end(qn_logger *log, qn_error *err);
 /* Lines that could not be written so far. */
-QN_API int64_t qn_log_lost(const qn_log *log);
+QN_API int64_t qn_log_lost(const qn_logger *log);
 
 /* ---- TensorBoard -------------------------------------------------------------------------- */
 

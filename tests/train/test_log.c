@@ -34,9 +34,9 @@ static int remove_dir(void **state)
     return rmdir(dir);
 }
 
-static qn_log *reopen(bool append)
+static qn_logger *reopen(bool append)
 {
-    qn_log *log = NULL;
+    qn_logger *log = NULL;
     qn_error err = { 0 };
     assert_int_equal(qn_log_open(&log, path, append, &err), QN_OK);
     return log;
@@ -56,7 +56,7 @@ static void exact_text(void **state)
 {
     (void)state;
     char buf[4096];
-    qn_log *log = reopen(false);
+    qn_logger *log = reopen(false);
     qn_log_begin(log, "step");
     qn_log_i64(log, "step", INT64_MIN);
     qn_log_f32(log, "lr", 0.1f);
@@ -83,7 +83,7 @@ static void hostile_text(void **state)
     char buf[8192], all[256];
     for (int i = 1; i < 256; i++) all[i - 1] = (char)i;
     all[255] = 0;
-    qn_log *log = reopen(false);
+    qn_logger *log = reopen(false);
     qn_log_begin(log, "a\"b\\c\n\t\x01\xc3\xa4");
     qn_log_text(log, "all", all);
     qn_log_text(log, "surrogate", "\xed\xa0\x80|\xf0\x9f\x98\x80|\xf5\x80\x80\x80|\xc0\x80");
@@ -108,7 +108,7 @@ static void floats_come_back(void **state)
     (void)state;
     char buf[4096];
     const float x[6] = { 1.17549435e-38f, 1e-45f, 3.4028235e38f, 1.0f / 3, 16777216.0f, -0.30000001f };
-    qn_log *log = reopen(false);
+    qn_logger *log = reopen(false);
     for (int i = 0; i < 6; i++) {
         qn_log_begin(log, "e");
         qn_log_f32(log, "x", x[i]);
@@ -133,7 +133,7 @@ static void long_lines_are_cut(void **state)
     (void)state;
     static char big[40000], buf[65536];
     memset(big, 'x', sizeof big - 1);
-    qn_log *log = reopen(false);
+    qn_logger *log = reopen(false);
     qn_log_begin(log, "e");
     qn_log_i64(log, "a", 1);
     qn_log_text(log, "big", big);
@@ -158,7 +158,7 @@ static void append_and_refuse(void **state)
     (void)state;
     char buf[256];
     qn_error err = { 0 };
-    qn_log *log = NULL;
+    qn_logger *log = NULL;
     FILE *f = fopen(path, "wb");
     fputs("{\"event\":\"old\"}\n{\"event\":\"ha", f); /* killed in the middle of a line */
     fclose(f);
@@ -181,7 +181,7 @@ static void full_device(void **state)
 {
     (void)state;
     qn_error err = { 0 };
-    qn_log *log = NULL;
+    qn_logger *log = NULL;
     if (access("/dev/full", W_OK)) skip();
     assert_int_equal(qn_log_open(&log, "/dev/full", true, &err), QN_OK);
     qn_log_begin(log, "e");
@@ -203,7 +203,7 @@ static void torn_line_is_taken_back(void **state)
     char buf[256];
     qn_error err = { 0 };
     struct rlimit old, small;
-    qn_log *log = reopen(false);
+    qn_logger *log = reopen(false);
     qn_log_begin(log, "one");
     assert_int_equal(qn_log_end(log, NULL), QN_OK);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
