@@ -258,6 +258,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     (void)err;
     const struct plan *p = s->state;
     const struct qn__args *a = &s->args;
+    if (a->y.count == 0) return QN_OK; /* nothing to walk, and no dimension to divide by */
     int64_t tiles = (a->y.count + QN_TILE - 1) / QN_TILE;
     int threads = qn__threads_for(a, a->y.count * (1 + p->program.n / 4));
     if (threads > tiles) threads = (int)tiles;
