@@ -94,6 +94,7 @@ qn_status qn__network_graph(const struct qn__network *net, enum qn__mode mode, i
         status = qn_train_build(*g, nodes->nodes.loss, &opts, &nodes->train);
     }
     if (!status && mode == QN_MODE_SALIENCY) add_saliency(*g, nodes);
+    nodes->width = qn_dim(*g, nodes->nodes.scores, 1);
     if (!status) status = qn_graph_status(*g);
     if (status && qn_graph_status(*g) && err) *err = *qn_graph_error(*g);
     return status;
@@ -184,6 +185,16 @@ static void swap_bytes(void *a, void *b, size_t bytes)
     }
 }
 
+/* "NAME.ema" in buf; false if it does not fit. */
+static bool ema_name(char buf[280], const char *name)
+{
+    size_t n = strlen(name);
+    if (n + 5 > 280) return false;
+    memcpy(buf, name, n);
+    memcpy(buf + n, ".ema", 5);
+    return true;
+}
+
 void qn__network_swap_ema(struct qn__network *net)
 {
     const qn_store_entry *updates = qn_store_find(net->store, "optim.updates");
@@ -191,11 +202,22 @@ void qn__network_swap_ema(struct qn__network *net)
     for (int i = 0; i < qn_store_count(net->store); i++) {
         const qn_store_entry *w = qn_store_at(net->store, i);
         char name[280];
-        size_t n = strlen(w->name);
-        if (w->kind != QN_PARAM || n + 5 > sizeof name) continue;
-        memcpy(name, w->name, n);
-        memcpy(name + n, ".ema", 5);
+        if (w->kind != QN_PARAM || !ema_name(name, w->name)) continue;
         const qn_store_entry *shadow = qn_store_find(net->store, name);
         if (shadow && shadow->bytes == w->bytes) swap_bytes(w->data, shadow->data, w->bytes);
     }
+}
+
+qn_status qn__network_load_ema(struct qn__network *net, const qn_checkpoint *ck, qn_error *err)
+{
+    const qn_safetensors *model = qn_checkpoint_model(ck);
+    for (int i = 0; net->recipe->ema.on && i < qn_store_count(net->store); i++) {
+        const qn_store_entry *w = qn_store_at(net->store, i);
+        qn_tensor_info info;
+        char name[280];
+        if (w->kind != QN_PARAM || !ema_name(name, w->name) || !qn_safetensors_find(model, name, &info)) continue;
+        if ((size_t)info.count * qn_dtype_size(w->dtype) == w->bytes)
+            QN_TRY(qn_safetensors_read(model, &info, w->data, w->dtype, err));
+    }
+    return QN_OK;
 }

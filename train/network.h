@@ -1,6 +1,7 @@
 /* network.h - a recipe's network with its weights and the programs that run it. Private to train/. */
 #ifndef QN_TRAIN_NETWORK_H
 #define QN_TRAIN_NETWORK_H
+#include "../include/quern/checkpoint.h"
 #include "../include/quern/optim.h"
 #include "../include/quern/train.h"
 #include "model.h"
@@ -20,6 +21,7 @@ struct qn__runner {
     struct qn__model_nodes nodes;
     qn_train_nodes train;  /* TRAIN    */
     qn_t pick, dx;         /* SALIENCY */
+    int64_t width;         /* K of scores and output */
 };
 
 enum { QN_RUNNERS_MAX = 8 };
@@ -56,4 +58,6 @@ void qn__runner_feed(const struct qn__network *net, struct qn__runner *r, const 
 
 /* Exchanges every weight with its moving average (if the recipe has them and at least one update was applied). */
 void qn__network_swap_ema(struct qn__network *net);
+/* After loading a model for use: the weights are replaced by their moving averages, where the checkpoint has them. */
+qn_status qn__network_load_ema(struct qn__network *net, const qn_checkpoint *ck, qn_error *err);
 #endif

@@ -104,7 +104,8 @@ QN_API void qn_parts_free(qn_parts *p);
 
 /* ---- planning ------------------------------------------------------------------------------------- */
 
-/* Builds and compiles a recipe's training step without data and without taking memory. The program's own questions
+/* Builds and compiles a recipe's training step without taking memory; shape: what a sample looks like (only rank, dim,
+ * n_classes and n_targets are read). The program's own questions
  * (qn_program_bytes, qn_program_step) then tell what it costs. batch 0: the recipe's. */
 typedef struct qn_plan {
     qn_graph *graph;
@@ -112,8 +113,8 @@ typedef struct qn_plan {
     qn_program *program;
     int64_t parameters;
 } qn_plan;
-QN_API QN_CHECKED qn_status qn_plan_open(qn_plan *out, const qn_recipe *recipe, int64_t batch, int threads,
-                                         const qn_compile_opts *opts, qn_error *err);
+QN_API QN_CHECKED qn_status qn_plan_open(qn_plan *out, const qn_recipe *recipe, const qn_transform *shape,
+                                         int64_t batch, int threads, const qn_compile_opts *opts, qn_error *err);
 QN_API void qn_plan_free(qn_plan *p);
 
 #ifdef __cplusplus
