@@ -7,7 +7,7 @@ static qn_status pick(const struct qn__args *a, struct qn__choice *c)
 {
     qn_dtype dtype = a->y.dtype;
     c->variant = dtype == QN_I32 || dtype == QN_I64 ? INTEGERS : REALS;
-    return c->variant == INTEGERS || dtype == QN_REAL_DTYPE ? QN_OK : QN_EUSAGE;
+    return c->variant == INTEGERS ? (QN_IS_F32 ? QN_EUSAGE : QN_OK) : dtype == QN_REAL_DTYPE ? QN_OK : QN_EUSAGE;
 }
 
 enum { CHUNK = 4096 };
@@ -47,4 +47,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(accumulate) = { .variants = (const char *const[]){ "reals", "integers", NULL }, .pick = pick, .launch = launch };
+/* Work on integers alone is the f64 build's (qn__compute_dtype). */
+KERNEL(accumulate) = { .variants = (const char *const[]){ "reals", QN_IS_F32 ? NULL : "integers", NULL },
+                       .pick = pick,
+                       .launch = launch };

@@ -1,6 +1,14 @@
 /* advance_rng.c - rng = { seed, step + steps, sample + samples, 0 }; counters wrap. */
 #include "cpu.h"
 
+/* Work on integers alone is the f64 build's (qn__compute_dtype). */
+static qn_status pick(const struct qn__args *a, struct qn__choice *c)
+{
+    (void)a;
+    (void)c;
+    return QN_IS_F32 ? QN_EUSAGE : QN_OK;
+}
+
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
     (void)err;
@@ -11,4 +19,6 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(advance_rng) = { .variants = (const char *const[]){ "counters", NULL }, .launch = launch };
+KERNEL(advance_rng) = { .variants = (const char *const[]){ QN_IS_F32 ? NULL : "counters", NULL },
+                        .pick = pick,
+                        .launch = launch };

@@ -41,8 +41,9 @@
  *     OP_CASES(softmax, cases);
  *
  * Rows that have no constructor (gradients, fused, reorder) are built with qn__node (core/op.h is included here).
- * Keep cases small; a case for a variant that needs size may be large, gradients then look at 48 elements of each
- * operand (all of up to 100; 8 if the result has more than 4096). Cover the sizes of OP_SIZES (0 is the empty tensor), one row, and each attribute that changes the work. */
+ * Keep cases small; a case for a variant that needs size may be large: gradients look at all elements of operands of up
+ * to 100, else at 48 of each, and at 8 if the result has more than 4096. Cover the sizes of OP_SIZES (0 is the empty
+ * tensor), one row, and each attribute that changes the work. */
 #ifndef QN_TESTS_OPS_H
 #define QN_TESTS_OPS_H
 #include "../../core/base.h"

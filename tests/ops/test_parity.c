@@ -1,0 +1,128 @@
+/* test_parity.c - what each row of ops.def has: shape rule, gradient or the reason why not, kernel variants, cases. With
+ * --report (make parity) prints the table. Fails if a row lacks any of it, or if a variant of a kernel is reached by
+ * no case. */
+#include "ops.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* Every layout that the checks of test_ops ask for, so that the variants seen are those it has checked. */
+static void launch_cases(enum qn__opcode op)
+{
+    const struct op_cases *cases = op_cases_of[op];
+    for (int i = 0; i < cases->n; i++)
+        for (int wide = 0; wide < 2; wide++) {
+            int32_t block[4] = { QN_PLAIN };
+            int n = 1 + op_blocks(&cases->c[i], block + 1);
+            for (int k = 0; k < n; k++) {
+                struct direct_opts o = { .threads = 1, .block = block[k], .fill = 0xFF };
+                struct direct d = direct_run(op, &cases->c[i], wide ? QN_F64 : QN_F32, &o, NULL);
+                if (d.status && !cases->c[i].fails) fail_msg("case \"%s\": %s", cases->c[i].name, d.err.text);
+                direct_free(&d);
+            }
+        }
+}
+
+static void launch_all(void)
+{
+    for (int op = 1; op < QN_OP_COUNT; op++)
+        if (op_present((enum qn__opcode)op)) launch_cases((enum qn__opcode)op);
+}
+
+static const struct qn__kernel *kernel_of(enum qn__opcode op, int wide)
+{
+    return (wide ? &qn__cpu_f64 : &qn__cpu_f32)->kernel[op];
+}
+
+/* Variants of a row that no case has reached. Pointwise rows share the kernel of fused: what counts is whether any of
+ * them reaches a variant. */
+static int unreached(enum qn__opcode op, int wide, char *text, size_t size)
+{
+    const struct qn__kernel *k = kernel_of(op, wide);
+    int missing = 0;
+    for (int v = 0; k->variants && k->variants[v]; v++) {
+        uint64_t hits = 0;
+        for (int other = 1; other < QN_OP_COUNT; other++)
+            if (kernel_of((enum qn__opcode)other, wide) == k) hits += direct_hits[wide][other][v];
+        if (hits) continue;
+        size_t at = strlen(text);
+        snprintf(text + at, size - at, " %s (%s)", k->variants[v], wide ? "f64" : "f32");
+        missing++;
+    }
+    return missing;
+}
+
+static void variants_text(enum qn__opcode op, char *text, size_t size)
+{
+    const struct qn__kernel *k = kernel_of(op, 0);
+    size_t at = (size_t)snprintf(text, size, "%s", k->launch ? "" : "no launch");
+    for (int v = 0; k->variants && k->variants[v] && at < size; v++)
+        at += (size_t)snprintf(text + at, size - at, "%s%s", v ? ", " : "", k->variants[v]);
+}
+
+/* One line of the table; what the row lacks. */
+static int examine(enum qn__opcode op, bool print)
+{
+    if (!op_present(op)) {
+        printf("  row %d of ops.def lacks its descriptor, kernel or cases\n", (int)op);
+        return 1;
+    }
+    const struct qn__op *row = qn__op_of(op);
+    char variants[160] = "", missing[400] = "";
+    int lacks = unreached(op, 0, missing, sizeof missing) + unreached(op, 1, missing, sizeof missing);
+    variants_text(op, variants, sizeof variants);
+    if (print)
+        printf("%-18s %-5s %3d  %-44s %s\n", row->name, row->infer ? "yes" : "NO", op_cases_of[op]->n, variants,
+               row->vjp ? "gradient" : row->no_gradient ? row->no_gradient : "NO GRADIENT, NO REASON");
+    if (lacks) printf("  %s: no case reaches%s\n", row->name, missing);
+    if (!row->infer || (!row->vjp && !row->no_gradient) || op_cases_of[op]->n == 0) {
+        printf("  %s lacks a shape rule, a gradient or its reason, or cases\n", row->name);
+        lacks++;
+    }
+    return lacks;
+}
+
+static int examine_all(bool print)
+{
+    int lacks = 0, gradients = 0, reasons = 0, variants = 0, cases = 0;
+    if (print) printf("%-18s %-5s %5s %-44s %s\n", "operator", "shape", "cases", "CPU variants, f32 and f64", "gradient");
+    for (int op = 1; op < QN_OP_COUNT; op++) {
+        lacks += examine((enum qn__opcode)op, print);
+        if (!op_present((enum qn__opcode)op)) continue;
+        bool has = qn__op_of((enum qn__opcode)op)->vjp;
+        gradients += has;
+        reasons += !has;
+        cases += op_cases_of[op]->n;
+        const struct qn__kernel *k = kernel_of((enum qn__opcode)op, 0);
+        bool shared = k == kernel_of(QN_OP_fused, 0) && op != QN_OP_fused;
+        for (int v = 0; !shared && k->variants && k->variants[v]; v++) variants++;
+    }
+    printf("%d rows: %d with gradient, %d without and with a reason; %d variants in each of f32 and f64; %d cases; %d lacking\n",
+           QN_OP_COUNT - 1, gradients, reasons, variants, cases, lacks);
+    return lacks;
+}
+
+static void nothing_is_lacking(void **state)
+{
+    (void)state;
+    launch_all();
+    assert_int_equal(examine_all(false), 0);
+}
+
+/* The report runs inside a test too, because a case that cannot be built fails as one. */
+static void report(void **state)
+{
+    (void)state;
+    launch_all();
+    assert_int_equal(examine_all(true), 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest check[] = { cmocka_unit_test(nothing_is_lacking) };
+    const struct CMUnitTest table[] = { cmocka_unit_test(report) };
+    if (argc > 1 && strcmp(argv[1], "--report") == 0) return cmocka_run_group_tests_name("parity", table, NULL, NULL);
+    return cmocka_run_group_tests_name("parity", check, NULL, NULL);
+}
