@@ -1,5 +1,5 @@
-/* augment.c - random changes to training images. Every draw is Philox at (key; epoch, sample, purpose), so the
- * pixels do not depend on which thread made them, nor on what was drawn before. */
+/* augment.c - random changes to training images. Every draw is Philox at (key; epoch, sample,
+ * purpose), so the pixels do not depend on which thread made them, nor on what was drawn before. */
 #include "data.h"
 #include <math.h>
 #include <string.h>
@@ -9,7 +9,8 @@ enum purpose { GEOMETRY, PLACE, LIGHT, ERASE, ERASE_PLACE, MIXUP };
 
 static struct qn__words draw(uint64_t key, int64_t epoch, int64_t sample, enum purpose p)
 {
-    return qn__philox(key, (uint32_t)sample, (uint32_t)((uint64_t)sample >> 32), (uint32_t)epoch, (uint32_t)p);
+    return qn__philox(key, (uint32_t)sample, (uint32_t)((uint64_t)sample >> 32), (uint32_t)epoch,
+                      (uint32_t)p);
 }
 
 /* Uniform in [-1, 1). */
@@ -17,8 +18,8 @@ static double both_ways(uint32_t w) { return 2 * qn__unit_f64(w) - 1; }
 
 bool qn__augment_any(const qn_augment *a)
 {
-    return a->flip > 0 || a->rotate > 0 || a->scale > 0 || a->crop > 0 || a->brightness > 0 || a->contrast > 0 ||
-           a->erase > 0;
+    return a->flip > 0 || a->rotate > 0 || a->scale > 0 || a->crop > 0 || a->brightness > 0 ||
+           a->contrast > 0 || a->erase > 0;
 }
 
 /* ---- geometry ----------------------------------------------------------------------------- */
@@ -53,8 +54,10 @@ static void warp_plane(float *out, const float *in, int H, int W, const struct m
 {
     for (int y = 0; y < H; y++) {
         for (int x = 0; x < W; x++) {
-            float fx = m->xx * (float)x + m->xy * (float)y + m->x0, fy = m->yx * (float)x + m->yy * (float)y + m->y0;
-            if (!(fx > -1 && fy > -1 && fx < (float)W && fy < (float)H)) { /* also what is not a number */
+            float fx = m->xx * (float)x + m->xy * (float)y + m->x0,
+                  fy = m->yx * (float)x + m->yy * (float)y + m->y0;
+            if (!(fx > -1 && fy > -1 && fx < (float)W &&
+                  fy < (float)H)) { /* also what is not a number */
                 *out++ = 0;
                 continue;
             }
@@ -87,8 +90,8 @@ static struct map make_map(double angle, double scale, bool flip, int dx, int dy
                          .y0 = (float)(c * oy - s * ox + cy) };
 }
 
-static void geometry(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x, float *scratch,
-                     const int64_t dim[3])
+static void geometry(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x,
+                     float *scratch, const int64_t dim[3])
 {
     const double degree = 3.14159265358979323846 / 180;
     struct qn__words w = draw(key, epoch, sample, GEOMETRY), v = draw(key, epoch, sample, PLACE);
@@ -103,27 +106,34 @@ static void geometry(const qn_augment *a, uint64_t key, int64_t epoch, int64_t s
     struct map m = make_map(angle, scale, flip, dx, dy, H, W);
     for (int c = 0; c < C; c++) {
         memcpy(scratch, x + c * plane, (size_t)plane * sizeof *x);
-        if (warp) warp_plane(x + c * plane, scratch, H, W, &m);
-        else shift_plane(x + c * plane, scratch, H, W, dx, dy, flip);
+        if (warp)
+            warp_plane(x + c * plane, scratch, H, W, &m);
+        else
+            shift_plane(x + c * plane, scratch, H, W, dx, dy, flip);
     }
 }
 
 /* ---- light and erasing -------------------------------------------------------------------- */
 
-static void light(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x, int64_t n)
+static void light(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x,
+                  int64_t n)
 {
     struct qn__words w = draw(key, epoch, sample, LIGHT);
     float factor = (float)(1 + a->contrast * both_ways(w.w[0])), sum = 0;
     for (int64_t i = 0; a->contrast > 0 && i < n; i++) sum += x[i];
-    float mean = sum / (float)n, add = mean - factor * mean + (float)(a->brightness * both_ways(w.w[1]));
+    float mean = sum / (float)n,
+          add = mean - factor * mean + (float)(a->brightness * both_ways(w.w[1]));
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) x[i] = factor * x[i] + add;
 }
 
-/* Area and shape as in Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; filled with zeros. */
-static void erase(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x, const int64_t dim[3])
+/* Area and shape as in Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; filled with
+ * zeros. */
+static void erase(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x,
+                  const int64_t dim[3])
 {
-    const double least = 0.02, most = a->erase_area > 0 ? a->erase_area : 0.33, log_ratio = 1.2039728043259361;
+    const double least = 0.02, most = a->erase_area > 0 ? a->erase_area : 0.33,
+                 log_ratio = 1.2039728043259361;
     struct qn__words w = draw(key, epoch, sample, ERASE), v = draw(key, epoch, sample, ERASE_PLACE);
     if (qn__unit_f64(w.w[0]) >= a->erase) return;
     int64_t C = dim[0], H = dim[1], W = dim[2];
@@ -139,12 +149,13 @@ static void erase(const qn_augment *a, uint64_t key, int64_t epoch, int64_t samp
             memset(x + (c * H + y) * W + x0, 0, (size_t)width * sizeof *x);
 }
 
-void qn__augment(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x, float *scratch,
-                 const int64_t dim[3])
+void qn__augment(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x,
+                 float *scratch, const int64_t dim[3])
 {
     if (a->flip > 0 || a->rotate > 0 || a->scale > 0 || a->crop > 0)
         geometry(a, key, epoch, sample, x, scratch, dim);
-    if (a->brightness > 0 || a->contrast > 0) light(a, key, epoch, sample, x, dim[0] * dim[1] * dim[2]);
+    if (a->brightness > 0 || a->contrast > 0)
+        light(a, key, epoch, sample, x, dim[0] * dim[1] * dim[2]);
     if (a->erase > 0) erase(a, key, epoch, sample, x, dim);
 }
 
@@ -169,9 +180,9 @@ static double next_unit(struct stream *s) /* in (0, 1) */
     return qn__unit_f64(s->w.w[--s->left]) + 0x1p-33;
 }
 
-/* Marsaglia, Tsang, "A Simple Method for Generating Gamma Variables", ACM TOMS 26(3), 2000. Returns the logarithm, which a
- * small alpha does not underflow. The loop accepts with probability above 0.95 a round; its bound only
- * makes that certain. */
+/* Marsaglia, Tsang, "A Simple Method for Generating Gamma Variables", ACM TOMS 26(3), 2000.
+ * Returns the logarithm, which a small alpha does not underflow. The loop accepts with
+ * probability above 0.95 a round; its bound only makes that certain. */
 static double log_gamma_draw(struct stream *s, double alpha)
 {
     enum { ROUNDS = 1000 };

@@ -1,5 +1,6 @@
-/* csv_fit.c - statistics of the number columns of a table: what replaces a missing value, the bounds of clipping,
- * mean and standard deviation, in this order, each computed from what the previous step leaves. */
+/* csv_fit.c - statistics of the number columns of a table: what replaces a missing value, the
+ * bounds of clipping, mean and standard deviation, in this order, each computed from what the
+ * previous step leaves. */
 #include "data.h"
 #include <math.h>
 #include <stdlib.h>
@@ -10,8 +11,8 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Linear interpolation between the order statistics at (n - 1) q; type 7 of Hyndman, Fan, "Sample Quantiles in
- * Statistical Packages", The American Statistician 50(4), 1996. */
+/* Linear interpolation between the order statistics at (n - 1) q; type 7 of Hyndman, Fan,
+ * "Sample Quantiles in Statistical Packages", The American Statistician 50(4), 1996. */
 static double quantile(const double *sorted, int64_t n, double q)
 {
     double at = q * (double)(n - 1);
@@ -19,7 +20,8 @@ static double quantile(const double *sorted, int64_t n, double q)
     return sorted[i] + (at - (double)i) * (sorted[next] - sorted[i]);
 }
 
-/* Population mean and standard deviation in two passes; divided by n first, so that the sum cannot overflow. */
+/* Population mean and standard deviation in two passes; divided by n first, so that the sum
+ * cannot overflow. */
 static void moments(const double *v, int64_t n, double *mean, double *std)
 {
     double m = 0, s = 0;
@@ -71,12 +73,18 @@ qn_status qn__table_fit(qn_dataset *ds, const int64_t *at, int64_t n, qn_error *
             if (!isnan(x)) v[present++] = x;
         }
         if (!present)
-            status = qn__fail(err, 3035, QN_AT_FILE(ds->name), "column \"%s\": no value in %lld rows; expected at "
-                              "least 1", qn__show(c->name).s, (long long)n);
-        else fit_column(ds, c, v, present, n);
-        if (!status && !(isfinite(c->mean) && isfinite(c->std) && isfinite(c->fill) && !isnan(c->low)))
-            status = qn__fail(err, 3033, QN_AT_FILE(ds->name), "column \"%s\": statistics overflow; expected smaller "
-                              "numbers", qn__show(c->name).s);
+            status = qn__fail(err, 3035, QN_AT_FILE(ds->name),
+                              "column \"%s\": no value in %lld rows; expected at "
+                              "least 1",
+                              qn__show(c->name).s, (long long)n);
+        else
+            fit_column(ds, c, v, present, n);
+        if (!status &&
+            !(isfinite(c->mean) && isfinite(c->std) && isfinite(c->fill) && !isnan(c->low)))
+            status = qn__fail(err, 3033, QN_AT_FILE(ds->name),
+                              "column \"%s\": statistics overflow; expected smaller "
+                              "numbers",
+                              qn__show(c->name).s);
     }
     qn__free(NULL, v, (size_t)n * sizeof *v);
     return status;

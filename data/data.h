@@ -1,7 +1,7 @@
 /* data.h - what the files of this room share. Not installed.
  *
- * Every reader has an entry that works on memory (qn__*_parse): the public one opens the file and calls
- * it, the fuzz targets call it directly. `name` stands for the file in messages. */
+ * Every reader has an entry that works on memory (qn__*_parse): the public one opens the file
+ * and calls it, the fuzz targets call it directly. `name` stands for the file in messages. */
 #ifndef QN_DATA_DATA_H
 #define QN_DATA_DATA_H
 #include "../core/base.h"
@@ -20,11 +20,11 @@ qn_status qn__array_alloc(qn_array *out, const char *what, qn_error *err);
 /* First byte of the elements in an IDX file of this rank. */
 #define QN_IDX_HEADER(rank) (4 + 4 * (int64_t)(rank))
 /* As qn_idx_read; *element gets the bytes of one element in the file. */
-qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_t n, const char *name,
-                        qn_error *err);
+qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_t n,
+                        const char *name, qn_error *err);
 /* As qn_npy_read; *at gets the offset of the first element. */
-qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t n, const char *name,
-                        qn_error *err);
+qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t n,
+                        const char *name, qn_error *err);
 
 struct qn__png_info {
     uint32_t width, height;
@@ -59,18 +59,21 @@ struct qn__csv {
     struct qn__csv_field {
         size_t text; /* offset in `text` of the NUL-terminated, unquoted field */
         int64_t line, column;
-    } *field;
+    } * field;
     size_t n, cap_field;
     char *text;
     size_t used, cap_text;
 };
 /* Skips a byte order mark; refuses UTF-16 and empty files. */
-qn_status qn__csv_open(struct qn__csv *c, const char *text, size_t n, const char *name, char delimiter,
-                       qn_error *err);
+qn_status qn__csv_open(struct qn__csv *c, const char *text, size_t n, const char *name,
+                       char delimiter, qn_error *err);
 /* *more false at the end of the file. Blank lines are passed over. */
 qn_status qn__csv_row(struct qn__csv *c, bool *more, qn_error *err);
 void qn__csv_close(struct qn__csv *c);
-static inline const char *qn__csv_text(const struct qn__csv *c, size_t i) { return c->text + c->field[i].text; }
+static inline const char *qn__csv_text(const struct qn__csv *c, size_t i)
+{
+    return c->text + c->field[i].text;
+}
 
 /* ---- transformation ----------------------------------------------------------------------- */
 
@@ -99,18 +102,18 @@ struct qn__bad {
 };
 
 struct qn_dataset {
-    int refs;        /* atomic */
+    int refs; /* atomic */
     enum qn__store store;
     qn_transform t;
-    int64_t n, size; /* samples; stored elements per sample                        */
-    uint8_t *u8;     /* [n,size]; of files: the decoded pictures, or NULL: not kept */
-    float *f32;      /* [n,size]                                                   */
-    double *raw;     /* [n,size] of a table                                        */
-    int32_t *label;  /* [n] or NULL                                                */
-    float *target;   /* [n,n_targets] or NULL                                      */
-    char *name;      /* file or directory, for messages                            */
-    int64_t *line;   /* [n] of a table                                             */
-    char **path;     /* [n] of files: path below the directory                     */
+    int64_t n, size;     /* samples; stored elements per sample                        */
+    uint8_t *u8;         /* [n,size]; of files: the decoded pictures, or NULL: not kept */
+    float *f32;          /* [n,size]                                                   */
+    double *raw;         /* [n,size] of a table                                        */
+    int32_t *label;      /* [n] or NULL                                                */
+    float *target;       /* [n,n_targets] or NULL                                      */
+    char *name;          /* file or directory, for messages                            */
+    int64_t *line;       /* [n] of a table                                             */
+    char **path;         /* [n] of files: path below the directory                     */
     unsigned char *kept; /* [n] of files: 0 not yet, 1 being written, 2 in u8; atomic        */
     int64_t ignored;
     struct {
@@ -136,10 +139,11 @@ void qn__dataset_hold(qn_dataset *ds);
 qn_status qn__dataset_skip(qn_dataset *ds, int64_t i, const qn_error *why, qn_error *err);
 bool qn__dataset_is_bad(const qn_dataset *ds, int64_t i);
 qn_status qn__check_class_options(const qn_dataset_options *o, qn_error *err);
-/* Stores labels or targets from an array; label_at: offset in `file` of the first element, stride bytes
- * apart, or -1. */
+/* Stores labels or targets from an array; label_at: offset in `file` of the first element,
+ * stride bytes apart, or -1. */
 qn_status qn__dataset_set_labels(qn_dataset *ds, const qn_array *labels, const char *file,
-                                 int64_t label_at, int stride, const qn_dataset_options *o, qn_error *err);
+                                 int64_t label_at, int stride, const qn_dataset_options *o,
+                                 qn_error *err);
 /* Raw sample into floats in unit range, not normalised; scratch: size bytes. */
 qn_status qn__dataset_raw(qn_dataset *ds, int64_t i, float *x, uint8_t *scratch, qn_error *err);
 /* u8 [C,H,W] of a picture in a folder. */

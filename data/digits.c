@@ -1,18 +1,19 @@
-/* digits.c - drawn digits: strokes on a unit square, a random affine map, a round pen, noise. Made to be easy to
- * state and hard to mistake for a real data set; a small network reaches high accuracy on it. */
+/* digits.c - drawn digits: strokes on a unit square, a random affine map, a round pen, noise.
+ * Made to be easy to state and hard to mistake for a real data set; a small network reaches high
+ * accuracy on it. */
 #include "data.h"
 #include <math.h>
 #include <string.h>
 
 enum { SIDE = 28, CLASSES = 10, MAX_POINTS = 24 };
 
-/* Each digit is polylines through these points; x, y in 0..9 (x to the right, y down), ';' lifts the pen. */
+/* Each digit is polylines through these points; x, y in 0..9 (x to the right, y down), ';' lifts
+ * the pen. */
 static const char *const strokes[CLASSES] = {
-    "31 61 73 76 68 38 26 23 31",          "33 51 58;38 68",
-    "23 31 61 73 75 28 78",                "23 31 61 73 64 44;64 76 68 38 26",
-    "61 25 75;61 68",                      "71 31 24 64 76 68 38 26",
-    "61 33 26 38 68 76 64 26",             "21 71 48",
-    "31 61 73 64 34 23 31;34 26 38 68 76 64", "74 34 23 31 61 73 74 68",
+    "31 61 73 76 68 38 26 23 31",       "33 51 58;38 68", "23 31 61 73 75 28 78",
+    "23 31 61 73 64 44;64 76 68 38 26", "61 25 75;61 68", "71 31 24 64 76 68 38 26",
+    "61 33 26 38 68 76 64 26",          "21 71 48",       "31 61 73 64 34 23 31;34 26 38 68 76 64",
+    "74 34 23 31 61 73 74 68",
 };
 
 struct segment {
@@ -94,7 +95,8 @@ qn_status qn_dataset_digits(qn_dataset **out, int64_t n, uint64_t seed, qn_error
     uint64_t key = qn__stream_key(seed, qn__hash_str("digits"));
     *out = NULL;
     if (n < 1 || n > MOST)
-        return qn__fail(err, 3053, QN_AT_FIELD("digits"), "%lld; expected 1..%d", (long long)n, MOST);
+        return qn__fail(err, 3053, QN_AT_FIELD("digits"), "%lld; expected 1..%d", (long long)n,
+                        MOST);
     qn_array x = { .dtype = QN_U8, .rank = 3, .dim = { n, SIDE, SIDE } };
     qn_array y = { .dtype = QN_U8, .rank = 1, .dim = { n } };
     qn_status status = qn__array_alloc(&x, "digits", err);

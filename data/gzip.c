@@ -1,5 +1,5 @@
-/* gzip.c - gzip streams (RFC 1952) held in memory, inflated only as far as the caller asks, so that a small
- * file cannot demand more memory than its reader has already justified. */
+/* gzip.c - gzip streams (RFC 1952) held in memory, inflated only as far as the caller asks, so
+ * that a small file cannot demand more memory than its reader has already justified. */
 #include "data.h"
 #include <limits.h>
 #include <string.h>
@@ -15,7 +15,10 @@ struct qn__gzip {
 
 enum { GZIP_WINDOW = 15 + 16 /* largest window, gzip wrapper */ };
 
-bool qn__gzip_is(const uint8_t *bytes, size_t n) { return n >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b; }
+bool qn__gzip_is(const uint8_t *bytes, size_t n)
+{
+    return n >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b;
+}
 
 qn_status qn__gzip_open(struct qn__gzip **out, const uint8_t *bytes, size_t n, const char *name,
                         qn_error *err)
@@ -25,7 +28,8 @@ qn_status qn__gzip_open(struct qn__gzip **out, const uint8_t *bytes, size_t n, c
     g->start = bytes;
     g->left = n;
     g->name = name;
-    g->z.next_in = (Bytef *)(uintptr_t)bytes; /* zlib's field is not const; it does not write there */
+    g->z.next_in =
+        (Bytef *)(uintptr_t)bytes; /* zlib's field is not const; it does not write there */
     if (inflateInit2(&g->z, GZIP_WINDOW) != Z_OK) {
         qn__free(NULL, g, sizeof *g);
         return qn__nomem(err, "gzip stream", sizeof *g);
@@ -73,7 +77,8 @@ static qn_status damaged(const struct qn__gzip *g, int code, qn_error *err)
     if (code == Z_BUF_ERROR)
         return qn__fail(err, 3002, QN_AT_BYTE(g->name, position(g), "gzip"),
                         "file ends inside the stream; expected its checksum at the end");
-    return qn__fail(err, 3002, QN_AT_BYTE(g->name, position(g), "gzip"), "%s; expected an intact stream",
+    return qn__fail(err, 3002, QN_AT_BYTE(g->name, position(g), "gzip"),
+                    "%s; expected an intact stream",
                     g->z.msg ? qn__show(g->z.msg).s : "damaged data");
 }
 

@@ -43,7 +43,8 @@ static uint32_t big32(const uint8_t *p)
 static qn_status parse_magic(struct header *h, const uint8_t *b, const char *name, qn_error *err)
 {
     if (b[0] || b[1])
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"), "%02x %02x; expected 00 00", b[0], b[1]);
+        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"), "%02x %02x; expected 00 00", b[0],
+                        b[1]);
     for (size_t i = 0; i < sizeof idx_types / sizeof idx_types[0]; i++)
         if (idx_types[i].code == b[2]) h->type = &idx_types[i];
     if (!h->type)
@@ -72,11 +73,13 @@ static qn_status wrong_size(const struct header *h, const char *name, unsigned l
                             const char *how, qn_error *err)
 {
     unsigned long long need = (unsigned long long)h->count * (unsigned)h->type->size;
-    return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim[0]"), "%lld (%llu bytes needed); file has %s%llu",
-                    (long long)h->dim[0], need + (unsigned)QN_IDX_HEADER(h->rank), how, has);
+    return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim[0]"),
+                    "%lld (%llu bytes needed); file has %s%llu", (long long)h->dim[0],
+                    need + (unsigned)QN_IDX_HEADER(h->rank), how, has);
 }
 
-/* Big-endian elements of the file, already at the start or end of the array's memory, to host order. */
+/* Big-endian elements of the file, already at the start or end of the array's memory, to host
+ * order. */
 static void to_host(qn_array *a, const struct header *h, const uint8_t *src)
 {
     size_t n = (size_t)h->count;
@@ -105,18 +108,20 @@ static qn_status make_array(qn_array *out, const struct header *h, qn_error *err
     return qn__array_alloc(out, "IDX array", err);
 }
 
-static qn_status parse_plain(qn_array *out, struct header *h, const uint8_t *b, size_t n, const char *name,
-                             qn_error *err)
+static qn_status parse_plain(qn_array *out, struct header *h, const uint8_t *b, size_t n,
+                             const char *name, qn_error *err)
 {
     if (n < 4)
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"), "file has %zu bytes; expected at least 4", n);
+        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"),
+                        "file has %zu bytes; expected at least 4", n);
     QN_TRY(parse_magic(h, b, name, err));
     size_t head = (size_t)QN_IDX_HEADER(h->rank);
     if (n < head)
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim"), "file has %zu bytes; expected a header of %zu",
-                        n, head);
+        return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim"),
+                        "file has %zu bytes; expected a header of %zu", n, head);
     QN_TRY(parse_dims(h, b + 4, name, err));
-    if (n - head != (size_t)h->count * (size_t)h->type->size) return wrong_size(h, name, n, "", err);
+    if (n - head != (size_t)h->count * (size_t)h->type->size)
+        return wrong_size(h, name, n, "", err);
     QN_TRY(make_array(out, h, err));
     to_host(out, h, b + head);
     return QN_OK;
@@ -128,7 +133,8 @@ static qn_status gzip_header(struct header *h, struct qn__gzip *g, const char *n
     size_t got;
     QN_TRY(qn__gzip_read(g, b, 4, &got, err));
     if (got < 4)
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"), "%zu inflated bytes; expected at least 4", got);
+        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"),
+                        "%zu inflated bytes; expected at least 4", got);
     QN_TRY(parse_magic(h, b, name, err));
     size_t dims = (size_t)QN_IDX_HEADER(h->rank) - 4;
     QN_TRY(qn__gzip_read(g, b + 4, dims, &got, err));
@@ -139,8 +145,8 @@ static qn_status gzip_header(struct header *h, struct qn__gzip *g, const char *n
 }
 
 /* The elements of the file: exactly as many as the header says, then the end. */
-static qn_status gzip_elements(qn_array *out, const struct header *h, struct qn__gzip *g, const char *name,
-                               uint8_t *file, qn_error *err)
+static qn_status gzip_elements(qn_array *out, const struct header *h, struct qn__gzip *g,
+                               const char *name, uint8_t *file, qn_error *err)
 {
     size_t got, need = (size_t)h->count * (size_t)h->type->size, more;
     uint8_t probe;
@@ -149,18 +155,20 @@ static qn_status gzip_elements(qn_array *out, const struct header *h, struct qn_
         return wrong_size(h, name, got + (size_t)QN_IDX_HEADER(h->rank), "(inflated) ", err);
     QN_TRY(qn__gzip_read(g, &probe, 1, &more, err));
     if (more)
-        return wrong_size(h, name, need + 1 + (size_t)QN_IDX_HEADER(h->rank), "(inflated) at least ", err);
+        return wrong_size(h, name, need + 1 + (size_t)QN_IDX_HEADER(h->rank),
+                          "(inflated) at least ", err);
     to_host(out, h, file);
     return QN_OK;
 }
 
-static qn_status parse_gzip(qn_array *out, struct header *h, struct qn__gzip *g, size_t n, const char *name,
-                            qn_error *err)
+static qn_status parse_gzip(qn_array *out, struct header *h, struct qn__gzip *g, size_t n,
+                            const char *name, qn_error *err)
 {
     enum { MAX_RATIO = 1032 /* deflate cannot do better: 258 bytes from 2 bits */ };
     QN_TRY(gzip_header(h, g, name, err));
     size_t need = (size_t)h->count * (size_t)h->type->size;
-    if (need / MAX_RATIO > n) return wrong_size(h, name, (size_t)n * MAX_RATIO, "(inflated) at most ", err);
+    if (need / MAX_RATIO > n)
+        return wrong_size(h, name, (size_t)n * MAX_RATIO, "(inflated) at most ", err);
     QN_TRY(make_array(out, h, err));
     uint8_t *file = out->data;
     bool widened = need != out->bytes; /* i8 and i16 grow to i32 */
@@ -170,8 +178,8 @@ static qn_status parse_gzip(qn_array *out, struct header *h, struct qn__gzip *g,
     return status;
 }
 
-qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_t n, const char *name,
-                        qn_error *err)
+qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_t n,
+                        const char *name, qn_error *err)
 {
     struct header h = { 0 };
     qn_status status;
@@ -184,8 +192,10 @@ qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_
     } else {
         status = parse_plain(out, &h, bytes, n, name, err);
     }
-    if (status) qn_array_free(out);
-    else if (element) *element = h.type->size;
+    if (status)
+        qn_array_free(out);
+    else if (element)
+        *element = h.type->size;
     return status;
 }
 

@@ -1,12 +1,13 @@
 /* loader.c - threads that make batches ahead of their use.
  *
- * Batches are numbered by tickets in the order in which they will be handed out. A thread takes the next ticket,
- * fills slot ticket % depth, and marks it ready; the consumer takes slots in ticket order. Which thread made a
- * batch can therefore not be seen in it. All fields of `struct shared` below `mutex` belong to it.
+ * Batches are numbered by tickets in the order in which they will be handed out. A thread takes the
+ * next ticket, fills slot ticket % depth, and marks it ready; the consumer takes slots in ticket
+ * order. Which thread made a batch can therefore not be seen in it. All fields of `struct shared`
+ * below `mutex` belong to it.
  *
- * A thread that never comes back (a file system that hangs) must not take the consumer with it: waiting has a time
- * limit, and closing lets such a thread go instead of joining it. So what threads touch is counted and freed
- * by the last one out. */
+ * A thread that never comes back (a file system that hangs) must not take the consumer with it:
+ * waiting has a time limit, and closing lets such a thread go instead of joining it. So what
+ * threads touch is counted and freed by the last one out. */
 #include "loader.h"
 #include <errno.h>
 #include <pthread.h>
@@ -32,7 +33,7 @@ struct shared {
     pthread_cond_t work, ready;
     bool stop, paused;
     int busy;
-    int64_t head, tail; /* next ticket to make; oldest one not given back */
+    int64_t head, tail;   /* next ticket to make; oldest one not given back */
     qn_loader_state next; /* where ticket `head` is */
     struct worker worker[MAX_THREADS];
 };
@@ -136,7 +137,8 @@ static void *run_worker(void *arg)
     int index = w->index;
     pthread_mutex_lock(&s->mutex);
     for (;;) {
-        while (!s->stop && (s->paused || s->head - s->tail >= s->depth)) pthread_cond_wait(&s->work, &s->mutex);
+        while (!s->stop && (s->paused || s->head - s->tail >= s->depth))
+            pthread_cond_wait(&s->work, &s->mutex);
         if (s->stop) break;
         struct qn__slot *slot = take_ticket(s, index);
         s->busy++;
@@ -166,14 +168,17 @@ static qn_status start(qn_loader *l, qn_error *err)
         l->s->worker[i] = (struct worker){ l->s, i };
         __atomic_fetch_add(&l->s->refs, 1, __ATOMIC_RELAXED);
         why = pthread_create(&l->thread[i], &attr, run_worker, &l->s->worker[i]);
-        if (why) __atomic_fetch_sub(&l->s->refs, 1, __ATOMIC_RELAXED);
-        else l->started++;
+        if (why)
+            __atomic_fetch_sub(&l->s->refs, 1, __ATOMIC_RELAXED);
+        else
+            l->started++;
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     if (!why) return QN_OK;
-    return qn__fail(err, 3051, QN_AT_FIELD("loader"), "thread %d of %d: %s; expected it to start", l->started,
-                    l->s->threads, why == EAGAIN ? "no more threads allowed" : "cannot be created");
+    return qn__fail(err, 3051, QN_AT_FIELD("loader"), "thread %d of %d: %s; expected it to start",
+                    l->started, l->s->threads,
+                    why == EAGAIN ? "no more threads allowed" : "cannot be created");
 }
 
 /* ---- opening ------------------------------------------------------------------------------ */
@@ -196,14 +201,16 @@ static qn_status check_augment(const qn_dataset *ds, const qn_augment *a, qn_err
     if (a->erase_area != 0) QN_TRY(range("augment.erase_area", a->erase_area, 0.02, 1, err));
     QN_TRY(range("augment.mixup", a->mixup, 0, 100, err));
     if (a->mixup > 0 && !ds->label && !ds->target)
-        return qn__fail(err, 3053, QN_AT_FIELD("augment.mixup"), "data set has neither labels nor targets");
+        return qn__fail(err, 3053, QN_AT_FIELD("augment.mixup"),
+                        "data set has neither labels nor targets");
     if (ds->t.rank != 3 && (qn__augment_any(a) || a->crop))
-        return qn__fail(err, 3053, QN_AT_FIELD("augment"), "samples are not images; expected only mixup");
+        return qn__fail(err, 3053, QN_AT_FIELD("augment"),
+                        "samples are not images; expected only mixup");
     return ds->t.rank == 3 ? range("augment.crop", a->crop, 0, (double)(side - 1), err) : QN_OK;
 }
 
-static qn_status check_options(const qn_dataset *ds, const qn_indices *over, const qn_loader_options *o,
-                               qn_error *err)
+static qn_status check_options(const qn_dataset *ds, const qn_indices *over,
+                               const qn_loader_options *o, qn_error *err)
 {
     int64_t n = over ? over->n : ds->n;
     QN_TRY(range("batch", o->batch, 1, MAX_BATCH, err));
@@ -213,18 +220,19 @@ static qn_status check_options(const qn_dataset *ds, const qn_indices *over, con
     QN_TRY(check_augment(ds, &o->augment, err));
     if (n < 1) return qn__fail(err, 3054, QN_AT_FILE(ds->name), "0 samples; expected at least 1");
     if (o->drop_last && n < o->batch)
-        return qn__fail(err, 3054, QN_AT_FILE(ds->name), "%lld samples and no partial batch; expected at least %d",
-                        (long long)n, o->batch);
+        return qn__fail(err, 3054, QN_AT_FILE(ds->name),
+                        "%lld samples and no partial batch; expected at least %d", (long long)n,
+                        o->batch);
     for (int64_t i = 0; over && i < n; i++)
         if (over->at[i] < 0 || over->at[i] >= ds->n)
-            return qn__fail(err, 3053, QN_AT_FIELD("sample"), "%lld; expected 0..%lld", (long long)over->at[i],
-                            (long long)ds->n - 1);
+            return qn__fail(err, 3053, QN_AT_FIELD("sample"), "%lld; expected 0..%lld",
+                            (long long)over->at[i], (long long)ds->n - 1);
     return QN_OK;
 }
 
 /* A batch never exceeds the split, so neither do its buffers. */
-static qn_status make_plan(struct qn__plan *p, qn_dataset *ds, const qn_indices *over, const qn_loader_options *o,
-                           qn_error *err)
+static qn_status make_plan(struct qn__plan *p, qn_dataset *ds, const qn_indices *over,
+                           const qn_loader_options *o, qn_error *err)
 {
     int64_t n = over ? over->n : ds->n;
     p->ds = ds;
@@ -254,7 +262,9 @@ static qn_status fill(qn_loader *l, qn_error *err)
     for (int i = 0; ok && i < s->depth; i++) ok = alloc_slot(&s->plan, &s->slot[i]);
     for (int i = 0; ok && i < benches; i++) ok = alloc_bench(&s->plan, &s->bench[i]);
     if (!ok)
-        return qn__nomem(err, "loader", (size_t)s->depth * (size_t)s->plan.batch * (size_t)s->plan.size * sizeof(float));
+        return qn__nomem(err, "loader",
+                         (size_t)s->depth * (size_t)s->plan.batch * (size_t)s->plan.size *
+                             sizeof(float));
     return start(l, err);
 }
 
@@ -278,8 +288,8 @@ static struct shared *new_shared(qn_dataset *ds, const qn_loader_options *o)
     return s;
 }
 
-qn_status qn_loader_open(qn_loader **out, qn_dataset *ds, const qn_indices *over, const qn_loader_options *options,
-                         qn_error *err)
+qn_status qn_loader_open(qn_loader **out, qn_dataset *ds, const qn_indices *over,
+                         const qn_loader_options *options, qn_error *err)
 {
     const double default_timeout = 60;
     *out = NULL;
@@ -293,8 +303,10 @@ qn_status qn_loader_open(qn_loader **out, qn_dataset *ds, const qn_indices *over
     l->timeout = options->timeout > 0 ? options->timeout : default_timeout;
     qn_status status = make_plan(&l->s->plan, ds, over, options, err);
     if (!status) status = fill(l, err);
-    if (status) qn_loader_free(l);
-    else *out = l;
+    if (status)
+        qn_loader_free(l);
+    else
+        *out = l;
     return status;
 }
 
@@ -317,12 +329,12 @@ static qn_status name_stalled(qn_loader *l, int worker, qn_error *err)
     int64_t sample = __atomic_load_n(&s->bench[worker].sample, __ATOMIC_RELAXED);
     l->stalled = true;
     if (sample < 0)
-        return qn__fail(err, 3051, QN_AT_FIELD("loader"), "worker %d: no batch for %g s; expected one", worker,
-                        l->timeout);
+        return qn__fail(err, 3051, QN_AT_FIELD("loader"),
+                        "worker %d: no batch for %g s; expected one", worker, l->timeout);
     qn_dataset_sample_name(s->plan.ds, sample, name, sizeof name);
     return qn__fail(err, 3051, QN_AT_FIELD("loader"),
-                    "worker %d: no batch for %g s while reading %s (sample %lld); expected one", worker, l->timeout,
-                    qn__show(name).s, (long long)sample);
+                    "worker %d: no batch for %g s while reading %s (sample %lld); expected one",
+                    worker, l->timeout, qn__show(name).s, (long long)sample);
 }
 
 /* Until the slot is ready, or (slot NULL) no thread is making a batch; with the mutex held. */
@@ -419,10 +431,13 @@ qn_status qn_loader_seek(qn_loader *l, qn_loader_state state, qn_error *err)
     struct shared *s = l->s;
     int64_t used = s->plan.used;
     if (state.epoch < 0 || state.epoch >= UINT32_MAX)
-        return qn__fail(err, 3053, QN_AT_FIELD("epoch"), "%lld; expected 0..4294967294", (long long)state.epoch);
-    if (state.position < 0 || state.position > used || (state.position % s->plan.batch && state.position != used))
-        return qn__fail(err, 3053, QN_AT_FIELD("position"), "%lld; expected a multiple of %d, or %lld",
-                        (long long)state.position, s->plan.batch, (long long)used);
+        return qn__fail(err, 3053, QN_AT_FIELD("epoch"), "%lld; expected 0..4294967294",
+                        (long long)state.epoch);
+    if (state.position < 0 || state.position > used ||
+        (state.position % s->plan.batch && state.position != used))
+        return qn__fail(err, 3053, QN_AT_FIELD("position"),
+                        "%lld; expected a multiple of %d, or %lld", (long long)state.position,
+                        s->plan.batch, (long long)used);
     pthread_mutex_lock(&s->mutex);
     s->paused = true;
     qn_status status = wait_for(l, NULL, err);
@@ -452,8 +467,10 @@ void qn_loader_free(qn_loader *l)
     bool stuck = l->stalled || wait_for(l, NULL, &ignored) != QN_OK;
     pthread_mutex_unlock(&s->mutex);
     for (int i = 0; i < l->started; i++) {
-        if (stuck) pthread_detach(l->thread[i]);
-        else pthread_join(l->thread[i], NULL);
+        if (stuck)
+            pthread_detach(l->thread[i]);
+        else
+            pthread_join(l->thread[i], NULL);
     }
     drop(s);
     qn__free(NULL, l, sizeof *l);

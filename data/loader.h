@@ -6,8 +6,8 @@
 /* All that decides a batch's contents; constant after opening. */
 struct qn__plan {
     qn_dataset *ds;
-    int64_t *over; /* [n] sample numbers */
-    int64_t n, used; /* used: without a dropped tail */
+    int64_t *over;             /* [n] sample numbers */
+    int64_t n, used;           /* used: without a dropped tail */
     int64_t size, target_size; /* floats per sample */
     int batch;
     bool shuffle, soft; /* soft: class labels become target rows (mixup) */
@@ -22,20 +22,20 @@ struct qn__slot {
     int worker;
     int64_t epoch, first;
     int count, n_bad;
-    float *x;           /* [B,size]        */
-    int32_t *label;     /* [B] or NULL     */
-    float *target;      /* [B,target_size] or NULL */
-    int64_t *sample;    /* [B]             */
+    float *x;            /* [B,size]        */
+    int32_t *label;      /* [B] or NULL     */
+    float *target;       /* [B,target_size] or NULL */
+    int64_t *sample;     /* [B]             */
     struct qn__bad *bad; /* [B], where bad samples are skipped */
     qn_error err;
 };
 
 /* What one thread needs to itself. */
 struct qn__bench {
-    uint8_t *bytes;       /* [size] a decoded picture         */
-    float *plane;         /* [size] the augmentation's source */
-    float *x, *target;    /* copies of a batch, for mixup     */
-    int64_t sample;       /* atomic; being read, for messages; -1: none */
+    uint8_t *bytes;    /* [size] a decoded picture         */
+    float *plane;      /* [size] the augmentation's source */
+    float *x, *target; /* copies of a batch, for mixup     */
+    int64_t sample;    /* atomic; being read, for messages; -1: none */
 };
 
 /* Fills the slot for its (epoch, first). Failures are left in slot->err and slot->bad. */

@@ -1,5 +1,6 @@
-/* png_read.c - PNG to u8 [C,H,W] through libpng's row API. libpng is fed from memory with the chunks that make
- * the picture and no others, so text, profiles and unknown chunks never reach it. */
+/* png_read.c - PNG to u8 [C,H,W] through libpng's row API. libpng is fed from memory with the
+ * chunks that make the picture and no others, so text, profiles and unknown chunks never reach
+ * it. */
 #include "../core/file.h"
 #include "data.h"
 #include <png.h>
@@ -55,8 +56,8 @@ static void on_read(png_structp png, png_bytep out, png_size_t n)
 static void on_error(png_structp png, png_const_charp message)
 {
     struct feed *f = png_get_error_ptr(png);
-    qn__fail(f->err, 3013, QN_AT_BYTE(f->name, (int64_t)f->at, "IDAT"), "%s; expected intact pixels",
-             qn__show(message).s);
+    qn__fail(f->err, 3013, QN_AT_BYTE(f->name, (int64_t)f->at, "IDAT"),
+             "%s; expected intact pixels", qn__show(message).s);
     longjmp(f->out, 1);
 }
 
@@ -113,12 +114,13 @@ static qn_status check_indices(struct pixels *p, const struct feed *f)
     for (size_t k = 0; k < p->bytes; k++)
         if (p->at[k] >= p->entries)
             return qn__fail(f->err, 3013, QN_AT_BYTE(f->name, (int64_t)f->at, "IDAT"),
-                            "a pixel has palette index %d; expected 0..%d", p->at[k], p->entries - 1);
+                            "a pixel has palette index %d; expected 0..%d", p->at[k],
+                            p->entries - 1);
     return QN_OK;
 }
 
-/* Everything between creating and destroying libpng's structures. Nothing here owns memory that a longjmp
- * could lose: the pixels belong to the caller. */
+/* Everything between creating and destroying libpng's structures. Nothing here owns memory that
+ * a longjmp could lose: the pixels belong to the caller. */
 static qn_status decode(png_structp png, png_infop info, struct feed *f, struct pixels *p,
                         const struct qn__png_info *i)
 {
@@ -128,7 +130,8 @@ static qn_status decode(png_structp png, png_infop info, struct feed *f, struct 
     if (status) return status;
     png_read_image(png, p->row);
     png_colorp palette;
-    if (i->colour != PNG_COLOR_TYPE_PALETTE || !png_get_PLTE(png, info, &palette, &p->entries)) return QN_OK;
+    if (i->colour != PNG_COLOR_TYPE_PALETTE || !png_get_PLTE(png, info, &palette, &p->entries))
+        return QN_OK;
     for (int k = 0; k < p->entries; k++) {
         p->palette[3 * k] = palette[k].red;
         p->palette[3 * k + 1] = palette[k].green;
@@ -156,8 +159,10 @@ static qn_status read_pixels(struct pixels *p, struct feed *f, const struct qn__
 static inline uint8_t channel_of(const struct pixels *p, int64_t k, int channels, int c)
 {
     const uint8_t *v = p->at + k * p->samples;
-    if (p->entries) v = p->palette + 3 * *v;
-    else if (p->samples == 1) return *v;
+    if (p->entries)
+        v = p->palette + 3 * *v;
+    else if (p->samples == 1)
+        return *v;
     if (channels == 1) return (uint8_t)((299u * v[0] + 587u * v[1] + 114u * v[2] + 500u) / 1000u);
     return v[c];
 }
@@ -196,8 +201,7 @@ static qn_status convert(qn_array *out, const struct pixels *p, const struct qn_
     QN_TRY(qn__array_alloc(&planes, "PNG planes", err));
     uint8_t *d = planes.data;
     for (int c = 0; c < channels; c++)
-        for (int64_t k = 0; k < h * w; k++)
-            *d++ = channel_of(p, k, channels, c);
+        for (int64_t k = 0; k < h * w; k++) *d++ = channel_of(p, k, channels, c);
     bool resize = o && o->height && (o->height != h || o->width != w);
     if (!resize) {
         *out = planes;
@@ -216,11 +220,13 @@ static qn_status check_options(const qn_png_options *o, qn_error *err)
     if (!o) return QN_OK;
     if (o->channels != 0 && o->channels != 1 && o->channels != 3)
         return qn__fail(err, 3053, QN_AT_FIELD("channels"), "%d; expected 1 or 3", o->channels);
-    if (o->height < 0 || o->width < 0 || o->height > MOST || o->width > MOST || !o->height != !o->width)
-        return qn__fail(err, 3053, QN_AT_FIELD("height, width"), "%d, %d; expected both 1..%d or neither",
-                        o->height, o->width, MOST);
+    if (o->height < 0 || o->width < 0 || o->height > MOST || o->width > MOST ||
+        !o->height != !o->width)
+        return qn__fail(err, 3053, QN_AT_FIELD("height, width"),
+                        "%d, %d; expected both 1..%d or neither", o->height, o->width, MOST);
     if (o->max_side < 0 || o->max_side > MOST)
-        return qn__fail(err, 3053, QN_AT_FIELD("max_side"), "%d; expected 1..%d", o->max_side, MOST);
+        return qn__fail(err, 3053, QN_AT_FIELD("max_side"), "%d; expected 1..%d", o->max_side,
+                        MOST);
     return QN_OK;
 }
 

@@ -1,4 +1,5 @@
-/* aid.h - what the tests of the data room share: a directory of their own, error lines, damaged copies. */
+/* aid.h - what the tests of the data room share: a directory of their own, error lines, damaged
+ * copies. */
 #ifndef TESTS_DATA_AID_H
 #define TESTS_DATA_AID_H
 #include <setjmp.h>
@@ -73,7 +74,8 @@ static inline void aid_error(const qn_error *err, const char *expected)
     char text[512];
     const char *at = aid_dir[0] ? strstr(err->text, aid_dir) : NULL;
     if (at)
-        snprintf(text, sizeof text, "%.*s%s", (int)(at - err->text), err->text, at + strlen(aid_dir) + 1);
+        snprintf(text, sizeof text, "%.*s%s", (int)(at - err->text), err->text,
+                 at + strlen(aid_dir) + 1);
     else
         snprintf(text, sizeof text, "%s", err->text);
     assert_string_equal(text, expected);
@@ -82,14 +84,16 @@ static inline void aid_error(const qn_error *err, const char *expected)
 /* One line, with a code of the data class, or an allocation that was refused. */
 static inline void aid_well_formed(const qn_error *err)
 {
-    if (!(err->code >= 3000 && err->code < 4000) && err->code != 5002) fail_msg("code %d: %s", err->code, err->text);
+    if (!(err->code >= 3000 && err->code < 4000) && err->code != 5002)
+        fail_msg("code %d: %s", err->code, err->text);
     assert_true(strncmp(err->text, "error E", 7) == 0);
     assert_true(strlen(err->text) <= 400);
     assert_null(strchr(err->text, '\n'));
 }
 
-/* Calls read with every truncation and every single-bit flip of the seed, each in memory of exactly its size (so
- * that a checker sees one byte too far). read returns the status; every failure must be well formed. */
+/* Calls read with every truncation and every single-bit flip of the seed, each in memory of
+ * exactly its size (so that a checker sees one byte too far). read returns the status; every
+ * failure must be well formed. */
 typedef qn_status aid_reader(const uint8_t *bytes, size_t n, qn_error *err);
 static inline void aid_damage(aid_reader *read, const uint8_t *seed, size_t n, size_t *accepted)
 {

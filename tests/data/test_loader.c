@@ -1,5 +1,5 @@
-/* test_loader.c - the loader: the same bytes for any number of threads, resuming, errors and hangs of threads
- * (rows G1, G2), mixup, tails; and the augmentations one by one. */
+/* test_loader.c - the loader: the same bytes for any number of threads, resuming, errors and
+ * hangs of threads (rows G1, G2), mixup, tails; and the augmentations one by one. */
 #include "aid.h"
 #include <math.h>
 #include <pthread.h>
@@ -16,12 +16,21 @@ static qn_dataset *digits(void)
 }
 
 static const qn_loader_options everything = {
-    .batch = 16, .shuffle = true, .seed = 42,
-    .augment = { .flip = 0.5, .rotate = 15, .scale = 0.1, .crop = 3, .brightness = 0.2, .contrast = 0.2,
-                 .erase = 0.5, .mixup = 0.2 },
+    .batch = 16,
+    .shuffle = true,
+    .seed = 42,
+    .augment = { .flip = 0.5,
+                 .rotate = 15,
+                 .scale = 0.1,
+                 .crop = 3,
+                 .brightness = 0.2,
+                 .contrast = 0.2,
+                 .erase = 0.5,
+                 .mixup = 0.2 },
 };
 
-static qn_loader *open_loader(qn_dataset *ds, const qn_indices *over, qn_loader_options o, int threads)
+static qn_loader *open_loader(qn_dataset *ds, const qn_indices *over, qn_loader_options o,
+                              int threads)
 {
     qn_loader *l;
     qn_error err = { 0 };
@@ -79,14 +88,16 @@ static void threads_cannot_be_seen(void **state)
     qn_dataset_free(ds);
 }
 
-/* From every position of two epochs: a new loader that is told the state goes on with the same bytes. */
+/* From every position of two epochs: a new loader that is told the state goes on with the same
+ * bytes. */
 static void resumes_anywhere(void **state)
 {
     (void)state;
     qn_dataset *ds = digits();
     for (int k = 0; k <= 17; k++) {
         qn_error err = { 0 };
-        qn_loader *l = open_loader(ds, NULL, everything, 2), *fresh = open_loader(ds, NULL, everything, k % 3);
+        qn_loader *l = open_loader(ds, NULL, everything, 2),
+                  *fresh = open_loader(ds, NULL, everything, k % 3);
         hash_batches(l, k);
         qn_loader_state at = qn_loader_tell(l);
         (void)hash_batches(fresh, k % 5); /* whatever it did before does not matter */
@@ -163,7 +174,8 @@ static void tails_and_list_order(void **state)
     assert_int_equal(qn_loader_next(l, &b, NULL), QN_OK);
     assert_int_equal(b->sample[49], 49);
     assert_int_equal(qn_dataset_read(ds, 49, x, NULL), QN_OK);
-    assert_memory_equal(b->x + 49 * SIZE, x, sizeof x); /* without augmentation a batch is what read gives */
+    assert_memory_equal(b->x + 49 * SIZE, x,
+                        sizeof x); /* without augmentation a batch is what read gives */
     assert_int_equal(qn_loader_next(l, &b, NULL), QN_OK);
     assert_int_equal(qn_loader_next(l, &b, NULL), QN_OK);
     assert_null(b);
@@ -218,7 +230,8 @@ static void mixup_targets(void **state)
             sum += v;
             squares += v * v;
         }
-        double mean = sum / 20000, var = squares / 20000 - mean * mean, want = 1 / (4 * (2 * alpha[a] + 1));
+        double mean = sum / 20000, var = squares / 20000 - mean * mean,
+               want = 1 / (4 * (2 * alpha[a] + 1));
         assert_true(fabs(mean - 0.5) < 0.015);
         assert_true(fabs(var / want - 1) < 0.05);
     }
@@ -287,7 +300,8 @@ static void rotates_within_its_range(void **state)
     for (int64_t s = 0; s < 300; s++) {
         float x[SIDE * SIDE] = { 0 };
         for (int y = -1; y <= 1; y++)
-            for (int k = -1; k <= 1; k++) x[(13 + y) * SIDE + 22 + k] = 1; /* a blob to the right of the centre */
+            for (int k = -1; k <= 1; k++)
+                x[(13 + y) * SIDE + 22 + k] = 1; /* a blob to the right of the centre */
         augment(&(qn_augment){ .rotate = 15 }, s, x, 1, SIDE, SIDE);
         double angle = centroid_angle(x, SIDE), mass = 0;
         for (int i = 0; i < SIDE * SIDE; i++) mass += (double)x[i];
@@ -315,7 +329,8 @@ static void scales_light_and_erases(void **state)
         least = area < least ? area : least;
         most = area > most ? area : most;
         for (int i = 0; i < SIDE * SIDE; i++) y[i] = 0.5f, z[i] = 1;
-        augment(&(qn_augment){ .brightness = 0.3, .contrast = 0.5 }, s, y, 1, SIDE, SIDE); /* flat: contrast keeps it */
+        augment(&(qn_augment){ .brightness = 0.3, .contrast = 0.5 }, s, y, 1, SIDE,
+                SIDE); /* flat: contrast keeps it */
         add = (double)y[0] - 0.5;
         assert_true(fabs(add) <= 0.3001);
         for (int i = 0; i < SIDE * SIDE; i++) assert_true(fabsf(y[i] - y[0]) < 1e-6f);
@@ -343,8 +358,10 @@ static qn_dataset *folder(int n, int bad, qn_on_bad policy, int64_t max_bad)
     for (int i = 0; i < n; i++) {
         const uint8_t pixel = (uint8_t)i;
         snprintf(name, sizeof name, "set/a/%03d.png", i);
-        if (i % 10 >= 10 - bad) aid_write(name, "rubbish", 7);
-        else assert_int_equal(qn_png_write(aid_path(name), &pixel, 1, 1, 1, &err), QN_OK);
+        if (i % 10 >= 10 - bad)
+            aid_write(name, "rubbish", 7);
+        else
+            assert_int_equal(qn_png_write(aid_path(name), &pixel, 1, 1, 1, &err), QN_OK);
     }
     const qn_dataset_options o = { .on_bad = policy, .max_bad = max_bad };
     assert_int_equal(qn_dataset_from_folder(&ds, aid_path("set"), &o, &err), QN_OK);
@@ -363,12 +380,14 @@ static void errors_come_out_once(void **state)
             qn_error err = { 0 };
             qn_status status = qn_loader_next(l, &b, &err);
             assert_int_equal(status, i % 2 ? QN_EDATA : QN_OK);
-            if (!status) assert_int_equal(b->first, i * 5);
+            if (!status)
+                assert_int_equal(b->first, i * 5);
             else
-                aid_error(&err, i == 1 ? "error E3012 data: set/a/009.png@0: signature: not a PNG file; "
-                                         "expected 89 \"PNG\" 0d 0a 1a 0a; sample 9"
-                                       : "error E3012 data: set/a/019.png@0: signature: not a PNG file; "
-                                         "expected 89 \"PNG\" 0d 0a 1a 0a; sample 19");
+                aid_error(&err,
+                          i == 1 ? "error E3012 data: set/a/009.png@0: signature: not a PNG file; "
+                                   "expected 89 \"PNG\" 0d 0a 1a 0a; sample 9"
+                                 : "error E3012 data: set/a/019.png@0: signature: not a PNG file; "
+                                   "expected 89 \"PNG\" 0d 0a 1a 0a; sample 19");
         }
         const qn_batch *b;
         assert_int_equal(qn_loader_next(l, &b, NULL), QN_OK);
@@ -386,7 +405,8 @@ static void skipped_samples_are_listed(void **state)
         qn_loader *l = open_loader(ds, NULL, (qn_loader_options){ .batch = 2 }, threads);
         const qn_batch *b;
         int n = 0;
-        for (int epoch = 0; epoch < 2; epoch++) /* batches 8..9 and 18..19 are bad altogether and passed over */
+        for (int epoch = 0; epoch < 2;
+             epoch++) /* batches 8..9 and 18..19 are bad altogether and passed over */
             while (qn_loader_next(l, &b, NULL) == QN_OK && b) n += b->count;
         assert_int_equal(n, 32);
         int64_t sample;
@@ -402,7 +422,8 @@ static void skipped_samples_are_listed(void **state)
         l = open_loader(ds, NULL, (qn_loader_options){ .batch = 20 }, threads);
         qn_error err = { 0 };
         assert_int_equal(qn_loader_next(l, &b, &err), QN_EDATA);
-        assert_non_null(strstr(err.text, "bad samples: 4; expected at most 3; the last: error E3012 data: "));
+        assert_non_null(
+            strstr(err.text, "bad samples: 4; expected at most 3; the last: error E3012 data: "));
         assert_non_null(strstr(err.text, "sample 19"));
         assert_int_equal(err.code, 3052);
         qn_loader_free(l);
@@ -451,7 +472,8 @@ static void set_gate(bool open)
     pthread_mutex_unlock(&gate.mutex);
 }
 
-/* A thread that hangs in a file is named after the time limit; when it comes back, nothing has been lost. */
+/* A thread that hangs in a file is named after the time limit; when it comes back, nothing has
+ * been lost. */
 static void hanging_thread_is_named(void **state)
 {
     (void)state;
@@ -466,7 +488,8 @@ static void hanging_thread_is_named(void **state)
     assert_int_equal(qn_loader_next(l, &b, &err), QN_OK);
     assert_int_equal(qn_loader_next(l, &b, &err), QN_OK);
     assert_int_equal(qn_loader_next(l, &b, &err), QN_EDATA);
-    aid_error(&err, "error E3051 data: loader: worker 0: no batch for 0.1 s while reading drawn digits, sample 21 "
+    aid_error(&err, "error E3051 data: loader: worker 0: no batch for 0.1 s while reading drawn "
+                    "digits, sample 21 "
                     "(sample 21); expected one");
     assert_int_equal(qn_loader_seek(l, (qn_loader_state){ 0, 0 }, &err), QN_EDATA);
     assert_int_equal(err.code, 3051);
@@ -513,12 +536,17 @@ static void refuses_bad_options(void **state)
         { { .batch = 0 }, "error E3053 data: batch: 0; expected 1..1.67772e+07" },
         { { .batch = 1, .threads = 257 }, "error E3053 data: threads: 257; expected 0..256" },
         { { .batch = 1, .threads = -1 }, "error E3053 data: threads: -1; expected 0..256" },
-        { { .batch = 1, .augment.flip = 1.5 }, "error E3053 data: augment.flip: 1.5; expected 0..1" },
-        { { .batch = 1, .augment.rotate = -1 }, "error E3053 data: augment.rotate: -1; expected 0..180" },
-        { { .batch = 1, .augment.crop = 28 }, "error E3053 data: augment.crop: 28; expected 0..27" },
-        { { .batch = 1, .augment.mixup = (double)NAN }, "error E3053 data: augment.mixup: nan; expected 0..100" },
+        { { .batch = 1, .augment.flip = 1.5 },
+          "error E3053 data: augment.flip: 1.5; expected 0..1" },
+        { { .batch = 1, .augment.rotate = -1 },
+          "error E3053 data: augment.rotate: -1; expected 0..180" },
+        { { .batch = 1, .augment.crop = 28 },
+          "error E3053 data: augment.crop: 28; expected 0..27" },
+        { { .batch = 1, .augment.mixup = (double)NAN },
+          "error E3053 data: augment.mixup: nan; expected 0..100" },
         { { .batch = 200, .drop_last = true },
-          "error E3054 data: drawn digits: 103 samples and no partial batch; expected at least 200" },
+          "error E3054 data: drawn digits: 103 samples and no partial batch; expected at least "
+          "200" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         qn_loader *l;
@@ -541,13 +569,20 @@ static void refuses_bad_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(threads_cannot_be_seen),     cmocka_unit_test(resumes_anywhere),
-        cmocka_unit_test(each_sample_once_per_epoch), cmocka_unit_test(tails_and_list_order),
-        cmocka_unit_test(mixup_targets),              cmocka_unit_test(flips_and_crops_exactly),
-        cmocka_unit_test(warp_agrees_with_shift),     cmocka_unit_test(rotates_within_its_range),
-        cmocka_unit_test(scales_light_and_erases),    cmocka_unit_test(errors_come_out_once),
-        cmocka_unit_test(skipped_samples_are_listed), cmocka_unit_test(pipe_does_not_hang),
-        cmocka_unit_test(hanging_thread_is_named),    cmocka_unit_test(closes_in_any_state),
+        cmocka_unit_test(threads_cannot_be_seen),
+        cmocka_unit_test(resumes_anywhere),
+        cmocka_unit_test(each_sample_once_per_epoch),
+        cmocka_unit_test(tails_and_list_order),
+        cmocka_unit_test(mixup_targets),
+        cmocka_unit_test(flips_and_crops_exactly),
+        cmocka_unit_test(warp_agrees_with_shift),
+        cmocka_unit_test(rotates_within_its_range),
+        cmocka_unit_test(scales_light_and_erases),
+        cmocka_unit_test(errors_come_out_once),
+        cmocka_unit_test(skipped_samples_are_listed),
+        cmocka_unit_test(pipe_does_not_hang),
+        cmocka_unit_test(hanging_thread_is_named),
+        cmocka_unit_test(closes_in_any_state),
         cmocka_unit_test(refuses_bad_options),
     };
     return cmocka_run_group_tests(tests, aid_setup, aid_teardown);

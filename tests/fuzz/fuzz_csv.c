@@ -1,5 +1,5 @@
-/* fuzz_csv.c - CSV: the first byte chooses the options, the rest is the file; every row of a table that was accepted
- * must read as finite numbers. */
+/* fuzz_csv.c - CSV: the first byte chooses the options, the rest is the file; every row of a
+ * table that was accepted must read as finite numbers. */
 #include "../../data/data.h"
 #include <math.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@ static void read_all(qn_dataset *ds)
     for (int64_t i = 0; x && i < qn_dataset_count(ds); i++)
         if (qn_dataset_read(ds, i, x, &err)) abort();
     if (qn_transform_to_json(&json, qn_dataset_transform(ds), &err) == QN_OK) {
-        /* A name that is not UTF-8 is recorded escaped, so that reading back may find it out of order. */
+        /* A name that is not UTF-8 is recorded escaped, so that reading back may find it out of
+         * order. */
         if (qn_transform_from_json(&t, json, &err) == QN_OK) qn_transform_free(&t);
     }
     free(json);
@@ -30,8 +31,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *category = "#0", *number = "#1";
     if (size < 1) return 0;
     unsigned flags = data[0];
-    qn_csv_options o = { .no_header = flags & 1, .standardise = flags & 2, .missing = (qn_missing)(flags >> 2 & 3),
-                         .clip = (qn_clip)(flags >> 4 & 1), .on_bad = (qn_on_bad)(flags >> 5 & 1),
+    qn_csv_options o = { .no_header = flags & 1,
+                         .standardise = flags & 2,
+                         .missing = (qn_missing)(flags >> 2 & 3),
+                         .clip = (qn_clip)(flags >> 4 & 1),
+                         .on_bad = (qn_on_bad)(flags >> 5 & 1),
                          .nonfinite_is_missing = flags & 64 };
     if (flags & 128) {
         o.categorical = &category;
