@@ -7,5 +7,6 @@
 #include "quern/log.h"
 #include "quern/metrics.h"
 #include "quern/plot.h"
+#include "quern/recipe.h"
 #include "quern/safetensors.h"
 #endif

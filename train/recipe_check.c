@@ -74,8 +74,9 @@ static const char *in_dir(struct qn__reader *rd, const char *dir, const char *fi
 
 static void resolve_named(struct qn__reader *rd, qn_recipe_data *d)
 {
-    static const char *const fashion[] = { "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-                                           "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot" };
+    static const char *const fashion[] = { "T-shirt/top", "Trouser",   "Pullover", "Dress",
+                                           "Coat",        "Sandal",    "Shirt",    "Sneaker",
+                                           "Bag",         "Ankle boot" };
     bool is_fashion = d->name && strcmp(d->name, "fashion-mnist") == 0;
     if (!d->dir && is_fashion)
         d->dir = "/usr/share/datasets/fashion-mnist"; /* dataset-fashion-mnist */
@@ -223,6 +224,9 @@ static void check_training(struct qn__reader *rd, const qn_recipe *r)
     if (r->early_stopping.on) check_metric(rd, r, "early_stopping", r->early_stopping.metric);
     if (r->schedule.kind == QN_SCHEDULE_PLATEAU)
         check_metric(rd, r, "schedule", r->schedule.metric);
+    if (times->n > QN_SCHEDULE_MAX_AT)
+        qn__problem(&rd->report, 2108, at(rd, "schedule", "at"), false, "schedule.at",
+                    "%d times; expected at most %d", times->n, QN_SCHEDULE_MAX_AT);
     for (int32_t i = 1; i < times->n; i++)
         if (times->v[i] <= times->v[i - 1]) {
             qn__problem(&rd->report, 2108, at(rd, "schedule", "at"), false, "schedule.at",

@@ -120,6 +120,10 @@ static struct qn__json *set_value(struct set *s, const char *value)
     qn_recipe_errors ignored = { 0 };
     struct qn__report quiet = { .file = "", .errors = &ignored };
     struct qn__json *v = qn__json_parse(s->rd->pool, value, strlen(value), true, &quiet);
+    if (quiet.status == QN_EMEMORY) {
+        qn__problem(&s->rd->report, 5002, NULL, false, s->where, "cannot allocate the value");
+        return NULL;
+    }
     if (!v && (*value == '{' || *value == '[')) {
         complain(s, s->where, "the value is not JSON");
         return NULL;

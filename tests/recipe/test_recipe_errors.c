@@ -85,6 +85,9 @@ static const struct {
       "momentum above 0" },
     { D MODEL ", \"schedule\": {\"name\": \"multi_step\", \"at\": [2, 2]}}",
       "error E2108 config: r.json:2:69: schedule.at: not rising; expected rising times" },
+    { D MODEL ", \"schedule\": {\"name\": \"multi_step\", \"at\": "
+              "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}}",
+      "error E2108 config: r.json:2:69: schedule.at: 17 times; expected at most 16" },
     { D MODEL ", \"early_stopping\": {\"metric\": \"f1\"}}",
       "error E2109 config: r.json:2:57: early_stopping.metric: \"f1\"; expected \"loss\" or one of "
       "\"metrics\" that is "
