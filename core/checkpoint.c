@@ -21,7 +21,10 @@ struct qn__shown qn__join(const char *dir, const char *name)
     return s;
 }
 
-void qn__step_name(char out[32], int64_t step) { snprintf(out, 32, "step-%06lld", (long long)step); }
+void qn__step_name(char out[32], int64_t step)
+{
+    snprintf(out, 32, "step-%06lld", (long long)step);
+}
 
 bool qn__step_of(const char *name, int64_t *step)
 {
@@ -121,12 +124,14 @@ static qn_status check_contents(const struct writer *w, qn_error *err)
     if (n == 0 || n > 128 || qn__utf8_error(c->run_id, n) < n)
         return qn__fail(err, 4024, at, "run id of %zu bytes; expected 1..128 of UTF-8", n);
     if (c->n_parts < 0 || c->n_parts > QN_CHECKPOINT_MAX_PARTS)
-        return qn__fail(err, 4024, at, "%d parts; expected 0..%d", c->n_parts, QN_CHECKPOINT_MAX_PARTS);
+        return qn__fail(err, 4024, at, "%d parts; expected 0..%d", c->n_parts,
+                        QN_CHECKPOINT_MAX_PARTS);
     for (int i = 0; i < c->n_parts; i++) {
         const char *name = c->parts[i].name, *bad = qn__checkpoint_bad_name(name);
         for (int k = 0; k < i && !bad; k++)
             if (strcmp(name, c->parts[k].name) == 0) bad = "is given twice";
-        if (!bad && (!strcmp(name, QN__MANIFEST) || !strcmp(name, QN__MODEL) || !strcmp(name, QN__STATE)))
+        if (!bad &&
+            (!strcmp(name, QN__MANIFEST) || !strcmp(name, QN__MODEL) || !strcmp(name, QN__STATE)))
             bad = "is reserved";
         if (!bad && (!c->parts[i].text || strlen(c->parts[i].text) > QN__PART_CAP))
             bad = "must have at most 16 MiB of text";
@@ -191,9 +196,9 @@ static qn_status write_files(struct writer *w, qn_error *err)
         const qn_checkpoint_part *p = &w->c->parts[i];
         size_t n = strlen(p->text);
         QN_TRY(write_text(w, p->name, p->text, n, err));
-        w->entry[w->n_entries++] = (struct qn__manifest_entry){
-            .name = p->name, .bytes = (int64_t)n, .crc = qn__crc32(0, p->text, n)
-        };
+        w->entry[w->n_entries++] = (struct qn__manifest_entry){ .name = p->name,
+                                                                .bytes = (int64_t)n,
+                                                                .crc = qn__crc32(0, p->text, n) };
     }
     char *manifest;
     size_t n;
@@ -210,7 +215,8 @@ static qn_status write_files(struct writer *w, qn_error *err)
 /* Puts temp in the place of name. What was there ends up under temp's name, to be removed. */
 static qn_status swap_in(const struct writer *w, const char *shown, qn_error *err)
 {
-    if (!qn__file_exists_at(w->dir, w->name)) return qn__file_rename_at(w->dir, w->temp, w->name, shown, err);
+    if (!qn__file_exists_at(w->dir, w->name))
+        return qn__file_rename_at(w->dir, w->temp, w->name, shown, err);
     bool done;
     QN_TRY(qn__file_exchange_at(w->dir, w->temp, w->name, shown, &done, err));
     if (done) return QN_OK;
@@ -254,7 +260,8 @@ static void say_what_is_kept(const struct writer *w, qn_error *err)
 {
     struct qn__steps steps;
     char name[32];
-    if (!err || w->dir < 0 || qn__steps_list(&steps, w->dir, w->dir_name, NULL) || steps.n == 0) return;
+    if (!err || w->dir < 0 || qn__steps_list(&steps, w->dir, w->dir_name, NULL) || steps.n == 0)
+        return;
     qn__step_name(name, steps.at[steps.n - 1]);
     size_t n = strlen(err->text);
     snprintf(err->text + n, sizeof err->text - n, "; kept %s", name);
@@ -273,7 +280,8 @@ static qn_status write_checkpoint(struct writer *w, const char *dir, const char 
     QN_TRY(qn__file_open_dir(&w->dir, dir, err));
     qn_status status = write_directory(w, err);
     for (int i = 0; i < 2; i++)
-        qn__free(NULL, w->crc[i], (size_t)((i ? c->n_state : c->n_model) + 1) * sizeof w->crc[i][0]);
+        qn__free(NULL, w->crc[i],
+                 (size_t)((i ? c->n_state : c->n_model) + 1) * sizeof w->crc[i][0]);
     return status;
 }
 
@@ -326,8 +334,10 @@ qn_status qn_checkpoint_write_named(const char *dir, const char *name,
 {
     struct writer w;
     const char *bad = qn__checkpoint_bad_name(name);
-    if (!bad && (strncmp(name, "step-", 5) == 0 || strcmp(name, "latest") == 0)) bad = "name is reserved";
-    if (bad) return qn__fail(err, 4024, QN_AT_FILE(dir), "checkpoint \"%s\": %s", qn__show(name).s, bad);
+    if (!bad && (strncmp(name, "step-", 5) == 0 || strcmp(name, "latest") == 0))
+        bad = "name is reserved";
+    if (bad)
+        return qn__fail(err, 4024, QN_AT_FILE(dir), "checkpoint \"%s\": %s", qn__show(name).s, bad);
     qn_status status = write_checkpoint(&w, dir, name, contents, err);
     if (qn_error_status(err) == QN_EIO && status) say_what_is_kept(&w, err);
     qn__file_close_fd(w.dir);

@@ -8,7 +8,11 @@
 #define QN__MANIFEST "manifest.json"
 #define QN__MODEL "model.safetensors"
 #define QN__STATE "state.safetensors"
-enum { QN__MANIFEST_CAP = 16 << 20, QN__PART_CAP = 16 << 20, QN__MAX_FILES = QN_CHECKPOINT_MAX_PARTS + 2 };
+enum {
+    QN__MANIFEST_CAP = 16 << 20,
+    QN__PART_CAP = 16 << 20,
+    QN__MAX_FILES = QN_CHECKPOINT_MAX_PARTS + 2
+};
 
 struct qn__manifest_file {
     char name[104];
@@ -41,8 +45,8 @@ struct qn__manifest_entry {
 };
 /* *text is malloc'ed by jansson's rules: free(). */
 qn_status qn__manifest_build(char **text, size_t *n, int64_t step, const char *run,
-                             const struct qn__manifest_entry *entry, int n_entries, const char *path,
-                             qn_error *err);
+                             const struct qn__manifest_entry *entry, int n_entries,
+                             const char *path, qn_error *err);
 
 /* NULL, or why `name` may not name a part or a named checkpoint. */
 const char *qn__checkpoint_bad_name(const char *name);
@@ -63,6 +67,8 @@ struct qn__steps {
 qn_status qn__steps_list(struct qn__steps *out, int dir, const char *shown, qn_error *err);
 
 /* path for messages: dir/name, cut to fit. */
-struct qn__shown { char s[256]; };
+struct qn__shown {
+    char s[256];
+};
 struct qn__shown qn__join(const char *dir, const char *name);
 #endif

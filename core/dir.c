@@ -59,7 +59,8 @@ qn_status qn__file_make_dir_at(int dir, const char *name, const char *shown, qn_
     return r ? failed(shown, "mkdir", err) : QN_OK;
 }
 
-qn_status qn__file_open_dir_at(int *out, int dir, const char *name, const char *shown, qn_error *err)
+qn_status qn__file_open_dir_at(int *out, int dir, const char *name, const char *shown,
+                               qn_error *err)
 {
     QN__RETRY(*out, openat(dir, name, O_RDONLY | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW));
     if (*out >= 0) return QN_OK;
@@ -124,7 +125,8 @@ qn_status qn__file_remove_at(int dir, const char *name, const char *shown, qn_er
     return remove_at(dir, name, shown, 0, err);
 }
 
-qn_status qn__file_rename_at(int dir, const char *from, const char *to, const char *shown, qn_error *err)
+qn_status qn__file_rename_at(int dir, const char *from, const char *to, const char *shown,
+                             qn_error *err)
 {
     int r;
     QN__RETRY(r, renameat(dir, from, dir, to));
@@ -152,7 +154,8 @@ qn_status qn__file_open_lock(int *out, const char *dir, const char *name, qn_err
     int parent;
     *out = -1;
     QN_TRY(qn__file_open_dir(&parent, dir, err));
-    QN__RETRY(*out, openat(parent, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666));
+    QN__RETRY(*out,
+              openat(parent, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666));
     qn_status status = QN_OK;
     if (*out < 0)
         status = qn__fail(err, 6001, QN_AT_FILE(dir), "%s: %s", name, qn__file_reason(errno));

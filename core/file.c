@@ -79,7 +79,8 @@ void qn__file_close_fd(int fd)
     if (fd >= 0) close(fd);
 }
 
-qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, size_t n, qn_error *err)
+qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, size_t n,
+                        qn_error *err)
 {
     char *to = out;
     int64_t at = offset;
@@ -87,7 +88,8 @@ qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, siz
         ssize_t got;
         RETRY(got, pread(f->fd, to, left, (off_t)at));
         if (got < 0)
-            return qn__fail(err, 6001, QN_AT_BYTE(f->path, at, "read"), "%s", qn__file_reason(errno));
+            return qn__fail(err, 6001, QN_AT_BYTE(f->path, at, "read"), "%s",
+                            qn__file_reason(errno));
         if (got == 0)
             return qn__fail(err, 6001, QN_AT_BYTE(f->path, at, "read"),
                             "the file ends here; expected %zu more bytes", left);
@@ -109,7 +111,8 @@ qn_status qn__file_read_all(const qn_alloc *a, const char *path, size_t cap, cha
     char *text = NULL;
     size_t size = (size_t)f.size;
     if (size > cap) {
-        status = qn__fail(err, 6001, QN_AT_FILE(path), "%zu bytes; expected at most %zu", size, cap);
+        status =
+            qn__fail(err, 6001, QN_AT_FILE(path), "%zu bytes; expected at most %zu", size, cap);
     } else if (!(text = qn__calloc(a, size + 1, 1))) {
         status = qn__nomem(err, "file contents", size + 1);
     } else if (!(status = qn__file_read(&f, 0, text, size, err))) {
@@ -125,8 +128,7 @@ qn_status qn__file_read_all(const qn_alloc *a, const char *path, size_t cap, cha
 qn_status qn__file_open_dir(int *out, const char *path, qn_error *err)
 {
     RETRY(*out, open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY));
-    if (*out < 0)
-        return qn__fail(err, 6001, QN_AT_FILE(path), "open: %s", qn__file_reason(errno));
+    if (*out < 0) return qn__fail(err, 6001, QN_AT_FILE(path), "open: %s", qn__file_reason(errno));
     return QN_OK;
 }
 
@@ -193,15 +195,16 @@ const char *qn__file_open_beneath(struct qn__file *out, int dir, const char *nam
     const char *reason = bad_name(name);
     if (reason) return reason;
     int fd = open_beneath(dir, name);
-    if (fd == -ELOOP || fd == -EXDEV) return "is or passes a symbolic link; expected a regular file";
+    if (fd == -ELOOP || fd == -EXDEV)
+        return "is or passes a symbolic link; expected a regular file";
     if (fd < 0) return qn__file_reason(-fd);
     return accept_regular(out, fd, one_link);
 }
 
 /* ---- writing ------------------------------------------------------------------------------ */
 
-static qn_status fail_write(const struct qn__file_out *f, const char *what, int error, size_t unwritten,
-                            qn_error *err)
+static qn_status fail_write(const struct qn__file_out *f, const char *what, int error,
+                            size_t unwritten, qn_error *err)
 {
     int64_t more = (int64_t)unwritten;
     if (f->expected - f->at > more) more = f->expected - f->at;
@@ -264,7 +267,8 @@ static qn_status open_temp(struct qn__file_out *f, qn_error *err)
         snprintf(name, sizeof name, ".%.200s.tmp.%ld", f->name, (long)getpid());
         size_t n = strlen(name);
         if (k) snprintf(name + n, sizeof name - n, ".%d", k);
-        RETRY(f->fd, openat(f->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
+        RETRY(f->fd,
+              openat(f->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
         if (f->fd >= 0) memcpy(f->temp, name, sizeof name);
         if (f->fd >= 0 || errno != EEXIST) break;
     }
@@ -300,7 +304,8 @@ qn_status qn__file_append(struct qn__file_out *out, const char *path, qn_error *
 {
     *out = (struct qn__file_out){ .fd = -1, .dir = -1 };
     set_path(out->path, path);
-    RETRY(out->fd, open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666));
+    RETRY(out->fd,
+          open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666));
     struct stat st;
     const char *reason = NULL;
     if (out->fd < 0 || fstat(out->fd, &st))

@@ -27,7 +27,8 @@ qn_status qn__file_open(struct qn__file *out, const char *path, qn_error *err);
 void qn__file_close(struct qn__file *f);
 /* Exactly n bytes at offset: a file that ends sooner is an error. Does not move a position, so several
  * threads may read one file. */
-qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, size_t n, qn_error *err);
+qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, size_t n,
+                        qn_error *err);
 /* The whole file plus a terminating NUL; free with qn__free(a, *out, *n + 1). Refuses more than cap. */
 qn_status qn__file_read_all(const qn_alloc *a, const char *path, size_t cap, char **out, size_t *n,
                             qn_error *err);
@@ -50,12 +51,12 @@ int qn__file_walk_beneath(int dir, const char *name);
 
 /* A file being written. Between a create and the commit or discard nothing else may use it. */
 struct qn__file_out {
-    int fd, dir;        /* dir: where the file and its temporary name live, or -1 */
-    int64_t at;         /* bytes written so far                                   */
-    int64_t expected;   /* bytes promised at creation; 0: unknown                 */
-    char temp[256];     /* name within dir while unfinished; "" if written in place */
-    char name[256];     /* final name within dir                                  */
-    char path[256];     /* messages only                                          */
+    int fd, dir;      /* dir: where the file and its temporary name live, or -1 */
+    int64_t at;       /* bytes written so far                                   */
+    int64_t expected; /* bytes promised at creation; 0: unknown                 */
+    char temp[256];   /* name within dir while unfinished; "" if written in place */
+    char name[256];   /* final name within dir                                  */
+    char path[256];   /* messages only                                          */
 };
 
 /* Starts to replace `path` atomically. `bytes` (0: unknown) is reserved at once, so a full disk shows
@@ -92,10 +93,12 @@ qn_status qn__file_sync_dir(int dir, const char *shown, qn_error *err);
 qn_status qn__file_make_dirs(const char *path, qn_error *err);
 qn_status qn__file_make_dir_at(int dir, const char *name, const char *shown, qn_error *err);
 /* Refuses a symbolic link. */
-qn_status qn__file_open_dir_at(int *out, int dir, const char *name, const char *shown, qn_error *err);
+qn_status qn__file_open_dir_at(int *out, int dir, const char *name, const char *shown,
+                               qn_error *err);
 /* A file, or a directory with what is in it; links are removed, never followed. Absent: fine. */
 qn_status qn__file_remove_at(int dir, const char *name, const char *shown, qn_error *err);
-qn_status qn__file_rename_at(int dir, const char *from, const char *to, const char *shown, qn_error *err);
+qn_status qn__file_rename_at(int dir, const char *from, const char *to, const char *shown,
+                             qn_error *err);
 /* Swaps two names in one step; *done says whether the file system can. */
 qn_status qn__file_exchange_at(int dir, const char *a, const char *b, const char *shown, bool *done,
                                qn_error *err);

@@ -32,7 +32,8 @@ uint32_t qn__crc32_join(uint32_t a, uint32_t b, int64_t b_bytes)
 
 const char *qn__checkpoint_bad_name(const char *name)
 {
-    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     size_t n = name ? strlen(name) : 0;
     if (n == 0 || n > 100) return "name must have 1..100 bytes";
     if (name[0] == '.') return "name must not begin with '.'";
@@ -66,7 +67,8 @@ static json_t *entry_json(const struct qn__manifest_entry *e)
     return NULL;
 }
 
-static json_t *manifest_json(int64_t step, const char *run, const struct qn__manifest_entry *entry, int n)
+static json_t *manifest_json(int64_t step, const char *run, const struct qn__manifest_entry *entry,
+                             int n)
 {
     json_t *root = json_object(), *files = json_object();
     bool ok = root && files && !json_object_set_new(root, "format", json_string(FORMAT)) &&
@@ -87,8 +89,8 @@ static json_t *manifest_json(int64_t step, const char *run, const struct qn__man
 }
 
 qn_status qn__manifest_build(char **text, size_t *n, int64_t step, const char *run,
-                             const struct qn__manifest_entry *entry, int n_entries, const char *path,
-                             qn_error *err)
+                             const struct qn__manifest_entry *entry, int n_entries,
+                             const char *path, qn_error *err)
 {
     enum { TAIL = 64 };
     json_t *root = manifest_json(step, run, entry, n_entries);
@@ -120,7 +122,8 @@ static qn_status check_depth(const char *text, size_t n, const char *path, qn_er
     bool quoted = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
-        if (c == 0) return qn__fail(err, 4021, QN_AT_BYTE(path, (int64_t)i, NULL), "NUL; expected JSON");
+        if (c == 0)
+            return qn__fail(err, 4021, QN_AT_BYTE(path, (int64_t)i, NULL), "NUL; expected JSON");
         if (quoted && c == '\\')
             i++;
         else if (c == '"')
@@ -147,7 +150,8 @@ static qn_status check_tail(const char *text, size_t n, const char *path, qn_err
 {
     enum { TAIL = sizeof TAIL_KEY - 1 + 8 + 4 };
     char expected[TAIL + 1];
-    if (n < TAIL) return qn__fail(err, 4021, QN_AT_FILE(path), "%zu bytes; expected at least %d", n, TAIL);
+    if (n < TAIL)
+        return qn__fail(err, 4021, QN_AT_FILE(path), "%zu bytes; expected at least %d", n, TAIL);
     uint32_t crc = qn__crc32(0, text, n - TAIL);
     snprintf(expected, sizeof expected, TAIL_KEY "%08x\"\n}\n", (unsigned)crc);
     if (memcmp(text + n - TAIL, expected, TAIL) == 0) return QN_OK;
@@ -167,21 +171,21 @@ static qn_status check_version(const json_t *root, const char *path, qn_error *e
     const char *format = json_string_value(json_object_get(root, "format"));
     const json_t *version = json_object_get(root, "version");
     const char *quern = json_string_value(json_object_get(root, "quern"));
-    if (!format || strcmp(format, FORMAT) != 0)
-        return wrong(path, "format", "\"" FORMAT "\"", err);
+    if (!format || strcmp(format, FORMAT) != 0) return wrong(path, "format", "\"" FORMAT "\"", err);
     if (!json_is_integer(version) || json_integer_value(version) < 1)
         return wrong(path, "version", "an integer from 1", err);
     if (!quern) return wrong(path, "quern", "the version of the writer", err);
     if (json_integer_value(version) > QN_CHECKPOINT_VERSION) {
         struct qn__where where = { .file = path, .offset = -1, .field = "version" };
         return qn__fail(err, 4023, &where, "%lld; expected <= %d; use quern >= %s",
-                        (long long)json_integer_value(version), QN_CHECKPOINT_VERSION, qn__show(quern).s);
+                        (long long)json_integer_value(version), QN_CHECKPOINT_VERSION,
+                        qn__show(quern).s);
     }
     return QN_OK;
 }
 
-static qn_status parse_file(struct qn__manifest *m, const char *name, json_t *entry, const char *path,
-                            qn_error *err)
+static qn_status parse_file(struct qn__manifest *m, const char *name, json_t *entry,
+                            const char *path, qn_error *err)
 {
     char field[300];
     snprintf(field, sizeof field, "file \"%.256s\"", name);
@@ -206,19 +210,19 @@ static qn_status parse_file(struct qn__manifest *m, const char *name, json_t *en
     const char *tensor;
     json_t *crc;
     uint32_t ignored;
-    json_object_foreach(f->tensors, tensor, crc)
-        if (!parse_crc(crc, &ignored))
-            return qn__fail(err, 4021, &where, "crc32 of tensor \"%s\" malformed; expected 8 hex digits",
-                            qn__show(tensor).s);
+    json_object_foreach(f->tensors, tensor, crc) if (!parse_crc(crc, &ignored)) return qn__fail(
+        err, 4021, &where, "crc32 of tensor \"%s\" malformed; expected 8 hex digits",
+        qn__show(tensor).s);
     return QN_OK;
 }
 
 static qn_status parse_root(struct qn__manifest *m, const char *path, qn_error *err)
 {
-    static const char *const keys[] = { "format", "version", "quern", "run",
+    static const char *const keys[] = { "format", "version", "quern",         "run",
                                         "step",   "files",   "manifest_crc32" };
     const char *key;
-    json_t *value, *step = json_object_get(m->root, "step"), *files = json_object_get(m->root, "files");
+    json_t *value, *step = json_object_get(m->root, "step"),
+                   *files = json_object_get(m->root, "files");
     json_object_foreach(m->root, key, value)
     {
         size_t k = 0;
@@ -233,7 +237,8 @@ static qn_status parse_root(struct qn__manifest *m, const char *path, qn_error *
     if (!json_is_object(files)) return wrong(path, "files", "an object", err);
     json_object_foreach(files, key, value) QN_TRY(parse_file(m, key, value, path, err));
     if (!json_object_get(files, QN__MODEL) || !json_object_get(files, QN__STATE))
-        return qn__fail(err, 4022, QN_AT_FILE(path), "lists no %s; expected both " QN__MODEL " and " QN__STATE,
+        return qn__fail(err, 4022, QN_AT_FILE(path),
+                        "lists no %s; expected both " QN__MODEL " and " QN__STATE,
                         json_object_get(files, QN__MODEL) ? QN__STATE : QN__MODEL);
     return QN_OK;
 }
@@ -244,7 +249,8 @@ qn_status qn__manifest_parse(struct qn__manifest *out, const char *text, size_t 
     json_error_t why;
     *out = (struct qn__manifest){ .root = NULL };
     if (n > QN__MANIFEST_CAP)
-        return qn__fail(err, 4021, QN_AT_FILE(path), "%zu bytes; expected at most %d", n, QN__MANIFEST_CAP);
+        return qn__fail(err, 4021, QN_AT_FILE(path), "%zu bytes; expected at most %d", n,
+                        QN__MANIFEST_CAP);
     QN_TRY(check_depth(text, n, path, err));
     out->root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
     if (!out->root && json_error_code(&why) == json_error_out_of_memory)

@@ -16,7 +16,7 @@ enum {
     LARGEST_HEADER = 100000000, /* the reference implementation's cap */
     MAX_TENSORS = 1000000,
     MAX_META = 65536,
-    SHORTEST_PAIR = 5,   /* "":"" */
+    SHORTEST_PAIR = 5,  /* "":"" */
     SHORTEST_ENTRY = 50 /* "a":{"dtype":"U8","shape":[],"data_offsets":[0,0]} */
 };
 #define MAX_INTEGER ((int64_t)1 << 48)
@@ -30,7 +30,7 @@ struct record {
 
 struct qn_safetensors {
     const qn_alloc *alloc;
-    struct qn__file file;        /* fd -1: in memory */
+    struct qn__file file; /* fd -1: in memory */
     const unsigned char *memory;
     int64_t size;
     char *header; /* header_bytes + a NUL; strings decoded and NUL-terminated */
@@ -48,14 +48,28 @@ static const struct {
     qn_dtype dtype;
     uint8_t bits;
 } dtypes[] = {
-    { "F64", QN_F64, 64 },      { "F32", QN_F32, 32 },      { "BF16", QN_BF16, 16 },
-    { "F16", QN_F16, 16 },      { "I64", QN_I64, 64 },      { "I32", QN_I32, 32 },
-    { "U8", QN_U8, 8 },         { "BOOL", QN_BOOL, 8 },     { "U64", QN_DTYPE_COUNT, 64 },
-    { "C64", QN_DTYPE_COUNT, 64 }, { "U32", QN_DTYPE_COUNT, 32 }, { "U16", QN_DTYPE_COUNT, 16 },
-    { "I16", QN_DTYPE_COUNT, 16 }, { "I8", QN_DTYPE_COUNT, 8 },  { "F8_E4M3", QN_DTYPE_COUNT, 8 },
-    { "F8_E5M2", QN_DTYPE_COUNT, 8 }, { "F8_E8M0", QN_DTYPE_COUNT, 8 },
-    { "F8_E4M3FNUZ", QN_DTYPE_COUNT, 8 }, { "F8_E5M2FNUZ", QN_DTYPE_COUNT, 8 },
-    { "F6_E2M3", QN_DTYPE_COUNT, 6 }, { "F6_E3M2", QN_DTYPE_COUNT, 6 }, { "F4", QN_DTYPE_COUNT, 4 },
+    { "F64", QN_F64, 64 },
+    { "F32", QN_F32, 32 },
+    { "BF16", QN_BF16, 16 },
+    { "F16", QN_F16, 16 },
+    { "I64", QN_I64, 64 },
+    { "I32", QN_I32, 32 },
+    { "U8", QN_U8, 8 },
+    { "BOOL", QN_BOOL, 8 },
+    { "U64", QN_DTYPE_COUNT, 64 },
+    { "C64", QN_DTYPE_COUNT, 64 },
+    { "U32", QN_DTYPE_COUNT, 32 },
+    { "U16", QN_DTYPE_COUNT, 16 },
+    { "I16", QN_DTYPE_COUNT, 16 },
+    { "I8", QN_DTYPE_COUNT, 8 },
+    { "F8_E4M3", QN_DTYPE_COUNT, 8 },
+    { "F8_E5M2", QN_DTYPE_COUNT, 8 },
+    { "F8_E8M0", QN_DTYPE_COUNT, 8 },
+    { "F8_E4M3FNUZ", QN_DTYPE_COUNT, 8 },
+    { "F8_E5M2FNUZ", QN_DTYPE_COUNT, 8 },
+    { "F6_E2M3", QN_DTYPE_COUNT, 6 },
+    { "F6_E3M2", QN_DTYPE_COUNT, 6 },
+    { "F4", QN_DTYPE_COUNT, 4 },
 };
 enum { N_DTYPES = sizeof dtypes / sizeof dtypes[0] };
 
@@ -166,9 +180,11 @@ static qn_status scan_string(struct scan *sc, char **out, const char *expected)
         }
         size_t pos = sc->at, n = unescape(sc, to);
         if (n == 0)
-            return qn__fail(sc->err, 4012, WHERE(sc, pos), "bad escape in a string; expected \\\" or \\uXXXX");
+            return qn__fail(sc->err, 4012, WHERE(sc, pos),
+                            "bad escape in a string; expected \\\" or \\uXXXX");
         if (*to == 0)
-            return qn__fail(sc->err, 4012, WHERE(sc, pos), "NUL character in a string; expected none");
+            return qn__fail(sc->err, 4012, WHERE(sc, pos),
+                            "NUL character in a string; expected none");
         to += n;
     }
     *to = 0;
@@ -196,8 +212,8 @@ static qn_status scan_integer(struct scan *sc, const char *what, int64_t *out)
     bool digits = token[0] >= '0' && token[0] <= '9' && strspn(token, "0123456789") == n;
     bool zero_first = token[0] == '0' && n > 1;
     if (!digits || zero_first || !qn__parse_i64(token, out) || *out > MAX_INTEGER)
-        return qn__fail(sc->err, 4013, WHERE(sc, pos), "%s %s; expected an integer in 0..%lld", what, token,
-                        (long long)MAX_INTEGER);
+        return qn__fail(sc->err, 4013, WHERE(sc, pos), "%s %s; expected an integer in 0..%lld",
+                        what, token, (long long)MAX_INTEGER);
     return QN_OK;
 }
 
@@ -287,7 +303,8 @@ static qn_status check_entry(struct scan *sc, const struct record *r, const int6
         return qn__fail(sc->err, 4013, at, "shape %s: %lld bits; expected whole bytes", shape,
                         (long long)bits);
     if (r->end < r->begin)
-        return qn__fail(sc->err, 4013, at, "data_offsets [%lld,%lld] reversed; expected begin <= end",
+        return qn__fail(sc->err, 4013, at,
+                        "data_offsets [%lld,%lld] reversed; expected begin <= end",
                         (long long)r->begin, (long long)r->end);
     if (r->end - r->begin != bits / 8)
         return qn__fail(sc->err, 4013, at, "data_offsets [%lld,%lld]; expected length %lld = %s",
@@ -311,7 +328,8 @@ static qn_status scan_entry(struct scan *sc, struct record *r)
         while (k < 3 && strcmp(keys[k], key) != 0) k++;
         if (k == 3)
             return qn__fail(sc->err, 4013, WHERE(sc, pos),
-                            "unknown key \"%s\"; expected dtype, shape, data_offsets", qn__show(key).s);
+                            "unknown key \"%s\"; expected dtype, shape, data_offsets",
+                            qn__show(key).s);
         if (seen[k])
             return qn__fail(sc->err, 4014, WHERE(sc, pos), "key \"%s\" appears twice", keys[k]);
         seen[k] = true;
@@ -321,13 +339,15 @@ static qn_status scan_entry(struct scan *sc, struct record *r)
     QN_TRY(expect(sc, '}', "',' or '}'"));
     for (int k = 0; k < 3; k++)
         if (!seen[k])
-            return qn__fail(sc->err, 4013, WHERE(sc, r->name - 1), "no \"%s\"; expected one", keys[k]);
+            return qn__fail(sc->err, 4013, WHERE(sc, r->name - 1), "no \"%s\"; expected one",
+                            keys[k]);
     return check_entry(sc, r, dim);
 }
 
 static int compare_text(const void *a, const void *b, void *text)
 {
-    return strcmp((const char *)text + *(const uint32_t *)a, (const char *)text + *(const uint32_t *)b);
+    return strcmp((const char *)text + *(const uint32_t *)a,
+                  (const char *)text + *(const uint32_t *)b);
 }
 
 /* Finds a key that is there twice; at[] are positions of NUL-terminated strings, and gets sorted. The
@@ -383,11 +403,13 @@ static qn_status scan_tensor(qn_safetensors *st, struct scan *sc, char *name)
     size_t pos = (size_t)(name - (char *)sc->s), n = strlen(name);
     sc->field[0] = 0;
     if (n == 0 || n > 512)
-        return qn__fail(sc->err, 4013, WHERE(sc, pos - 1), "tensor name of %zu bytes; expected 1..512", n);
+        return qn__fail(sc->err, 4013, WHERE(sc, pos - 1),
+                        "tensor name of %zu bytes; expected 1..512", n);
     snprintf(sc->field, sizeof sc->field, "tensor \"%s\"", name);
     for (const char *c = name; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            return qn__fail(sc->err, 4013, WHERE(sc, pos - 1), "control character in the name; expected none");
+            return qn__fail(sc->err, 4013, WHERE(sc, pos - 1),
+                            "control character in the name; expected none");
     if (st->count == MAX_TENSORS)
         return qn__fail(sc->err, 4013, WHERE(sc, pos - 1), "more than %d tensors", MAX_TENSORS);
     if (st->count == st->capacity) /* entries shorter than any valid one can be */
@@ -456,7 +478,8 @@ static qn_status check_names(qn_safetensors *st, qn_error *err)
     for (size_t i = 1; i < st->count; i++) {
         uint32_t a = st->tensor[st->by_name[i - 1]].name, b = st->tensor[st->by_name[i]].name;
         if (strcmp(st->header + a, st->header + b) == 0)
-            return qn__fail(err, 4014, QN_AT_BYTE(st->path, 8 + (int64_t)(a > b ? a : b) - 1, "header"),
+            return qn__fail(err, 4014,
+                            QN_AT_BYTE(st->path, 8 + (int64_t)(a > b ? a : b) - 1, "header"),
                             "tensor \"%s\" appears twice", qn__show(st->header + a).s);
     }
     return QN_OK;
@@ -473,8 +496,9 @@ static qn_status check_cover(qn_safetensors *st, qn_error *err)
             char field[600];
             snprintf(field, sizeof field, "tensor \"%s\"", st->header + r->name);
             return qn__fail(err, 4013, QN_AT_BYTE(st->path, 8 + (int64_t)r->name - 1, field),
-                            "data_offsets [%lld,%lld] %s; expected to begin at %lld", (long long)r->begin,
-                            (long long)r->end, r->begin < end ? "overlap another tensor" : "leave a hole",
+                            "data_offsets [%lld,%lld] %s; expected to begin at %lld",
+                            (long long)r->begin, (long long)r->end,
+                            r->begin < end ? "overlap another tensor" : "leave a hole",
                             (long long)end);
         }
         end = r->end;
@@ -523,8 +547,11 @@ static qn_status load_header(qn_safetensors *st, size_t cap, qn_error *err)
 
 static qn_status parse_header(qn_safetensors *st, qn_error *err)
 {
-    struct scan sc = { .s = (unsigned char *)st->header, .n = st->header_bytes, .path = st->path,
-                       .field = "header", .err = err };
+    struct scan sc = { .s = (unsigned char *)st->header,
+                       .n = st->header_bytes,
+                       .path = st->path,
+                       .field = "header",
+                       .err = err };
     size_t bad = qn__utf8_error(sc.s, sc.n), braces = 0;
     if (bad < sc.n)
         return qn__fail(err, 4012, WHERE(&sc, bad), "byte 0x%02X; expected UTF-8", sc.s[bad]);
@@ -542,8 +569,9 @@ static qn_status parse_header(qn_safetensors *st, qn_error *err)
     return check_cover(st, err);
 }
 
-static qn_status open_source(qn_safetensors **out, struct qn__file *file, const void *data, int64_t size,
-                             const char *path, const qn_safetensors_opts *opts, qn_error *err)
+static qn_status open_source(qn_safetensors **out, struct qn__file *file, const void *data,
+                             int64_t size, const char *path, const qn_safetensors_opts *opts,
+                             qn_error *err)
 {
     static const qn_safetensors_opts defaults;
     if (!opts) opts = &defaults;
@@ -576,8 +604,8 @@ qn_status qn__safetensors_open_file(qn_safetensors **out, struct qn__file *file,
     return open_source(out, file, NULL, file->size, path, opts, err);
 }
 
-qn_status qn_safetensors_open(qn_safetensors **out, const char *path, const qn_safetensors_opts *opts,
-                              qn_error *err)
+qn_status qn_safetensors_open(qn_safetensors **out, const char *path,
+                              const qn_safetensors_opts *opts, qn_error *err)
 {
     struct qn__file file;
     *out = NULL;
@@ -586,7 +614,8 @@ qn_status qn_safetensors_open(qn_safetensors **out, const char *path, const qn_s
 }
 
 qn_status qn_safetensors_open_memory(qn_safetensors **out, const void *data, size_t size,
-                                     const char *name, const qn_safetensors_opts *opts, qn_error *err)
+                                     const char *name, const qn_safetensors_opts *opts,
+                                     qn_error *err)
 {
     /* memory == NULL means "a file" inside; an empty buffer needs another address. */
     return open_source(out, NULL, data ? data : "", data ? (int64_t)size : 0, name, opts, err);
@@ -647,7 +676,8 @@ bool qn_safetensors_find(const qn_safetensors *st, const char *name, qn_tensor_i
 
 int64_t qn_safetensors_meta_count(const qn_safetensors *st) { return st->meta_count; }
 
-void qn_safetensors_meta_at(const qn_safetensors *st, int64_t index, const char **key, const char **value)
+void qn_safetensors_meta_at(const qn_safetensors *st, int64_t index, const char **key,
+                            const char **value)
 {
     const char *s = st->header + st->meta;
     for (int64_t i = 0; i < index; i++) {
@@ -678,15 +708,32 @@ struct finite {
 };
 
 /* All exponent bits set: NaN or infinity, in each of the four formats. */
-static void count_nonfinite(struct finite *f, const void *data, qn_dtype dtype, size_t n, int64_t base)
+static void count_nonfinite(struct finite *f, const void *data, qn_dtype dtype, size_t n,
+                            int64_t base)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t x, exponent, sign;
         switch (dtype) {
-        case QN_F64: x = ((const uint64_t *)data)[i]; exponent = 0x7ffull << 52; sign = 1ull << 63; break;
-        case QN_F32: x = ((const uint32_t *)data)[i]; exponent = 0x7f800000; sign = 1ull << 31; break;
-        case QN_BF16: x = ((const uint16_t *)data)[i]; exponent = 0x7f80; sign = 0x8000; break;
-        case QN_F16: x = ((const uint16_t *)data)[i]; exponent = 0x7c00; sign = 0x8000; break;
+        case QN_F64:
+            x = ((const uint64_t *)data)[i];
+            exponent = 0x7ffull << 52;
+            sign = 1ull << 63;
+            break;
+        case QN_F32:
+            x = ((const uint32_t *)data)[i];
+            exponent = 0x7f800000;
+            sign = 1ull << 31;
+            break;
+        case QN_BF16:
+            x = ((const uint16_t *)data)[i];
+            exponent = 0x7f80;
+            sign = 0x8000;
+            break;
+        case QN_F16:
+            x = ((const uint16_t *)data)[i];
+            exponent = 0x7c00;
+            sign = 0x8000;
+            break;
         default: return;
         }
         if ((x & exponent) != exponent) continue;
@@ -706,19 +753,21 @@ qn_status qn_safetensors_read(const qn_safetensors *st, const qn_tensor_info *te
     snprintf(field, sizeof field, "tensor \"%s\"", tensor->name);
     if (tensor->dtype >= QN_DTYPE_COUNT || (unsigned)as >= QN_DTYPE_COUNT)
         return qn__fail(err, 4017, QN_AT_BYTE(st->path, tensor->offset, field),
-                        "dtype %s; expected one of F32 F64 BF16 F16 I64 I32 U8 BOOL", tensor->dtype_name);
+                        "dtype %s; expected one of F32 F64 BF16 F16 I64 I32 U8 BOOL",
+                        tensor->dtype_name);
     size_t size = qn_dtype_size(tensor->dtype), step = CHUNK / size;
     for (size_t at = 0, n; at < (size_t)tensor->count; at += n) {
         n = (size_t)tensor->count - at < step ? (size_t)tensor->count - at : step;
-        QN_TRY(qn__safetensors_bytes(st, tensor->offset + (int64_t)(at * size), chunk, n * size, err));
+        QN_TRY(
+            qn__safetensors_bytes(st, tensor->offset + (int64_t)(at * size), chunk, n * size, err));
         if (tensor->dtype == QN_BOOL) /* a byte of 2 must not become a bool that is neither */
             for (size_t i = 0; i < n; i++) chunk[i] = chunk[i] != 0;
         if (!st->allow_nonfinite) count_nonfinite(&finite, chunk, tensor->dtype, n, (int64_t)at);
         if (out) qn_convert((char *)out + at * qn_dtype_size(as), as, chunk, tensor->dtype, n);
     }
     if (finite.bad == 0) return QN_OK;
-    return qn__fail(err, 4016, QN_AT_BYTE(st->path, tensor->offset + finite.first * (int64_t)size, field),
-                    "value [%lld] is %s (%lld of %lld not finite); expected finite numbers",
-                    (long long)finite.first, finite.what, (long long)finite.bad,
-                    (long long)tensor->count);
+    return qn__fail(
+        err, 4016, QN_AT_BYTE(st->path, tensor->offset + finite.first * (int64_t)size, field),
+        "value [%lld] is %s (%lld of %lld not finite); expected finite numbers",
+        (long long)finite.first, finite.what, (long long)finite.bad, (long long)tensor->count);
 }

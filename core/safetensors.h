@@ -19,10 +19,10 @@ size_t qn__utf8_error(const void *text, size_t n);
 
 /* The bytes of a file to be: header text and order of the tensors. */
 struct qn__safetensors_plan {
-    char *header;         /* 8 bytes of length, then the text */
+    char *header; /* 8 bytes of length, then the text */
     size_t header_bytes, header_cap;
-    uint32_t *order;      /* tensor index by position */
-    int64_t n, bytes;     /* tensors; size of the whole file */
+    uint32_t *order;  /* tensor index by position */
+    int64_t n, bytes; /* tensors; size of the whole file */
 };
 qn_status qn__safetensors_plan(struct qn__safetensors_plan *out, const char *path,
                                const qn_tensor_data *tensors, int64_t n, const qn_meta_entry *meta,

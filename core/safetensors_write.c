@@ -63,7 +63,8 @@ static bool put_string(struct qn__safetensors_plan *p, const char *s)
 
 static bool put_text(struct qn__safetensors_plan *p, const char *s) { return put(p, s, strlen(s)); }
 
-static bool put_entry(struct qn__safetensors_plan *p, const qn_tensor_data *t, int64_t begin, int64_t end)
+static bool put_entry(struct qn__safetensors_plan *p, const qn_tensor_data *t, int64_t begin,
+                      int64_t end)
 {
     char number[64];
     bool ok = put_string(p, t->name) && put_text(p, ":{\"dtype\":\"") &&
@@ -72,7 +73,8 @@ static bool put_entry(struct qn__safetensors_plan *p, const qn_tensor_data *t, i
         snprintf(number, sizeof number, "%s%lld", i ? "," : "", (long long)t->dim[i]);
         ok = put_text(p, number);
     }
-    snprintf(number, sizeof number, "],\"data_offsets\":[%lld,%lld]}", (long long)begin, (long long)end);
+    snprintf(number, sizeof number, "],\"data_offsets\":[%lld,%lld]}", (long long)begin,
+             (long long)end);
     return ok && put_text(p, number);
 }
 
@@ -87,27 +89,31 @@ static bool put_meta(struct qn__safetensors_plan *p, const qn_meta_entry *meta, 
 
 /* ---- checks ------------------------------------------------------------------------------- */
 
-static qn_status check_tensor(const char *path, const qn_tensor_data *t, int64_t *bytes, qn_error *err)
+static qn_status check_tensor(const char *path, const qn_tensor_data *t, int64_t *bytes,
+                              qn_error *err)
 {
     char field[600];
     snprintf(field, sizeof field, "tensor \"%s\"", t->name ? t->name : "");
     struct qn__where where = { .file = path, .offset = -1, .field = field };
     size_t n = t->name ? strlen(t->name) : 0, size = qn_dtype_size(t->dtype), total;
     int64_t count;
-    if (n == 0 || n > 512) return qn__fail(err, 4018, &where, "name of %zu bytes; expected 1..512", n);
+    if (n == 0 || n > 512)
+        return qn__fail(err, 4018, &where, "name of %zu bytes; expected 1..512", n);
     for (const char *c = t->name; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
             return qn__fail(err, 4018, &where, "control character in the name; expected none");
     if (qn__utf8_error(t->name, n) < n) return qn__fail(err, 4018, &where, "name is not UTF-8");
     if (strcmp(t->name, "__metadata__") == 0)
         return qn__fail(err, 4018, &where, "reserved name; expected another");
-    if (size == 0) return qn__fail(err, 4018, &where, "dtype %d; expected one of Quern's", (int)t->dtype);
+    if (size == 0)
+        return qn__fail(err, 4018, &where, "dtype %d; expected one of Quern's", (int)t->dtype);
     if (t->rank < 0 || t->rank > QN_MAX_DIMS)
         return qn__fail(err, 4018, &where, "rank %d; expected 0..%d", t->rank, QN_MAX_DIMS);
     if (!qn__count(&count, t->dim, t->rank) || !qn__mul(&total, (size_t)count, size) ||
         total > (size_t)1 << 48)
         return qn__fail(err, 4018, &where, "shape too large; expected less than 2^48 bytes");
-    if (count > 0 && !t->data) return qn__fail(err, 4018, &where, "no data; expected %zu bytes", total);
+    if (count > 0 && !t->data)
+        return qn__fail(err, 4018, &where, "no data; expected %zu bytes", total);
     *bytes = (int64_t)total;
     return QN_OK;
 }
@@ -116,7 +122,8 @@ static qn_status check_meta(const char *path, const qn_meta_entry *meta, int64_t
 {
     for (int64_t i = 0; i < n; i++) {
         size_t n_key = strlen(meta[i].key), n_value = strlen(meta[i].value);
-        if (qn__utf8_error(meta[i].key, n_key) < n_key || qn__utf8_error(meta[i].value, n_value) < n_value)
+        if (qn__utf8_error(meta[i].key, n_key) < n_key ||
+            qn__utf8_error(meta[i].value, n_value) < n_value)
             return qn__fail(err, 4018, QN_AT_FILE(path), "metadata \"%s\" is not UTF-8",
                             qn__show(meta[i].key).s);
         bool twice = strcmp(meta[i].key, "format") == 0;
@@ -141,8 +148,9 @@ static qn_status check_unique(struct qn__safetensors_plan *p, const char *path, 
 
 /* ---- planning and writing ----------------------------------------------------------------- */
 
-static qn_status build(struct qn__safetensors_plan *p, const char *path, const qn_tensor_data *tensors,
-                       const qn_meta_entry *meta, int64_t n_meta, qn_error *err)
+static qn_status build(struct qn__safetensors_plan *p, const char *path,
+                       const qn_tensor_data *tensors, const qn_meta_entry *meta, int64_t n_meta,
+                       qn_error *err)
 {
     /* qsort_r's context is not const; nothing is written through it. */
     qn_tensor_data *context = (qn_tensor_data *)(uintptr_t)tensors;
@@ -167,8 +175,8 @@ static qn_status build(struct qn__safetensors_plan *p, const char *path, const q
     while (ok && p->header_bytes % 8) ok = put_text(p, " ");
     if (!ok) return qn__nomem(err, "safetensors header", p->header_bytes);
     if (p->header_bytes - 8 > 100000000)
-        return qn__fail(err, 4018, QN_AT_FILE(path), "header of %zu bytes; expected at most 100000000",
-                        p->header_bytes - 8);
+        return qn__fail(err, 4018, QN_AT_FILE(path),
+                        "header of %zu bytes; expected at most 100000000", p->header_bytes - 8);
     for (int i = 0; i < 8; i++)
         p->header[i] = (char)(unsigned char)((uint64_t)(p->header_bytes - 8) >> (8 * i));
     p->bytes = (int64_t)p->header_bytes + at;
@@ -181,7 +189,8 @@ qn_status qn__safetensors_plan(struct qn__safetensors_plan *out, const char *pat
 {
     *out = (struct qn__safetensors_plan){ .n = n };
     if (n < 0 || n > 1000000)
-        return qn__fail(err, 4018, QN_AT_FILE(path), "%lld tensors; expected at most 1000000", (long long)n);
+        return qn__fail(err, 4018, QN_AT_FILE(path), "%lld tensors; expected at most 1000000",
+                        (long long)n);
     out->order = qn__calloc(NULL, (size_t)n, sizeof out->order[0]);
     if (!out->order) return qn__nomem(err, "safetensors order", (size_t)n * sizeof out->order[0]);
     qn_status status = build(out, path, tensors, meta, n_meta, err);

@@ -27,14 +27,16 @@ static void found(struct findings *f, int kind, const char *name, const char *de
     char shown[128];
     size_t n = strlen(f->list[kind]);
     qn__escape(shown, sizeof shown, name, 64);
-    snprintf(f->list[kind] + n, sizeof f->list[kind] - n, "%s\"%s\"%s", n ? ", " : "", shown, detail);
+    snprintf(f->list[kind] + n, sizeof f->list[kind] - n, "%s\"%s\"%s", n ? ", " : "", shown,
+             detail);
     if (n == 0) snprintf(f->first[kind], sizeof f->first[kind], "\"%s\"%s", shown, detail);
 }
 
 static void compare(struct findings *f, const qn_tensor_info *have, const qn_tensor_data *want,
                     unsigned flags)
 {
-    bool same = (flags & QN_MATCH_ANY_DTYPE) ? have->dtype < QN_DTYPE_COUNT : have->dtype == want->dtype;
+    bool same =
+        (flags & QN_MATCH_ANY_DTYPE) ? have->dtype < QN_DTYPE_COUNT : have->dtype == want->dtype;
     same = same && have->rank == want->rank;
     for (int i = 0; i < have->rank && same; i++) same = have->dim[i] == want->dim[i];
     if (same) return;
@@ -108,9 +110,10 @@ qn_status qn_tensors_match(const qn_safetensors *st, const qn_tensor_data *expec
     int first = f.count[MISSING] ? MISSING : f.count[MISMATCHED] ? MISMATCHED : UNEXPECTED;
     if (f.count[first] == 0) return QN_OK;
     report_lists(&f, report, user);
-    return qn__fail(err, 4041, QN_AT_FILE(qn__safetensors_path(st)),
-                    "%lld missing, %lld unexpected, %lld mismatched tensors; expected the %lld of the "
-                    "program; first: %s %s",
-                    (long long)f.count[MISSING], (long long)f.count[UNEXPECTED],
-                    (long long)f.count[MISMATCHED], (long long)n, kinds[first], f.first[first]);
+    return qn__fail(
+        err, 4041, QN_AT_FILE(qn__safetensors_path(st)),
+        "%lld missing, %lld unexpected, %lld mismatched tensors; expected the %lld of the "
+        "program; first: %s %s",
+        (long long)f.count[MISSING], (long long)f.count[UNEXPECTED], (long long)f.count[MISMATCHED],
+        (long long)n, kinds[first], f.first[first]);
 }

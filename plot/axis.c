@@ -109,14 +109,13 @@ void qn__axis_make(struct qn__axis *a, double low, double high, bool log, bool r
         low = log ? 0.1 : 0; /* nothing to show: an axis all the same */
         high = 1;
     }
+    /* Ends beyond what rounding to ticks can bear; points out there fall outside of the chart. */
+    low = fmin(fmax(low, log ? 1e-290 : -1e290), 1e290);
+    high = fmin(fmax(high, low), 1e290);
     if (high - low <= fmax(fabs(low), fabs(high)) * 1e-9) { /* one value: put it in the middle */
         double room = log ? 0.5 * low : low == 0 ? 0.5 : fabs(low) * 0.1;
         low -= room;
         high += room;
-    }
-    if (!isfinite(high - low)) { /* the ends are finite, their distance is not */
-        low /= 4;
-        high /= 4;
     }
     a->low = low;
     a->high = high;

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Longer segments come from values far outside of a chart; their dashes would never end. */
+enum { LONGEST_DASHED = 100000 };
+
 enum { SCALE = 2, LONGEST_SIDE = 16384, MOST_PIXELS = 1 << 24 };
 
 qn_status qn__canvas_open(struct qn__canvas *c, double w, double h, qn_error *err)
@@ -69,7 +72,7 @@ static void blend(struct qn__canvas *c, long x, long y, qn__color color, double 
     int a = (int)(alpha * 256 + 0.5);
     for (int k = 0; k < 3; k++) {
         int target = (int)(color >> (16 - 8 * k) & 0xff);
-        p[k] = (unsigned char)(p[k] + ((target - p[k]) * a + 128) / 256);
+        p[k] = (unsigned char)((p[k] * (256 - a) + target * a + 128) / 256);
     }
 }
 
@@ -166,7 +169,7 @@ void qn__dashes(struct qn__canvas *c, const double *x, const double *y, int64_t 
     for (int64_t i = 0; i + 1 < n; i++) {
         double length = hypot(x[i + 1] - x[i], y[i + 1] - y[i]);
         if (!isfinite(length)) continue;
-        if (!(dash > 0)) {
+        if (!(dash > 0) || length > LONGEST_DASHED) {
             qn__line(c, x[i], y[i], x[i + 1], y[i + 1], width, color, 1);
             continue;
         }

@@ -38,13 +38,35 @@ qn__color qn__images_color(const qn_plot_images *im, int64_t i, int64_t y, int64
     return color;
 }
 
-void qn__images_draw(struct qn__canvas *c, const qn_plot_images *im, int64_t i, double x, double y,
+/* How many of an image's pixels, each way, share one of the picture's. */
+static int64_t step_of(double scale) { return scale < 1 ? lround(1 / scale) : 1; }
+
+/* The mean colour of the step x step pixels at (x, y). */
+static qn__color block_color(const qn_plot_images *im, int64_t i, int64_t y, int64_t x, int64_t step)
+{
+    int64_t sum[3] = { 0 }, n = 0;
+    for (int64_t r = y; r < y + step && r < im->h; r++)
+        for (int64_t k = x; k < x + step && k < im->w; k++, n++) {
+            qn__color c = qn__images_color(im, i, r, k);
+            for (int j = 0; j < 3; j++) sum[j] += c >> (16 - 8 * j) & 0xff;
+        }
+    return (qn__color)(sum[0] / n << 16 | sum[1] / n << 8 | sum[2] / n);
+}
+
+static void draw_block(struct qn__canvas *c, double x0, double y0, int64_t y, int64_t x, int64_t step,
+                       double scale, qn__color color)
+{
+    qn__rect(c, x0 + (double)x * scale, y0 + (double)y * scale, x0 + (double)(x + step) * scale,
+             y0 + (double)(y + step) * scale, color, 1);
+}
+
+void qn__images_draw(struct qn__canvas *c, const qn_plot_images *im, int64_t i, double x0, double y0,
                      double scale)
 {
-    for (int64_t r = 0; r < im->h; r++)
-        for (int64_t k = 0; k < im->w; k++)
-            qn__rect(c, x + (double)k * scale, y + (double)r * scale, x + (double)(k + 1) * scale,
-                     y + (double)(r + 1) * scale, qn__images_color(im, i, r, k), 1);
+    int64_t step = step_of(scale);
+    for (int64_t y = 0; y < im->h; y += step)
+        for (int64_t x = 0; x < im->w; x += step)
+            draw_block(c, x0, y0, y, x, step, scale, block_color(im, i, y, x, step));
 }
 
 double qn__images_scale(const qn_plot_images *im, double side)
@@ -127,11 +149,13 @@ qn_status qn_plot_sheet(const char *path, const qn_image_sheet *s, qn_error *err
 
 /* ---- saliency ----------------------------------------------------------------------------- */
 
-static double strongest(const float *heat, int64_t n)
+/* The strongest magnitude among the h x w values at (x, y) of a map `stride` wide. */
+static double strongest(const float *heat, int64_t stride, int64_t y, int64_t x, int64_t h, int64_t w)
 {
     double most = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (isfinite(heat[i])) most = fmax(most, fabs((double)heat[i]));
+    for (int64_t r = y; r < y + h; r++)
+        for (int64_t k = x; k < x + w; k++)
+            if (isfinite(heat[r * stride + k])) most = fmax(most, fabs((double)heat[r * stride + k]));
     return most;
 }
 
@@ -141,16 +165,16 @@ static void draw_overlay(struct qn__canvas *c, const qn_saliency_sheet *s, int64
 {
     const qn_plot_images *im = &s->images;
     const float *heat = s->heat + i * im->h * im->w;
-    double most = strongest(heat, im->h * im->w);
-    for (int64_t y = 0; y < im->h; y++)
-        for (int64_t x = 0; x < im->w; x++) {
-            double v = fabs((double)heat[y * im->w + x]), t = most > 0 && isfinite(v) ? v / most : 0;
-            qn__color p = qn__images_color(im, i, y, x);
+    double most = strongest(heat, im->w, 0, 0, im->h, im->w);
+    int64_t step = step_of(scale);
+    for (int64_t y = 0; y < im->h; y += step)
+        for (int64_t x = 0; x < im->w; x += step) {
+            int64_t h = step < im->h - y ? step : im->h - y, w = step < im->w - x ? step : im->w - x;
+            double t = most > 0 ? strongest(heat, im->w, y, x, h, w) / most : 0;
+            qn__color p = block_color(im, i, y, x, step);
             double grey = 0.3 * (double)(p >> 16) + 0.59 * (double)(p >> 8 & 0xff) + 0.11 * (double)(p & 0xff);
             qn__color dim = (qn__color)lround(grey * 0.45) * 0x010101u;
-            qn__color mixed = qn__mix(dim, qn__heat(0.25 + 0.75 * t), sqrt(t));
-            qn__rect(c, x0 + (double)x * scale, y0 + (double)y * scale, x0 + (double)(x + 1) * scale,
-                     y0 + (double)(y + 1) * scale, mixed, 1);
+            draw_block(c, x0, y0, y, x, step, scale, qn__mix(dim, qn__heat(0.25 + 0.75 * t), sqrt(t)));
         }
 }
 

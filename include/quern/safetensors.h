@@ -47,7 +47,8 @@ QN_API QN_CHECKED qn_status qn_safetensors_open(qn_safetensors **out, const char
 /* The same for a file already in memory, which must outlive *out; `name` is for messages. */
 QN_API QN_CHECKED qn_status qn_safetensors_open_memory(qn_safetensors **out, const void *data,
                                                        size_t size, const char *name,
-                                                       const qn_safetensors_opts *opts, qn_error *err);
+                                                       const qn_safetensors_opts *opts,
+                                                       qn_error *err);
 /* NULL is allowed. */
 QN_API void qn_safetensors_close(qn_safetensors *st);
 
@@ -68,8 +69,9 @@ QN_API void qn_safetensors_meta_at(const qn_safetensors *st, int64_t index, cons
  * checks that all values are finite. Several threads may read one file. Errors: E6001, E4016 (not
  * finite: tensor, flat index of the first, how many), E4017 (type that Quern does not have). After an
  * error the contents of out are unspecified. */
-QN_API QN_CHECKED qn_status qn_safetensors_read(const qn_safetensors *st, const qn_tensor_info *tensor,
-                                                void *out, qn_dtype as, qn_error *err);
+QN_API QN_CHECKED qn_status qn_safetensors_read(const qn_safetensors *st,
+                                                const qn_tensor_info *tensor, void *out,
+                                                qn_dtype as, qn_error *err);
 
 /* A tensor to be written; data is row-major and may be NULL if it has no elements. */
 typedef struct qn_tensor_data {
@@ -89,8 +91,8 @@ typedef struct qn_meta_entry {
  * other readers require, and the given entries. Errors: E6002; E4018 (a tensor that the format or this
  * reader would refuse; nothing is written then). */
 QN_API QN_CHECKED qn_status qn_safetensors_write(const char *path, const qn_tensor_data *tensors,
-                                                 int64_t n, const qn_meta_entry *meta, int64_t n_meta,
-                                                 qn_error *err);
+                                                 int64_t n, const qn_meta_entry *meta,
+                                                 int64_t n_meta, qn_error *err);
 
 #ifdef __cplusplus
 }

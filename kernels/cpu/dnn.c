@@ -611,7 +611,8 @@ qn_status qn__dnn_conv(struct qn__step *s, qn_error *err)
 /* ---- average pooling --------------------------------------------------------------------------------------------- */
 
 /* x and y are the images of the forward direction, or their gradients; both in the same layout. */
-static dnnl_status_t pool_pd(const struct qn__args *a, struct build *b, const struct state *owner, md_t md[2])
+static dnnl_status_t pool_pd(const struct qn__args *a, int32_t block, struct build *b, const struct state *owner,
+                             md_t md[2])
 {
     const struct qn__pool_attr *attr = a->attr;
     bool forward = a->op == QN_OP_avg_pool2d;
@@ -621,8 +622,8 @@ static dnnl_status_t pool_pd(const struct qn__args *a, struct build *b, const st
     dnnl_alg_kind_t alg = dnnl_pooling_avg_exclude_padding;
     dnnl_prop_kind_t prop = dnnl_forward_training;
     DNN_TRY(build_open(b, owner));
-    DNN_TRY(add_image(b, &md[0], x, x->block));
-    DNN_TRY(add_image(b, &md[1], y, y->block));
+    DNN_TRY(add_image(b, &md[0], x, block));
+    DNN_TRY(add_image(b, &md[1], y, block));
 #if DNNL_VERSION_MAJOR >= 3
     dnnl_dims_t none = { 0, 0 };
     DNN_TRY(dnnl_pooling_forward_primitive_desc_create(forward ? &b->pd : &b->hint, b->engine, prop, alg, md[0], md[1],
@@ -640,13 +641,13 @@ static dnnl_status_t pool_pd(const struct qn__args *a, struct build *b, const st
 #endif
 }
 
-bool qn__dnn_pool_fits(const struct qn__args *a, size_t *workspace)
+bool qn__dnn_pool_fits(const struct qn__args *a, struct qn__choice *c)
 {
     struct build b;
     md_t md[2];
     int threads = swap_threads(a->threads);
-    bool fits = pool_pd(a, &b, NULL, md) == dnnl_success && quality(&b) > 0;
-    if (fits) *workspace = align_up(size_of(query(&b, dnnl_query_scratchpad_md)));
+    bool fits = pool_pd(a, c->y_block, &b, NULL, md) == dnnl_success && quality(&b) > 0;
+    if (fits) c->workspace = align_up(size_of(query(&b, dnnl_query_scratchpad_md)));
     build_close(&b);
     swap_threads(threads);
     return fits;
@@ -658,7 +659,7 @@ static dnnl_status_t pool_state(struct state **out, const struct qn__args *a, st
     dnnl_memory_t from, to;
     DNN_TRY(state_open(out, a));
     struct state *s = *out;
-    DNN_TRY(pool_pd(a, b, s, md));
+    DNN_TRY(pool_pd(a, a->y.block, b, s, md));
     bool forward = a->op == QN_OP_avg_pool2d;
     struct call *c = &s->call[s->n_call++];
     DNN_TRY(dnnl_primitive_create(&c->primitive, b->pd));

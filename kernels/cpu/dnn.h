@@ -23,8 +23,8 @@ qn_status qn__dnn_matmul(struct qn__step *s, qn_error *err);
 bool qn__dnn_conv_fits(const struct qn__args *a, struct qn__choice *c);
 qn_status qn__dnn_conv(struct qn__step *s, qn_error *err);
 
-/* avg_pool2d and avg_pool2d_grad */
-bool qn__dnn_pool_fits(const struct qn__args *a, size_t *workspace);
+/* avg_pool2d and avg_pool2d_grad, in the layout of choice->y_block. */
+bool qn__dnn_pool_fits(const struct qn__args *a, struct qn__choice *c);
 qn_status qn__dnn_pool(struct qn__step *s, qn_error *err);
 
 /* For steps with a state; nothing to do for others. */

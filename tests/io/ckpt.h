@@ -30,15 +30,22 @@ static inline void ckpt_fill(struct ckpt_sample *s, int64_t step)
     s->state[0] = (qn_tensor_data){ "adam.m.fc.weight", QN_F32, 2, { 3, 4 }, s->moment };
     s->state[1] = (qn_tensor_data){ "applied", QN_I64, 0, { 0 }, &s->applied };
     s->part[0] = (qn_checkpoint_part){ "recipe.json", s->recipe };
-    s->c = (qn_checkpoint_contents){ .step = step, .run_id = "run-1", .model = s->model, .n_model = 2,
-                                     .state = s->state, .n_state = 2, .parts = s->part, .n_parts = 1 };
+    s->c = (qn_checkpoint_contents){ .step = step,
+                                     .run_id = "run-1",
+                                     .model = s->model,
+                                     .n_model = 2,
+                                     .state = s->state,
+                                     .n_state = 2,
+                                     .parts = s->part,
+                                     .n_parts = 1 };
 }
 
 static inline bool ckpt_tensor_is(const qn_safetensors *st, const qn_tensor_data *t)
 {
     qn_tensor_info info;
     char buffer[256];
-    if (!qn_safetensors_find(st, t->name, &info) || info.bytes > (int64_t)sizeof buffer) return false;
+    if (!qn_safetensors_find(st, t->name, &info) || info.bytes > (int64_t)sizeof buffer)
+        return false;
     if (qn_safetensors_read(st, &info, buffer, t->dtype, NULL)) return false;
     return memcmp(buffer, t->data, (size_t)info.bytes) == 0;
 }
@@ -49,7 +56,8 @@ static inline bool ckpt_is_sample(const qn_checkpoint *ck)
     struct ckpt_sample s;
     ckpt_fill(&s, qn_checkpoint_step(ck));
     const char *recipe = qn_checkpoint_text(ck, "recipe.json");
-    bool same = recipe && strcmp(recipe, s.recipe) == 0 && strcmp(qn_checkpoint_run(ck), "run-1") == 0;
+    bool same =
+        recipe && strcmp(recipe, s.recipe) == 0 && strcmp(qn_checkpoint_run(ck), "run-1") == 0;
     for (int i = 0; i < 2; i++)
         same = same && ckpt_tensor_is(qn_checkpoint_model(ck), &s.model[i]) &&
                ckpt_tensor_is(qn_checkpoint_state(ck), &s.state[i]);

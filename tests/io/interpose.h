@@ -41,7 +41,10 @@ static void (*after_call)(const struct call *c);
         }                                                                                          \
     } while (0)
 
-static mode_t mode_of(int flags, va_list ap) { return flags & O_CREAT ? (mode_t)va_arg(ap, int) : 0; }
+static mode_t mode_of(int flags, va_list ap)
+{
+    return flags & O_CREAT ? (mode_t)va_arg(ap, int) : 0;
+}
 
 int open(const char *path, int flags, ...)
 {

@@ -1,0 +1,47 @@
+/* max_pool2d.c - y[n,c,i,j] = largest x[n,c] under window (i,j), NaN if one is; any layout (pool.h).
+ *
+ *   windows   every window in row-major order, 8 channels of a block at a time
+ * Not oneDNN's: it drops a NaN, and the gradient needs no indices that it would store. */
+#include "pool.h"
+
+static inline __attribute__((always_inline)) void largest(REAL *restrict y, const REAL *restrict x,
+                                                          const struct qn__pool *p, struct qn__window w, const int lanes)
+{
+    REAL m[QN_POOL_LANES];
+    const REAL *first = x + (w.row * p->w + w.col) * p->b;
+    for (int k = 0; k < lanes; k++) m[k] = first[k];
+    for (int64_t r = w.row; r < w.row_end; r++)
+        for (int64_t c = w.col; c < w.col_end; c++) {
+            const REAL *at = x + (r * p->w + c) * p->b;
+            for (int k = 0; k < lanes; k++) m[k] = (at[k] > m[k]) | (at[k] != at[k]) ? at[k] : m[k];
+        }
+    for (int k = 0; k < lanes; k++) y[k] = m[k];
+}
+
+QN_CLONES static void plane(REAL *y, const REAL *x, const struct qn__pool *p)
+{
+    for (int64_t i = 0; i < p->oh; i++)
+        for (int64_t j = 0; j < p->ow; j++) {
+            struct qn__window w = qn__window_at(p, i, j);
+            REAL *to = y + (i * p->ow + j) * p->b;
+            int64_t k = 0;
+            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) largest(to + k, x + k, p, w, QN_POOL_LANES);
+            for (; k < p->b; k++) largest(to + k, x + k, p, w, 1);
+        }
+}
+
+static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return qn__pool_pick(a, c, false); }
+
+static qn_status launch(const struct qn__step *s, qn_error *err)
+{
+    (void)err;
+    const struct qn__args *a = &s->args;
+    struct qn__pool p = qn__pool_of(a, &a->x[0], &a->y);
+    if (a->y.count == 0) return QN_OK;
+#pragma omp parallel for num_threads(qn__threads_for(a, a->x[0].count))
+    for (int64_t i = 0; i < p.planes; i++)
+        plane(qn__real(&a->y) + i * p.oh * p.ow * p.b, qn__real(&a->x[0]) + i * p.h * p.w * p.b, &p);
+    return QN_OK;
+}
+
+KERNEL(max_pool2d) = { .variants = (const char *const[]){ "windows", NULL }, .pick = pick, .launch = launch };
