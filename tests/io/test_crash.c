@@ -83,6 +83,12 @@ static void check_directory(int acknowledged)
                 (acknowledged == 0 && qn_checkpoint_step(ck) == 200));
     assert_true(ckpt_is_sample(ck));
     qn_checkpoint_close(ck);
+    for (int step = 100; step <= 300; step += 100) { /* the older ones are whole, or gone */
+        char name[32];
+        snprintf(name, sizeof name, "ck/step-%06d", step);
+        if (access(work_path(name), F_OK) != 0) continue;
+        assert_int_equal(qn_checkpoint_verify(work_path(name), &err), QN_OK);
+    }
     status = qn_checkpoint_open(&ck, work_path("ck/best"), &err);
     if (status) print_error("%s\n", err.text);
     assert_int_equal(status, QN_OK);
@@ -261,6 +267,7 @@ static void disk_full_says_how_much_is_missing(void **state)
         snprintf(line, sizeof line, "error E6002 io: ~/ck/.step-000300.tmp.%ld%s%s", (long)getpid(),
                  cases[i].line[0] == ':' ? "" : "/", cases[i].line);
         assert_line(&err, line);
+        assert_int_equal(entries_in(work_path("ck")), 4); /* the temporary directory is gone */
         check_directory(0);
     }
     for (size_t i = 0; i < 2; i++) { /* no fallocate here: fine */
