@@ -96,7 +96,10 @@ qn_status qn__manifest_build(char **text, size_t *n, int64_t step, const char *r
     json_t *root = manifest_json(step, run, entry, n_entries);
     size_t body = root ? json_dumpb(root, NULL, 0, JSON_INDENT(1)) : 0, size = 0;
     *text = body > 2 && qn__add(&size, body, TAIL) ? malloc(size) : NULL;
-    if (*text) json_dumpb(root, *text, body, JSON_INDENT(1));
+    if (*text && json_dumpb(root, *text, body, JSON_INDENT(1)) != body) {
+        free(*text);
+        *text = NULL;
+    }
     json_decref(root);
     if (!*text) return qn__nomem(err, "checkpoint manifest", size);
     /* The object's end, "\n}", makes room for one more member. */

@@ -8,6 +8,7 @@
 #include "ckpt.h"
 #include "interpose.h"
 #include "../../core/checkpoint.h"
+#include <dlfcn.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -333,6 +334,71 @@ static void every_read_may_fail(void **state)
             }
 }
 
+/* ---- B4: memory ---------------------------------------------------------------------------- */
+
+/* Counts down to the allocation that fails; below zero: none does. */
+static int64_t allocations_left = -1;
+static bool allocations_end;
+
+static bool allocation_fails(void)
+{
+    if (allocations_left < 0) return false;
+    if (allocations_left > 0) return allocations_left-- == 0;
+    if (!allocations_end) allocations_left = -1;
+    return true;
+}
+
+/* All memory of the library comes from here, except jansson's. */
+void *realloc(void *ptr, size_t n)
+{
+    static void *(*next)(void *, size_t);
+    if (!next) {
+        void *symbol = dlsym(RTLD_NEXT, "realloc");
+        memcpy(&next, &symbol, sizeof next);
+    }
+    return allocation_fails() ? NULL : next(ptr, n);
+}
+static void *json_allocation(size_t n) { return allocation_fails() ? NULL : malloc(n); }
+
+/* One round with the k-th allocation refused; false once there are fewer than k. */
+static bool save_and_open_without(int64_t k, bool for_ever)
+{
+    volatile int acknowledged;
+    qn_checkpoint *ck;
+    qn_error err = { 0 }, why = { 0 };
+    prepare();
+    char dir[512];
+    snprintf(dir, sizeof dir, "%s", work_path("ck"));
+    int fds = open_fds();
+    allocations_end = for_ever;
+    allocations_left = k;
+    qn_status written = scenario(dir, &acknowledged, &err);
+    bool failed = allocations_left < 0 || (for_ever && allocations_left == 0);
+    allocations_left = -1;
+    check_directory(acknowledged);
+    allocations_left = k;
+    qn_status opened = qn_checkpoint_open_newest(&ck, dir, NULL, NULL, NULL, &why);
+    allocations_left = -1;
+    assert_true(written == QN_OK || (written == QN_EMEMORY && err.code == 5002));
+    if (opened && opened != QN_EMEMORY) print_error("%lld: %s\n", (long long)k, why.text);
+    assert_true(opened == QN_OK || (opened == QN_EMEMORY && why.code == 5002));
+    assert_true(failed || !written);
+    qn_checkpoint_close(ck);
+    assert_int_equal(open_fds(), fds);
+    check_recovery();
+    return failed;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    int64_t k = 0;
+    json_set_alloc_funcs(json_allocation, free);
+    for (; save_and_open_without(k, false); k++) assert_true(save_and_open_without(k, true));
+    assert_true(k > 50);
+    print_message("%lld allocations\n", (long long)k);
+}
+
 /* ---- D3: SIGKILL --------------------------------------------------------------------------- */
 
 /* Runs the scenario in a child that dies at call `at`; returns what it had acknowledged. */
@@ -525,6 +591,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(disk_full_says_how_much_is_missing),
         cmocka_unit_test(works_without_exchange),
         cmocka_unit_test(every_read_may_fail),
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(kill_at_every_call),
         cmocka_unit_test(under_strace),
     };
