@@ -68,6 +68,7 @@ struct command {
 extern const struct command cli_train, cli_eval, cli_predict, cli_plan, cli_check, cli_show,
     cli_search, cli_schema, cli_devices, cli_doctor, cli_convert, cli_demo, cli_ensemble;
 
+int cmd_train(int argc, char **argv);
 int cmd_schema(int argc, char **argv);
 
 /* Fills o; -1 to go on, or the exit code after help or an error line. */

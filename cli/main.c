@@ -9,6 +9,7 @@ static const struct {
     const struct command *spec;
     int (*run)(int argc, char **argv);
 } commands[] = {
+    { &cli_train, cmd_train },
     { &cli_schema, cmd_schema },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -1,0 +1,125 @@
+/* training.c - see training.h. */
+#include "training.h"
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- recipe and device ----------------------------------------------------------------------------------------- */
+
+int cli_load_recipe(qn_recipe **out, const char *path, const struct options *o)
+{
+    char seed[48], epochs[48];
+    const char **sets = calloc((size_t)o->set.n + 2, sizeof *sets);
+    qn_recipe_errors errs;
+    qn_error err;
+    int n = o->set.n;
+    if (!sets) {
+        qn__nomem(&err, "--set", (size_t)n * sizeof *sets);
+        return cli_fail(&err);
+    }
+    for (int i = 0; i < n; i++) sets[i] = o->set.v[i];
+    snprintf(seed, sizeof seed, "seed=%lld", (long long)o->seed);
+    snprintf(epochs, sizeof epochs, "epochs=%lld", (long long)o->epochs);
+    if (o->seed >= 0) sets[n++] = seed;
+    if (o->epochs >= 0) sets[n++] = epochs;
+    qn_status status = qn_recipe_load(out, path, sets, n, &errs);
+    free(sets);
+    return status ? cli_fail_recipe(&errs, path, status) : 0;
+}
+
+int cli_check_device(const char *device, const char *recipe_device, bool quiet)
+{
+    const char *asked = device ? device : recipe_device ? recipe_device : "auto";
+    qn_error err;
+    if (strcmp(asked, "cpu") == 0) return 0;
+    if (strcmp(asked, "auto") == 0) {
+        if (!quiet && device) fprintf(stderr, "device: cpu (this build has no CUDA backend)\n");
+        return 0;
+    }
+    qn__fail(&err, 7001, QN_AT_FIELD(asked), "no CUDA backend in this build; expected cpu or auto; use --device=cpu");
+    return cli_fail(&err);
+}
+
+/* ---- signals ---------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stop_asked;
+
+static void on_signal(int number)
+{
+    if (stop_asked && number == SIGINT) _exit(130);
+    stop_asked = 1;
+}
+
+const volatile sig_atomic_t *cli_stop_flag(void)
+{
+    static const int numbers[] = { SIGINT, SIGTERM, SIGUSR1, SIGHUP };
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaction(numbers[i], &action, NULL);
+    return &stop_asked;
+}
+
+/* ---- training ---------------------------------------------------------------------------------------------------- */
+
+static void print_json(const qn_train_result *r, const char *dir)
+{
+    char loss[32], accuracy[32], valid[32];
+    printf("{\"run\":\"%s\",\"steps\":%lld,\"skipped\":%lld,\"seconds\":%.3f,\"first_step_seconds\":%.4f", dir,
+           (long long)r->steps, (long long)r->skipped, r->seconds, r->first_step_seconds);
+    if (r->valid.count) printf(",\"valid_accuracy\":%s", qn__format_f64(valid, r->valid.accuracy));
+    if (r->test.count)
+        printf(",\"test_loss\":%s,\"test_accuracy\":%s", qn__format_f64(loss, r->test.loss),
+               qn__format_f64(accuracy, r->test.accuracy));
+    printf("}\n");
+}
+
+/* The watched figure of a part: accuracy for classes, else the loss. */
+static void print_part(const char *part, const qn_metrics_summary *m)
+{
+    if (m->count == 0) return;
+    if (m->accuracy == m->accuracy)
+        printf("%s accuracy: %.4f\n", part, m->accuracy);
+    else
+        printf("%s loss: %.6g\n", part, m->loss);
+}
+
+static void print_result(const qn_train_result *r, const char *dir)
+{
+    printf("run: %s\n", dir);
+    printf("%lld steps in %.1f s, %.0f samples/s%s\n", (long long)r->steps, r->seconds, r->samples_per_second,
+           r->stopped_early ? ", stopped early" : "");
+    if (r->skipped) printf("%lld steps skipped: gradient not finite\n", (long long)r->skipped);
+    if (r->valid.count && r->best_epoch) printf("best epoch: %lld\n", (long long)r->best_epoch);
+    print_part("validation", &r->valid);
+    print_part("test", &r->test);
+}
+
+int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
+                     char *run_dir, size_t size)
+{
+    qn_trainer *t;
+    qn_train_result local;
+    qn_error err = { 0 };
+    qn_trainer_opts opts = { .out = o->out, .resume = resume, .fd = STDERR_FILENO, .quiet = o->quiet,
+                             .threads = o->threads > 0 ? (int)o->threads : 0, .stop = cli_stop_flag() };
+    if (!result) result = &local;
+    if (qn_trainer_open(&t, r, &opts, &err)) return cli_fail(&err);
+    if (run_dir) snprintf(run_dir, size, "%s", qn_trainer_run_dir(t));
+    qn_status status = qn_trainer_run(t, result, &err);
+    if (status == QN_STOPPED) {
+        fprintf(stderr, "stopped: everything is saved; go on with --resume=%s (a second Ctrl-C would have ended at once)\n",
+                qn_trainer_run_dir(t));
+    } else if (status) {
+        cli_fail(&err);
+    } else if (o->json) {
+        print_json(result, qn_trainer_run_dir(t));
+    } else {
+        print_result(result, qn_trainer_run_dir(t));
+    }
+    qn_trainer_free(t);
+    return (int)status;
+}

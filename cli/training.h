@@ -1,0 +1,20 @@
+/* training.h - running a recipe from the command line: signals, device, what is said at the end. */
+#ifndef QN_CLI_TRAINING_H
+#define QN_CLI_TRAINING_H
+#include "cli.h"
+#include "../include/quern/train.h"
+
+/* Loads a recipe with the options that change it (--set, --seed, --epochs); prints its mistakes. 0, or the exit code. */
+int cli_load_recipe(qn_recipe **out, const char *path, const struct options *o);
+
+/* "cpu" works; "auto" says on stderr what it chose (unless quiet); anything else is E7001. 0, or the exit code. */
+int cli_check_device(const char *device, const char *recipe_device, bool quiet);
+
+/* The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP sets the flag; a second SIGINT ends the process at once (130). */
+const volatile sig_atomic_t *cli_stop_flag(void);
+
+/* Trains, tells what came out; 0, 75 or the exit code of the error. result may be NULL. run_dir (may be NULL) receives
+ * the run's directory. */
+int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
+                     char *run_dir, size_t size);
+#endif
