@@ -82,7 +82,8 @@ void QN_CAT(qn__copy_box, KIND)(void *to, const void *from, const struct qn__box
 /* ---- matrices ---------------------------------------------------------------------------------------- */
 
 #define TURN(type)                                                                                 \
-    static void turn_##type(type *to, int64_t to_row, const type *from, int64_t from_row, int64_t rows, int64_t columns) \
+    static void turn_##type(type *to, int64_t to_row, const type *from, int64_t from_row, int64_t rows, \
+                            int64_t columns) \
     {                                                                                              \
         for (int64_t j = 0; j < columns; j++)                                                      \
             for (int64_t i = 0; i < rows; i++) to[j * to_row + i] = from[i * from_row + j];        \
@@ -96,7 +97,8 @@ TURN(uint64_t)
 enum { TILE = 32 };
 
 /* Squares of four by four; returns whether there is anything to do them with. */
-static bool squares_4(uint32_t *to, int64_t to_row, const uint32_t *from, int64_t from_row, int64_t rows, int64_t columns)
+static bool squares_4(uint32_t *to, int64_t to_row, const uint32_t *from, int64_t from_row, int64_t rows,
+                      int64_t columns)
 {
 #ifdef __SSE2__
     for (int64_t i = 0; i < rows; i += 4)

@@ -54,7 +54,8 @@ static void between_blocks(const struct qn__args *a, struct qn__blocked x, struc
                                  .from = { x.b * (int64_t)size, (int64_t)size } };
             int64_t to = (i * y.s * y.b + j) * (int64_t)size;
             int64_t from = (n * c * x.s + (channel / x.b * x.s) * x.b + channel % x.b) * (int64_t)size;
-            if (bytes) QN_CAT(qn__copy_box, KIND)((char *)a->y.data + to, (const char *)a->x[0].data + from, &b, size, 1);
+            if (bytes) QN_CAT(qn__copy_box, KIND)((char *)a->y.data + to, (const char *)a->x[0].data + from, &b,
+                size, 1);
         }
 }
 

@@ -22,7 +22,9 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 static void plant_nan(const struct op_case *c, void *data, qn_dtype dtype, int64_t n)
 {
     (void)c;
-    for (int64_t i = 7; i < n; i += 11) qn_convert((char *)data + (size_t)i * qn_dtype_size(dtype), dtype, &(double){ (double)NAN }, QN_F64, 1);
+    for (int64_t i = 7; i < n; i += 11)
+        qn_convert((char *)data + (size_t)i * qn_dtype_size(dtype), dtype,
+                   &(double){ (double)NAN }, QN_F64, 1);
 }
 
 #define ROW(n)                                                                                     \
@@ -32,7 +34,8 @@ static void plant_nan(const struct op_case *c, void *data, qn_dtype dtype, int64
       .in = { { .rank = 2, .dim = { 3, n } } } },
 static const struct op_case cases[] = {
     ROW(1) ROW(31) ROW(33) ROW(127) ROW(129) ROW(257)
-    { .name = "no rows", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 }, .in = { { .rank = 2, .dim = { 0, 3 } } } },
+    { .name = "no rows", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 },
+      .in = { { .rank = 2, .dim = { 0, 3 } } } },
     { .name = "first of equals", .build = build, .oracle = oracle, .n_in = 1, .p = { -1, 1 },
       .in = { { .rank = 2, .dim = { 9, 33 }, .values = OP_TIES } } },
     { .name = "middle axis, equals", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 },
@@ -41,7 +44,9 @@ static const struct op_case cases[] = {
       .in = { { .rank = 2, .dim = { 7, 33 }, .edit = plant_nan } } },
     { .name = "first NaN of columns", .build = build, .oracle = oracle, .n_in = 1, .p = { 0 },
       .in = { { .rank = 2, .dim = { 33, 7 }, .edit = plant_nan } } },
-    { .name = "large", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 }, .in = { { .rank = 3, .dim = { 20, 10, 300 } } } },
-    { .name = "large rows", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 }, .in = { { .rank = 2, .dim = { 128, 200 } } } },
+    { .name = "large", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 },
+      .in = { { .rank = 3, .dim = { 20, 10, 300 } } } },
+    { .name = "large rows", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 },
+      .in = { { .rank = 2, .dim = { 128, 200 } } } },
 };
 OP_CASES(argmax, cases);

@@ -1,7 +1,8 @@
 /* concat.c - cases of concat. p[0]: axis. */
 #include "ops.h"
 
-static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c) { return qn_concat(g, x, c->n_in, (int)c->p[0]); }
+static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c) { return qn_concat(g, x, c->n_in,
+                  (int)c->p[0]); }
 static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
     int axis = (int)c->p[0] < 0 ? (int)c->p[0] + y->rank : (int)c->p[0];

@@ -129,7 +129,8 @@ int op_blocks(const struct op_case *c, int32_t block[3])
         if (in->rank != 4) continue;
         const int64_t wanted[] = { 8, 16, in->dim[1] };
         for (int k = 0; k < 3; k++)
-            if (wanted[k] > 1 && wanted[k] < 4096 && in->dim[1] % wanted[k] == 0 && !(k == 2 && n && block[n - 1] == wanted[k]))
+            if (wanted[k] > 1 && wanted[k] < 4096 && in->dim[1] % wanted[k] == 0 &&
+                !(k == 2 && n && block[n - 1] == wanted[k]))
                 block[n++] = (int32_t)wanted[k];
         break;
     }
@@ -240,7 +241,8 @@ static void run_node(struct direct *d, int32_t id, const struct direct_opts *o)
     const struct qn__node *in[QN_MAX_IN] = { NULL };
     struct qn__step s;
     memset(&s, 0, sizeof s);
-    s.args = (struct qn__args){ .op = y.op, .n_in = y.n_in, .attr = y.attr, .writes = op->writes, .threads = o->threads };
+    s.args = (struct qn__args){ .op = y.op, .n_in = y.n_in, .attr = y.attr, .writes = op->writes,
+                                .threads = o->threads };
     for (int i = 0; i < y.n_in; i++) {
         in[i] = qn__at(d->g, qn__in(&y, i));
         s.args.x[i] = view_of(in[i], NULL);
@@ -334,7 +336,8 @@ struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype r
     assert_non_null(d.value);
     for (int32_t i = 1; i <= qn_node_count(d.g) && !d.status; i++) {
         enum qn__opcode row = qn__at(d.g, (qn_t){ i })->op;
-        if (row == QN_OP_input || row == QN_OP_store || row == QN_OP_full || row == QN_OP_constant || row == QN_OP_reshape)
+        if (row == QN_OP_input || row == QN_OP_store || row == QN_OP_full || row == QN_OP_constant ||
+            row == QN_OP_reshape)
             run_source(&d, i, plant);
         else
             run_node(&d, i, opts);

@@ -16,7 +16,8 @@
 static qn_t build_relu(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     (void)c;
-    MAKE(qn_dtype_of(g, x[0]), 3, { QN_OP_mul, 0, 1, 1, 0, 0 }, { QN_OP_add, 3, 2, 2, 0, 0 }, { QN_OP_relu, 4, 4, 4, 0, 0 });
+    MAKE(qn_dtype_of(g, x[0]), 3, { QN_OP_mul, 0, 1, 1, 0, 0 }, { QN_OP_add, 3, 2, 2, 0, 0 }, { QN_OP_relu, 4, 4,
+        4, 0, 0 });
 }
 static double at(const struct op_data *x, const struct op_data *y, int64_t i)
 {
@@ -38,7 +39,8 @@ static void oracle_relu(const struct op_case *c, const struct op_data *x, struct
     }
 }
 /* the product's rounding, then the sum's */
-static double bound_relu(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double bound_relu(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                         double eps)
 {
     (void)c;
     return eps * (fabs(at(&x[0], y, i) * at(&x[1], y, i)) + 2 * fabs(y->v[i])) * (1 + 4 * eps) + eps * eps;
@@ -80,7 +82,8 @@ static void oracle_compare(const struct op_case *c, const struct op_data *x, str
 static qn_t build_trig(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     (void)c;
-    MAKE(qn_dtype_of(g, x[0]), 2, { QN_OP_sin, 0, 0, 0, 0, 0 }, { QN_OP_cos, 1, 1, 1, 0, 0 }, { QN_OP_add, 2, 3, 3, 0, 0 });
+    MAKE(qn_dtype_of(g, x[0]), 2, { QN_OP_sin, 0, 0, 0, 0, 0 }, { QN_OP_cos, 1, 1, 1, 0, 0 }, { QN_OP_add, 2, 3,
+        3, 0, 0 });
 }
 static void oracle_trig(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
@@ -88,7 +91,8 @@ static void oracle_trig(const struct op_case *c, const struct op_data *x, struct
     for (int64_t i = 0; i < y->count; i++) y->v[i] = sin(x[0].v[i]) + cos(x[1].v[i]);
 }
 /* 1 ulp of numbers up to 1, twice, and the sum's rounding */
-static double bound_trig(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double bound_trig(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                         double eps)
 {
     (void)c;
     (void)x;
@@ -102,9 +106,11 @@ static double bound_trig(const struct op_case *c, const struct op_data *x, const
 static const struct op_case cases[] = {
     OP_SIZES(SIZE)
     { .name = "numbers", RELU, .in = { { .rank = 1, .dim = { 700 } }, { .rank = 0 }, { .rank = 0 } } },
-    { .name = "dense", RELU, .in = { { .rank = 1, .dim = { 700 } }, { .rank = 1, .dim = { 700 } }, { .rank = 1, .dim = { 700 } } } },
+    { .name = "dense", RELU, .in = { { .rank = 1, .dim = { 700 } }, { .rank = 1, .dim = { 700 } }, { .rank = 1,
+          .dim = { 700 } } } },
     { .name = "channels", RELU,
-      .in = { { .rank = 4, .dim = { 2, 16, 5, 7 } }, { .rank = 4, .dim = { 1, 16, 1, 1 } }, { .rank = 3, .dim = { 16, 1, 1 } } } },
+      .in = { { .rank = 4, .dim = { 2, 16, 5, 7 } }, { .rank = 4, .dim = { 1, 16, 1, 1 } }, { .rank = 3,
+              .dim = { 16, 1, 1 } } } },
     { .name = "large", RELU,
       .in = { { .rank = 2, .dim = { 60, 701 } }, { .rank = 2, .dim = { 60, 1 } }, { .rank = 1, .dim = { 701 } } } },
     { .name = "longest", .build = build_long, .oracle = oracle_long, .ulps = QN_FUSED_MAX, .n_in = 1,
@@ -112,10 +118,14 @@ static const struct op_case cases[] = {
     { .name = "comparison", .build = build_compare, .oracle = oracle_compare, .n_in = 2,
       .in = { { .rank = 2, .dim = { 9, 70 }, .values = OP_TIES }, { .rank = 2, .dim = { 9, 1 }, .values = OP_TIES } } },
     { .name = "comparison of integers", .build = build_compare, .oracle = oracle_compare, .n_in = 2,
-      .in = { { .dtype = QN_I64, .rank = 2, .dim = { 9, 70 }, .high = 9 }, { .dtype = QN_I64, .rank = 0, .high = 9 } } },
+      .in = { { .dtype = QN_I64, .rank = 2, .dim = { 9, 70 }, .high = 9 }, { .dtype = QN_I64, .rank = 0,
+              .high = 9 } } },
     { .name = "trigonometry", .build = build_trig, .oracle = oracle_trig, .bound = bound_trig, .n_in = 2,
-      .in = { { .rank = 1, .dim = { 600 }, .low = -30, .high = 30 }, { .rank = 1, .dim = { 600 }, .low = -30, .high = 30 } } },
-    { .name = "trigonometry, large arguments", .build = build_trig, .oracle = oracle_trig, .bound = bound_trig, .n_in = 2,
-      .in = { { .rank = 1, .dim = { 600 }, .low = -1e7, .high = 1e7 }, { .rank = 1, .dim = { 600 }, .low = -1e12, .high = 1e12 } } },
+      .in = { { .rank = 1, .dim = { 600 }, .low = -30, .high = 30 }, { .rank = 1, .dim = { 600 }, .low = -30,
+              .high = 30 } } },
+    { .name = "trigonometry, large arguments", .build = build_trig, .oracle = oracle_trig, .bound = bound_trig,
+          .n_in = 2,
+      .in = { { .rank = 1, .dim = { 600 }, .low = -1e7, .high = 1e7 }, { .rank = 1, .dim = { 600 }, .low = -1e12,
+              .high = 1e12 } } },
 };
 OP_CASES(fused, cases);

@@ -1,7 +1,8 @@
 /* gather.c - cases of gather. p[0]: axis; p[1], p[2]: place and value of a bad index. */
 #include "ops.h"
 
-static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c) { return qn_gather(g, x[0], x[1], (int)c->p[0]); }
+static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c) { return qn_gather(g, x[0], x[1],
+                  (int)c->p[0]); }
 static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
     int axis = (int)c->p[0] < 0 ? (int)c->p[0] + x[0].rank : (int)c->p[0];
@@ -33,7 +34,8 @@ static void spoil(const struct op_case *c, void *data, qn_dtype dtype, int64_t n
               { .dtype = QN_I64, .rank = 1, .dim = { 9 }, .high = 5 } } },
 #define BAD(text, type, place, value, message)                                                     \
     { .name = text, COMMON, .p = { 0, place, value }, .fails = message,                            \
-      .in = { { .rank = 2, .dim = { 10, 3 } }, { .dtype = QN_##type, .rank = 1, .dim = { 20 }, .high = 10, .edit = spoil } } },
+      .in = { { .rank = 2, .dim = { 10, 3 } }, { .dtype = QN_##type, .rank = 1, .dim = { 20 }, .high = 10, \
+              .edit = spoil } } },
 static const struct op_case cases[] = {
     OP_SIZES(SIZE) BYTES(U8) BYTES(F16) BYTES(I32) BYTES(I64) BYTES(BOOL)
     { .name = "one index", COMMON, .p = { 0 },

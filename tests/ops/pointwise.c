@@ -52,13 +52,15 @@ static void oracle_cast(const struct op_case *c, const struct op_data *x, struct
 }
 
 /* p a + q: the product's rounding, then the sum's */
-static double bound_affine(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double bound_affine(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                           double eps)
 {
     return eps * (fabs(c->q[0] * x[0].v[i]) + 2 * fabs(y->v[i]));
 }
-/* a/2 (1 + f), |f| <= 1: f is off by at most 2 eps of its own and by what the rounding of its argument does, u f'(u) k eps
- * with u f'(u) < 0.5 for erf and tanh; k = 5 roundings in the argument. 1 + f and two products round once each. */
-static double bound_gelu(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+/* a/2 (1 + f(u)), |f| <= 1: f is off by at most 2 eps of its own and by u f'(u) k eps from its argument, with u f'(u)
+ * < 0.5 for erf and tanh and k = 5 roundings in the argument. 1 + f and two products round once each. */
+static double bound_gelu(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                         double eps)
 {
     (void)c;
     return fabs(x[0].v[i]) / 2 * eps * (2 + 5 * 0.5 + 2) + 3 * eps * fabs(y->v[i]);
@@ -113,12 +115,12 @@ static double bound_gelu(const struct op_case *c, const struct op_data *x, const
     { .name = "negative slope", .build = build, .oracle = oracle, .n_in = 1, .ulps = 1, .p = { QN_OP_leaky_relu },     \
       .q = { -0.5 }, .in = { { .rank = 1, .dim = { 33 }, .values = OP_AWAY } } },
 #define CAST(text, from, to, lowest, highest)                                                      \
-    { .name = text, .build = build, .oracle = oracle_cast, .exact = true, .n_in = 1, .p = { QN_OP_cast, QN_##to },      \
-      .in = { { .dtype = QN_##from, .rank = 2, .dim = { 5, 31 }, .low = lowest, .high = highest } },                    \
+    { .name = text, .build = build, .oracle = oracle_cast, .exact = true, .n_in = 1, .p = { QN_OP_cast, QN_##to }, \
+      .in = { { .dtype = QN_##from, .rank = 2, .dim = { 5, 31 }, .low = lowest, .high = highest } }, \
       .no_gradient_check = "the result moves in steps" },
 #define CAST_FROM_REAL                                                                             \
-    CAST("to BF16", F32, BF16, -9, 9) CAST("to F16", F32, F16, -9, 9) CAST("to I64", F32, I64, -9, 9)                   \
-    CAST("to I32", F32, I32, -9, 9) CAST("to U8", F32, U8, -9, 300) CAST("to BOOL", F32, BOOL, -1, 1)                   \
+    CAST("to BF16", F32, BF16, -9, 9) CAST("to F16", F32, F16, -9, 9) CAST("to I64", F32, I64, -9, 9) \
+    CAST("to I32", F32, I32, -9, 9) CAST("to U8", F32, U8, -9, 300) CAST("to BOOL", F32, BOOL, -1, 1) \
     CAST("to I32, beyond it", F32, I32, -1e10, 1e10) CAST("to I64, beyond it", F32, I64, -1e19, 1e19)
 #define BACK(type)                                                                                 \
     { .name = #type " to real", .build = build_cast_to_real, .oracle = oracle_cast, .exact = true, .n_in = 2,          \
@@ -126,7 +128,7 @@ static double bound_gelu(const struct op_case *c, const struct op_data *x, const
               { .rank = 0, .constant = true } } },
 #define CAST_TO_REAL BACK(BF16) BACK(F16) BACK(I64) BACK(I32) BACK(U8) BACK(BOOL)
 #define CAST_WHOLE                                                                                 \
-    CAST("I64 to I32", I64, I32, -1e6, 1e6) CAST("I32 to I64", I32, I64, -1e9, 1e9) CAST("U8 to I32", U8, I32, 0, 256)  \
+    CAST("I64 to I32", I64, I32, -1e6, 1e6) CAST("I32 to I64", I32, I64, -1e9, 1e9) CAST("U8 to I32", U8, I32, 0, 256) \
     CAST("I32 to BOOL", I32, BOOL, -2, 2)
 
 #define DIM(...) { __VA_ARGS__ }
@@ -143,25 +145,28 @@ static double bound_gelu(const struct op_case *c, const struct op_data *x, const
 
 #define ONE1(row, o, a, n) CASE1(row, #n, o, a, 1, (n))
 #define ROWS_1(row, o, a, b, c, ...)                                                               \
-    ONE1(row, o, a, 0) ONE1(row, o, a, 1) ONE1(row, o, a, 31) ONE1(row, o, a, 33) ONE1(row, o, a, 127)                  \
-    ONE1(row, o, a, 129) ONE1(row, o, a, 257) CASE1(row, "rank 0", o, a, 0, (0)) CASE1(row, "one row", o, a, 2, (1, 33)) \
+    ONE1(row, o, a, 0) ONE1(row, o, a, 1) ONE1(row, o, a, 31) ONE1(row, o, a, 33) ONE1(row, o, a, 127) \
+    ONE1(row, o, a, 129) ONE1(row, o, a, 257) CASE1(row, "rank 0", o, a, 0, (0)) CASE1(row, "one row", o, a, 2, \
+        (1, 33)) \
     CASE1(row, "tiles", o, a, 1, (40001)) CASE1(row, "image", o, a, 4, (2, 16, 3, 5)) __VA_ARGS__
 
 #define ONE2(row, o, a, b, n) CASE2(row, #n, o, a, 1, (n), b, 1, (n))
 #define ROWS_2(row, o, a, b, c, ...)                                                               \
-    ONE2(row, o, a, b, 0) ONE2(row, o, a, b, 1) ONE2(row, o, a, b, 31) ONE2(row, o, a, b, 33) ONE2(row, o, a, b, 127)   \
-    ONE2(row, o, a, b, 129) ONE2(row, o, a, b, 257) CASE2(row, "tiles", o, a, 1, (40001), b, 1, (40001))                \
-    CASE2(row, "row repeated", o, a, 2, (4, 33), b, 1, (33)) CASE2(row, "column repeated", o, a, 2, (4, 33), b, 2, (4, 1)) \
-    CASE2(row, "number first", o, a, 0, (0), b, 2, (7, 33)) CASE2(row, "number last", o, a, 2, (7, 33), b, 0, (0))      \
-    CASE2(row, "both repeated", o, a, 2, (5, 1), b, 2, (1, 7)) CASE2(row, "ranks", o, a, 3, (2, 1, 3), b, 2, (4, 1))    \
-    CASE2(row, "empty rows", o, a, 2, (0, 3), b, 1, (3)) CASE2(row, "images", o, a, 4, (2, 16, 3, 5), b, 4, (2, 16, 3, 5)) \
+    ONE2(row, o, a, b, 0) ONE2(row, o, a, b, 1) ONE2(row, o, a, b, 31) ONE2(row, o, a, b, 33) ONE2(row, o, a, b, 127) \
+    ONE2(row, o, a, b, 129) ONE2(row, o, a, b, 257) CASE2(row, "tiles", o, a, 1, (40001), b, 1, (40001)) \
+    CASE2(row, "row repeated", o, a, 2, (4, 33), b, 1, (33)) CASE2(row, "column repeated", o, a, 2, (4, 33), b, \
+        2, (4, 1)) \
+    CASE2(row, "number first", o, a, 0, (0), b, 2, (7, 33)) CASE2(row, "number last", o, a, 2, (7, 33), b, 0, (0)) \
+    CASE2(row, "both repeated", o, a, 2, (5, 1), b, 2, (1, 7)) CASE2(row, "ranks", o, a, 3, (2, 1, 3), b, 2, (4, 1)) \
+    CASE2(row, "empty rows", o, a, 2, (0, 3), b, 1, (3)) CASE2(row, "images", o, a, 4, (2, 16, 3, 5), b, 4, (2, \
+        16, 3, 5)) \
     CASE2(row, "channel repeated", o, a, 4, (2, 16, 3, 5), b, 4, (1, 16, 1, 1))                    \
     CASE2(row, "channel of rank 3", o, a, 3, (16, 1, 1), b, 4, (2, 16, 3, 5))                      \
     CASE2(row, "tiles, row repeated", o, a, 2, (40, 1001), b, 1, (1001)) __VA_ARGS__
 
 #define ONE3(row, o, a, b, c, n) CASE3(row, #n, o, a, 1, (n), b, 1, (n), c, 1, (n))
 #define ROWS_3(row, o, a, b, c, ...)                                                               \
-    ONE3(row, o, a, b, c, 0) ONE3(row, o, a, b, c, 1) ONE3(row, o, a, b, c, 31) ONE3(row, o, a, b, c, 33)               \
+    ONE3(row, o, a, b, c, 0) ONE3(row, o, a, b, c, 1) ONE3(row, o, a, b, c, 31) ONE3(row, o, a, b, c, 33) \
     ONE3(row, o, a, b, c, 127) ONE3(row, o, a, b, c, 129) ONE3(row, o, a, b, c, 257)               \
     CASE3(row, "tiles", o, a, 1, (40001), b, 1, (40001), c, 1, (40001))                            \
     CASE3(row, "all repeated", o, a, 3, (2, 1, 3), b, 2, (4, 1), c, 0, (0))                        \

@@ -14,7 +14,8 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 
 #define CASE(text, axes, dims_rank, ...)                                                           \
     { .name = text, .build = build, .oracle = oracle, .exact = true, .n_in = 1, .p = { axes },     \
-      .in = { { .rank = dims_rank, .dim = { __VA_ARGS__ }, .values = OP_DISTINCT, .low = -4, .high = 4 } }, .step = 1e-5 },
+      .in = { { .rank = dims_rank, .dim = { __VA_ARGS__ }, .values = OP_DISTINCT, .low = -4, .high = 4 } }, \
+      .step = 1e-5 },
 static const struct op_case cases[] = {
     REDUCE_SHAPES(CASE)
     CASE("no rows", 2, 2, 0, 3)

@@ -32,7 +32,8 @@ static void spoil(const struct op_case *c, void *data, qn_dtype dtype, int64_t n
       .in = { { .rank = 2, .dim = { 3, n } }, { .dtype = QN_I32, .rank = 1, .dim = { n }, .high = 5 } } },
 #define BAD(text, type, place, value, message)                                                     \
     { .name = text, COMMON, .p = { 0, 10, place, value }, .fails = message,                        \
-      .in = { { .rank = 2, .dim = { 20, 3 } }, { .dtype = QN_##type, .rank = 1, .dim = { 20 }, .high = 10, .edit = spoil } } },
+      .in = { { .rank = 2, .dim = { 20, 3 } }, { .dtype = QN_##type, .rank = 1, .dim = { 20 }, .high = 10, \
+              .edit = spoil } } },
 static const struct op_case cases[] = {
     OP_SIZES(SIZE)
     { .name = "one index", COMMON, .p = { 0, 4 }, .terms = 1,

@@ -1,7 +1,7 @@
 /* test_gradients.c - every row of ops.def with a gradient, against central differences in double, through qn_grad,
  * qn_compile and qn_program_run. The scalar is sum_j w_j y_j with fixed random w; the differences are taken of each
- * y_j, so that elements which do not move cancel exactly, and extrapolated to step 0 (Richardson 1911; the choice of the
- * best entry of the table by its own error estimate: Ridders 1982). Relative error at most 1e-6, where numbers below a
+ * y_j, so that elements which do not move cancel exactly, and extrapolated to step 0 (Richardson 1911; the best entry
+ * of the table is chosen by its own error estimate: Ridders 1982). Relative error at most 1e-6, where numbers below a
  * hundredth of the operand's root mean square gradient count as that hundredth. */
 #include "ops.h"
 #include "../../core/philox.h"
@@ -139,7 +139,8 @@ static double central(struct subject *s, double *x, double h)
     memcpy(s->minus, y, bytes);
     *x = at;
     long double sum = 0;
-    for (int64_t j = 0; j < s->n; j++) sum += (long double)s->w[j] * ((long double)s->plus[j] - (long double)s->minus[j]);
+    for (int64_t j = 0; j < s->n; j++)
+        sum += (long double)s->w[j] * ((long double)s->plus[j] - (long double)s->minus[j]);
     return (double)(sum / (2 * (long double)h));
 }
 

@@ -27,7 +27,8 @@ static void original_operands(const struct op_case *c, struct op_data *x)
         qn_dtype dtype = op_in_dtype(in, QN_F64);
         size_t n = (size_t)op_in_count(in), size = qn_dtype_size(dtype);
         unsigned char *raw = calloc(n + 1, size);
-        x[i] = (struct op_data){ .dtype = dtype, .rank = in->rank, .count = (int64_t)n, .v = calloc(n + 1, sizeof(double)) };
+        x[i] = (struct op_data){ .dtype = dtype, .rank = in->rank, .count = (int64_t)n };
+        x[i].v = calloc(n + 1, sizeof *x[i].v);
         assert_true(raw && x[i].v);
         memcpy(x[i].dim, in->dim, sizeof in->dim);
         op_fill(c, i, QN_F64, raw);
@@ -77,7 +78,8 @@ static double compare(const struct op_case *c, const struct reference *r, const 
     double worst = 0;
     for (int64_t i = 0; i < r->y.count; i++) {
         if (!same_class(want[i], got[i]))
-            fail_msg("case \"%s\": %s: element %lld is %.17g; expected %.17g", c->name, what, (long long)i, got[i], want[i]);
+            fail_msg("case \"%s\": %s: element %lld is %.17g; expected %.17g", c->name, what, (long long)i,
+                     got[i], want[i]);
         if (!isfinite(want[i])) continue;
         double error = fabs(got[i] - want[i]), bound = bound_of(c, r, i, eps);
         if (!(error <= bound))
@@ -107,8 +109,8 @@ static void compare_written(const struct op_case *c, const struct reference *r, 
                        : c->exact       ? 0
                                         : ulps * 2 * eps * (fabs(want[k]) + tiny);
         if (got[k] != want[k] && !(fabs(got[k] - want[k]) <= bound))
-            fail_msg("case \"%s\": %s: operand %d, element %lld after the run is %.17g; expected %.17g +- %.3g", c->name,
-                     what, which, (long long)k, got[k], want[k], bound);
+            fail_msg("case \"%s\": %s: operand %d, element %lld after the run is %.17g; expected %.17g +- %.3g",
+                     c->name, what, which, (long long)k, got[k], want[k], bound);
     }
 }
 
@@ -252,8 +254,8 @@ static void check_row(void **state)
         direct_free(&wide);
         direct_free(&narrow);
     }
-    printf("  %-18s %3d cases, %2d blocked; f32 error at most %.3f of its bound\n", qn__op_of(op)->name, cases->n, layouts,
-           worst);
+    printf("  %-18s %3d cases, %2d blocked; f32 error at most %.3f of its bound\n", qn__op_of(op)->name,
+           cases->n, layouts, worst);
     assert_true(cases->n > 0);
 }
 

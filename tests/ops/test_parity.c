@@ -1,6 +1,6 @@
-/* test_parity.c - what each row of ops.def has: shape rule, gradient or the reason why not, kernel variants, cases. With
- * --report (make parity) prints the table. Fails if a row lacks any of it, or if a variant of a kernel is reached by
- * no case. */
+/* test_parity.c - what each row of ops.def has: shape rule, gradient or the reason why not, kernel variants, cases.
+ * With --report (make parity) prints the table. Fails if a row lacks any of it, or if a variant of a kernel is
+ * reached by no case. */
 #include "ops.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -87,7 +87,8 @@ static int examine(enum qn__opcode op, bool print)
 static int examine_all(bool print)
 {
     int lacks = 0, gradients = 0, reasons = 0, variants = 0, cases = 0;
-    if (print) printf("%-18s %-5s %5s %-44s %s\n", "operator", "shape", "cases", "CPU variants, f32 and f64", "gradient");
+    if (print) printf("%-18s %-5s %5s %-44s %s\n", "operator", "shape", "cases", "CPU variants, f32 and f64",
+        "gradient");
     for (int op = 1; op < QN_OP_COUNT; op++) {
         lacks += examine((enum qn__opcode)op, print);
         if (!op_present((enum qn__opcode)op)) continue;
@@ -99,7 +100,7 @@ static int examine_all(bool print)
         bool shared = k == kernel_of(QN_OP_fused, 0) && op != QN_OP_fused;
         for (int v = 0; !shared && k->variants && k->variants[v]; v++) variants++;
     }
-    printf("%d rows: %d with gradient, %d without and with a reason; %d variants in each of f32 and f64; %d cases; %d lacking\n",
+    printf("%d rows: %d with gradient, %d without and with a reason; %d variants; %d cases; %d lacking\n",
            QN_OP_COUNT - 1, gradients, reasons, variants, cases, lacks);
     return lacks;
 }

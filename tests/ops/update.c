@@ -46,7 +46,8 @@ static void after_accumulate(const struct op_case *c, int which, const struct op
     oracle_accumulate(c, x, after);
 }
 /* one rounding */
-static double one_rounding(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double one_rounding(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                           double eps)
 {
     (void)c;
     (void)x;
