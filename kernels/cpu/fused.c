@@ -49,6 +49,14 @@ QN_CLONES static void run_row(enum qn__opcode op, REAL *y, const REAL *xa, const
     }
 }
 
+/* a^p by the row a^b: of an exponent that all elements share the compiler makes branches, and then no vector loop. */
+static void run_pow(REAL *y, const REAL *a, REAL p, int n)
+{
+    _Alignas(64) REAL exponent[QN_TILE];
+    for (int i = 0; i < n; i++) exponent[i] = p;
+    run_row(QN_OP_power, y, a, exponent, exponent, 0, 0, n);
+}
+
 /* ---- from and to other element types -------------------------------------------------------------- */
 
 #define LOAD(type, value)                                                                          \
@@ -189,6 +197,8 @@ static void run_program(const struct qn__fused_attr *f, REAL *const *reg, int n)
         REAL *y = reg[f->n_in + i];
         if ((op == QN_OP_sin || op == QN_OP_cos) && any_above(reg[o->a], n, K(QN_TRIG_MAX)))
             trig_large(op, y, reg[o->a], n);
+        else if (op == QN_OP_pow)
+            run_pow(y, reg[o->a], (REAL)o->p, n);
         else
             run_row(op, y, reg[o->a], reg[o->b], reg[o->c], (REAL)o->p, (REAL)o->q, n);
     }

@@ -152,6 +152,25 @@ static void epilogue_takes_bias_and_activation(void **state)
     expect(qn__pass_epilogue, g, keep, 6, "epilogue");
 }
 
+/* Of a convolution the bias is one number a channel, in whatever shape it comes; a row of pixels is none. */
+static void epilogue_takes_bias_of_channels(void **state)
+{
+    (void)state;
+    qn_graph *g = new_graph();
+    const qn_conv2d_opts pad = { .pad = { 1, 1 }, .pad_end = { 1, 1 } };
+    qn_t x = qn_input(g, "x", QN_F32, D(2, 3, 5, 5)), w = qn_param(g, "w", QN_F32, D(5, 3, 3, 3), NULL);
+    qn_t b = qn_param(g, "b", QN_F32, D(5), NULL), up = qn_param(g, "up", QN_F32, D(3, 5, 3, 3), NULL);
+    qn_t channels = qn_reshape(g, b, D(1, 5, 1, 1)), made = qn_reshape(g, qn_exp(g, channels), D(5, 1, 1));
+    qn_t y[] = {
+        qn_relu(g, qn_add(g, qn_conv2d(g, x, w, &pad), channels)),
+        qn_add(g, made, qn_conv2d(g, x, w, &pad)),
+        qn_silu(g, qn_add(g, qn_conv_transpose2d(g, x, up, &pad, NULL), channels)),
+        qn_add(g, qn_conv2d(g, x, w, &pad), b),
+    };
+    int32_t keep[] = { y[0].id, y[1].id, y[2].id, y[3].id };
+    expect(qn__pass_epilogue, g, keep, 4, "epilogue_conv");
+}
+
 /* relu goes in where it alone reads the result; the running statistics are no obstacle. */
 static void epilogue_puts_relu_into_batch_norm(void **state)
 {
@@ -522,6 +541,7 @@ int main(void)
         cmocka_unit_test(fold_drops_broadcasts),
         cmocka_unit_test(cse_merges_equal_values),
         cmocka_unit_test(epilogue_takes_bias_and_activation),
+        cmocka_unit_test(epilogue_takes_bias_of_channels),
         cmocka_unit_test(epilogue_puts_relu_into_batch_norm),
         cmocka_unit_test(epilogue_respects_writes),
         cmocka_unit_test(fuse_makes_trees),
