@@ -121,18 +121,17 @@ static void fill_operand(struct direct *d, int i, const struct direct_plant *pla
 
 /* ---- physical layouts ------------------------------------------------------------------------------ */
 
-int op_blocks(const struct op_case *c, int32_t block[3])
+int op_blocks(const struct op_case *c, int32_t block[4])
 {
     int n = 0;
-    for (int i = 0; i < c->n_in; i++) {
+    for (int i = 0; i < c->n_in && n == 0; i++) {
         const struct op_in *in = &c->in[i];
         if (in->rank != 4) continue;
         const int64_t wanted[] = { 8, 16, in->dim[1] };
+        block[n++] = QN_ANY_BLOCK;
         for (int k = 0; k < 3; k++)
-            if (wanted[k] > 1 && wanted[k] < 4096 && in->dim[1] % wanted[k] == 0 &&
-                !(k == 2 && n && block[n - 1] == wanted[k]))
+            if (wanted[k] > 1 && wanted[k] < 4096 && in->dim[1] % wanted[k] == 0 && block[n - 1] != wanted[k])
                 block[n++] = (int32_t)wanted[k];
-        break;
     }
     return n;
 }
@@ -157,33 +156,45 @@ static bool divides(const struct qn__node *x, int32_t block)
     return x->rank == 4 && x->count && x->dim[1] % block == 0;
 }
 
-static void ask_layout(const struct qn__op *op, const struct qn__node *const *x, const struct qn__node *y,
-                       const struct direct_opts *o, struct qn__args *a)
+/* The orders a layout pass would offer; the result is open where the kernel decides it. */
+static void offer_layout(const struct direct *d, const struct qn__op *op, const struct qn__node *const *x,
+                         const struct qn__node *y, const struct direct_opts *o, struct qn__args *a)
 {
-    if (o->block == QN_PLAIN || op->layout == QN_LAYOUT_PLAIN) return;
+    bool ask = op->layout == QN_LAYOUT_ASK, same = op->layout == QN_LAYOUT_SAME;
+    if (y->op == QN_OP_reorder) a->x[0].block = d->value[y->in[0]].block;
+    if (ask && (o->block != QN_PLAIN || y->op == QN_OP_reorder) && y->rank == 4) a->y.block = QN_ANY_BLOCK;
+    if (o->block == QN_PLAIN || o->block == QN_ANY_BLOCK || op->layout == QN_LAYOUT_PLAIN) return;
     for (int i = 0; i < y->n_in; i++) {
-        bool wanted = op->layout == QN_LAYOUT_SAME ? qn__same_dims(x[i], y)
-                                                   : i == 0 || qn__same_dims(x[i], x[0]) || qn__same_dims(x[i], y);
+        bool wanted = same ? qn__same_dims(x[i], y) : i == 0 || qn__same_dims(x[i], x[0]) || qn__same_dims(x[i], y);
         if (wanted && divides(x[i], o->block)) a->x[i].block = o->block;
     }
-    if (op->layout == QN_LAYOUT_SAME && divides(y, o->block)) a->y.block = o->block;
+    if (same && divides(y, o->block)) a->y.block = o->block;
 }
 
+static qn_status ask(const struct qn__kernel *k, struct qn__step *s)
+{
+    struct qn__args *a = &s->args;
+    s->choice = (struct qn__choice){ .y_block = a->y.block };
+    for (int i = 0; i < a->n_in; i++) s->choice.x_block[i] = a->x[i].block;
+    return k->pick ? k->pick(a, &s->choice) : QN_OK;
+}
+
+/* As the layout pass, then the compiler: the kernel is asked what it wants if it may say so, then told. */
 static qn_status pick(struct direct *d, const struct qn__op *op, const struct qn__kernel *k, struct qn__step *s)
 {
     struct qn__args *a = &s->args;
-    for (int i = 0; i < QN_MAX_IN; i++) s->choice.x_block[i] = QN_PLAIN;
-    s->choice.y_block = QN_PLAIN;
-    qn_status status = k->pick ? k->pick(a, &s->choice) : QN_OK;
-    if (status && op->layout == QN_LAYOUT_REDUCE && a->x[0].block != QN_PLAIN) {
-        a->x[0].block = QN_PLAIN;
-        status = k->pick(a, &s->choice);
+    qn_status status = ask(k, s);
+    bool open = op->layout == QN_LAYOUT_ASK, refused = status != QN_OK;
+    if (refused && op->layout == QN_LAYOUT_SAME) return status; /* each of them takes every order */
+    for (int i = 0; i < a->n_in; i++) {
+        if (refused) a->x[i].block = QN_PLAIN;
+        if (open && !refused) a->x[i].block = s->choice.x_block[i];
+        d->blocked = d->blocked || a->x[i].block != QN_PLAIN;
     }
-    for (int i = 0; op->layout == QN_LAYOUT_ASK && i < a->n_in; i++) a->x[i].block = s->choice.x_block[i];
-    if (op->layout == QN_LAYOUT_ASK) a->y.block = s->choice.y_block;
-    for (int i = 0; i < a->n_in; i++) d->blocked = d->blocked || a->x[i].block != QN_PLAIN;
+    if (refused) a->y.block = QN_PLAIN;
+    if (open && !refused) a->y.block = s->choice.y_block;
     d->blocked = d->blocked || a->y.block != QN_PLAIN;
-    return status;
+    return ask(k, s);
 }
 
 /* ---- one node --------------------------------------------------------------------------------------- */
@@ -251,7 +262,7 @@ static void run_node(struct direct *d, int32_t id, const struct direct_opts *o)
     bool wide = qn__compute_dtype(in, &y) == QN_F64;
     const struct qn__kernel *k = (wide ? &qn__cpu_f64 : &qn__cpu_f32)->kernel[y.op];
     if (!k || !k->launch) fail_msg("%s has no kernel", op->name);
-    ask_layout(op, in, &y, o, &s.args);
+    offer_layout(d, op, in, &y, o, &s.args);
     s.kernel = k;
     if (pick(d, op, k, &s)) fail_msg("%s: pick refuses a plain operand or a layout it must take", op->name);
     direct_hits[wide][y.op][s.choice.variant]++;

@@ -134,7 +134,7 @@ extern const struct op_cases *const op_cases_of[QN_OP_COUNT];
 /* Kernels run one by one on guarded memory, without compiler and plan. */
 struct direct_opts {
     int threads;
-    int32_t block;       /* wanted of rank-4 values; QN_PLAIN: none     */
+    int32_t block;       /* of rank-4 operands; QN_PLAIN: nothing else; QN_ANY_BLOCK: plain, the result open */
     unsigned char fill;  /* what memory holds before it is written      */
     bool in_place;       /* put y on an operand where the row allows it */
 };
@@ -169,8 +169,8 @@ int64_t op_in_count(const struct op_in *in);
 /* Times each variant was launched, by backend (0: f32, 1: f64), opcode and variant. */
 enum { OP_MAX_VARIANTS = 16 };
 extern uint64_t direct_hits[2][QN_OP_COUNT][OP_MAX_VARIANTS];
-/* Blocks that the layout checks ask for: 8, 16 and the number of channels. */
-int op_blocks(const struct op_case *c, int32_t block[3]);
+/* Blocks that the layout checks try: none but the result's left to the kernel, 8, 16 and the number of channels. */
+int op_blocks(const struct op_case *c, int32_t block[4]);
 /* Whether descriptor, kernel and cases are linked. */
 bool op_present(enum qn__opcode op);
 #endif

@@ -173,7 +173,7 @@ static void check_bits(enum qn__opcode op, const struct op_case *c, qn_dtype rea
 
 static int check_layouts(enum qn__opcode op, const struct op_case *c, qn_dtype real, struct reference *r)
 {
-    int32_t block[3];
+    int32_t block[4];
     int n = op_blocks(c, block), checked = 0;
     for (int i = 0; i < n; i++) {
         struct direct_opts o = { .threads = 2, .block = block[i], .fill = 0xFF };

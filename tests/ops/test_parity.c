@@ -14,7 +14,7 @@ static void launch_cases(enum qn__opcode op)
     const struct op_cases *cases = op_cases_of[op];
     for (int i = 0; i < cases->n; i++)
         for (int wide = 0; wide < 2; wide++) {
-            int32_t block[4] = { QN_PLAIN };
+            int32_t block[5] = { QN_PLAIN };
             int n = 1 + op_blocks(&cases->c[i], block + 1);
             for (int k = 0; k < n; k++) {
                 struct direct_opts o = { .threads = 1, .block = block[k], .fill = 0xFF };
