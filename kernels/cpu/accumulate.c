@@ -48,6 +48,6 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
 }
 
 /* Work on integers alone is the f64 build's (qn__compute_dtype). */
-KERNEL(accumulate) = { .variants = (const char *const[]){ "reals", QN_IS_F32 ? NULL : "integers", NULL },
+KERNEL(accumulate) = { .variants = (const char *const[]){ "reals", QN_F64_ONLY("integers"), NULL },
                        .pick = pick,
                        .launch = launch };

@@ -19,6 +19,6 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(advance_rng) = { .variants = (const char *const[]){ QN_IS_F32 ? NULL : "counters", NULL },
+KERNEL(advance_rng) = { .variants = (const char *const[]){ QN_F64_ONLY("counters"), NULL },
                         .pick = pick,
                         .launch = launch };

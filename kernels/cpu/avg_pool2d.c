@@ -57,7 +57,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(avg_pool2d) = { .variants = (const char *const[]){ "windows", "onednn", NULL },
+KERNEL(avg_pool2d) = { .variants = (const char *const[]){ "windows", QN_F32_ONLY("onednn"), NULL },
                        .pick = pick,
                        .prepare = prepare,
                        .bind = qn__dnn_bind,

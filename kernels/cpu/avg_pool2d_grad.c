@@ -58,7 +58,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(avg_pool2d_grad) = { .variants = (const char *const[]){ "windows", "onednn", NULL },
+KERNEL(avg_pool2d_grad) = { .variants = (const char *const[]){ "windows", QN_F32_ONLY("onednn"), NULL },
                             .pick = pick,
                             .prepare = prepare,
                             .bind = qn__dnn_bind,

@@ -63,7 +63,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(conv2d_grad_x) = { .variants = (const char *const[]){ "loops", "onednn", NULL },
+KERNEL(conv2d_grad_x) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("onednn"), NULL },
                           .pick = pick,
                           .prepare = prepare,
                           .bind = qn__dnn_bind,

@@ -29,6 +29,10 @@
 #define QN_CLONES
 #endif
 
+/* Name of a variant that only one of the two builds has; last in its list, so that the other's ends before it. */
+#define QN_F32_ONLY(name) (QN_IS_F32 ? (name) : NULL)
+#define QN_F64_ONLY(name) (QN_IS_F32 ? NULL : (name))
+
 /* Elements of a view as REAL; only for views whose dtype is QN_REAL_DTYPE. */
 static inline REAL *qn__real(const struct qn__view *v) { return (REAL *)v->data; }
 

@@ -54,12 +54,26 @@ static int unreached(enum qn__opcode op, int wide, char *text, size_t size)
     return missing;
 }
 
+static bool has_variant(const struct qn__kernel *k, const char *name)
+{
+    for (int v = 0; k->variants && k->variants[v]; v++)
+        if (strcmp(k->variants[v], name) == 0) return true;
+    return false;
+}
+
+/* Both builds' variants, marked where only one has them. */
 static void variants_text(enum qn__opcode op, char *text, size_t size)
 {
-    const struct qn__kernel *k = kernel_of(op, 0);
-    size_t at = (size_t)snprintf(text, size, "%s", k->launch ? "" : "no launch");
-    for (int v = 0; k->variants && k->variants[v] && at < size; v++)
-        at += (size_t)snprintf(text + at, size - at, "%s%s", v ? ", " : "", k->variants[v]);
+    size_t at = (size_t)snprintf(text, size, "%s", kernel_of(op, 0)->launch ? "" : "no launch");
+    for (int wide = 0; wide < 2; wide++) {
+        const struct qn__kernel *k = kernel_of(op, wide), *other = kernel_of(op, !wide);
+        for (int v = 0; k->variants && k->variants[v] && at < size; v++) {
+            bool both = has_variant(other, k->variants[v]);
+            if (both && wide) continue;
+            at += (size_t)snprintf(text + at, size - at, "%s%s%s", at ? ", " : "", k->variants[v],
+                                   both ? "" : wide ? " (f64)" : " (f32)");
+        }
+    }
 }
 
 /* One line of the table; what the row lacks. */
@@ -87,7 +101,7 @@ static int examine(enum qn__opcode op, bool print)
 static int examine_all(bool print)
 {
     int lacks = 0, gradients = 0, reasons = 0, variants = 0, cases = 0;
-    if (print) printf("%-18s %-5s %5s %-44s %s\n", "operator", "shape", "cases", "CPU variants, f32 and f64",
+    if (print) printf("%-18s %-5s %5s %-44s %s\n", "operator", "shape", "cases", "CPU variants",
         "gradient");
     for (int op = 1; op < QN_OP_COUNT; op++) {
         lacks += examine((enum qn__opcode)op, print);
@@ -96,9 +110,11 @@ static int examine_all(bool print)
         gradients += has;
         reasons += !has;
         cases += op_cases_of[op]->n;
-        const struct qn__kernel *k = kernel_of((enum qn__opcode)op, 0);
-        bool shared = k == kernel_of(QN_OP_fused, 0) && op != QN_OP_fused;
-        for (int v = 0; !shared && k->variants && k->variants[v]; v++) variants++;
+        for (int wide = 0; wide < 2; wide++) {
+            const struct qn__kernel *k = kernel_of((enum qn__opcode)op, wide);
+            bool shared = k == kernel_of(QN_OP_fused, wide) && op != QN_OP_fused;
+            for (int v = 0; !shared && k->variants && k->variants[v]; v++) variants++;
+        }
     }
     printf("%d rows: %d with gradient, %d without and with a reason; %d variants; %d cases; %d lacking\n",
            QN_OP_COUNT - 1, gradients, reasons, variants, cases, lacks);
