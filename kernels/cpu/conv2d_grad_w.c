@@ -203,7 +203,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     }
 }
 
-KERNEL(conv2d_grad_w) = { .variants = (const char *const[]){ "loops", "rows", QN_F32_ONLY("onednn"), NULL },
+KERNEL(conv2d_grad_w) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("rows"), QN_F32_ONLY("onednn"), NULL },
                           .pick = pick,
                           .prepare = prepare,
                           .bind = qn__dnn_bind,

@@ -113,6 +113,7 @@ struct op_case {
 
     double step;                   /* largest step of the differences; 0 means 2^-6 max(|x|, 0.25) */
     const char *no_gradient_check; /* why, e.g. "at a tie there is no derivative": another case must check it */
+    const char *fixed_threads;     /* why the f32 kernel may round otherwise with another number of threads */
     const char *finite_only;       /* why planted NaN and infinities may differ between f32 and f64 */
     const char *fails;             /* the exact error of the run that this case provokes; nothing else is checked */
 };
