@@ -62,18 +62,26 @@ static qn_status bind_steps(qn_program *p, qn_error *err)
     return QN_OK;
 }
 
-qn_status qn_program_load(qn_program *p, qn_error *err)
+/* Without a store the work arena is the program's own, behind io. */
+static qn_status take_memory(qn_program *p, qn_error *err)
 {
-    size_t bytes;
-    if (p->raw) return QN_OK;
-    if (p->store) QN_TRY(qn__store_allocate(p->store, err));
-    if (!qn__add(&bytes, p->io, p->work) || !qn__add(&bytes, bytes, QN_ALIGN))
-        return qn__nomem(err, "program", SIZE_MAX);
+    size_t bytes = p->io;
+    if (!p->store && !qn__add(&bytes, bytes, p->work)) return qn__nomem(err, "program", SIZE_MAX);
+    if (!qn__add(&bytes, bytes, QN_ALIGN)) return qn__nomem(err, "program", SIZE_MAX);
+    if (p->store) QN_TRY(qn__store_work(p->store, p->work, &p->work_at, err));
     p->raw = qn__calloc(&p->alloc, bytes, 1);
     if (!p->raw) return qn__nomem(err, "program", bytes);
     p->raw_bytes = bytes;
     p->io_at = (char *)(((uintptr_t)p->raw + QN_ALIGN - 1) & ~(uintptr_t)(QN_ALIGN - 1));
-    p->work_at = p->io_at + p->io;
+    if (!p->store) p->work_at = p->io_at + p->io;
+    return QN_OK;
+}
+
+qn_status qn_program_load(qn_program *p, qn_error *err)
+{
+    if (p->raw) return QN_OK;
+    if (p->store) QN_TRY(qn__store_allocate(p->store, err));
+    QN_TRY(take_memory(p, err));
     return bind_steps(p, err);
 }
 

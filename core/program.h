@@ -19,7 +19,7 @@ struct qn_program {
     struct qn__slot *slot; /* g->n values, then n_order workspaces */
     size_t work, io, naive, workspace;
 
-    void *raw;         /* io and work, one allocation */
+    void *raw;         /* io; behind it work, unless the store shares its arena */
     size_t raw_bytes;
     char *io_at, *work_at;
     int64_t rng_before[4]; /* the random state before the last micro run */

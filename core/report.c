@@ -16,8 +16,25 @@ qn_bytes qn_program_bytes(const qn_program *p)
     return b;
 }
 
-/* raw holds the slack that aligns its start; what the plan asked for is the rest. */
-size_t qn_program_used_bytes(const qn_program *p) { return p->raw ? p->raw_bytes - QN_ALIGN : 0; }
+/* Counted from what was taken, not from the plan: the highest end of any value or workspace that a step was bound to.
+ * A plan that reserved more than its steps touch, or less, would show. */
+static size_t span_end(const struct qn__slot *s, enum qn__place place, size_t end)
+{
+    return s->place == place && s->offset + s->bytes > end ? s->offset + s->bytes : end;
+}
+
+size_t qn_program_used_bytes(const qn_program *p)
+{
+    size_t work = 0, io = 0;
+    if (!p->raw) return 0;
+    for (int32_t i = 1; i < p->g->n + p->n_order; i++) {
+        const struct qn__slot *s = &p->slot[i];
+        if (s->root != i) continue;
+        work = span_end(s, QN_PLACE_WORK, work);
+        io = span_end(s, QN_PLACE_IO, io);
+    }
+    return work + io;
+}
 
 int qn_program_steps(const qn_program *p)
 {

@@ -175,25 +175,44 @@ static void fill(const qn_store *s, struct qn__tensor *t)
     if (strcmp(e->name, "quern.rng") == 0) memcpy(e->data, &s->seed, sizeof s->seed);
 }
 
+/* A zeroed allocation of `bytes` at a multiple of QN_ALIGN, kept in the store's list. */
+static qn_status add_slab(qn_store *s, size_t bytes, const char *what, char **at, qn_error *err)
+{
+    size_t raw;
+    if (!qn__add(&raw, bytes, QN_ALIGN)) return qn__nomem(err, what, bytes);
+    struct qn__slab *slab = qn__calloc(&s->alloc, 1, sizeof *slab);
+    if (slab) slab->raw = qn__calloc(&s->alloc, raw, 1);
+    if (!slab || !slab->raw) {
+        qn__free(&s->alloc, slab, sizeof *slab);
+        return qn__nomem(err, what, raw);
+    }
+    slab->raw_bytes = raw;
+    slab->next = s->slab;
+    s->slab = slab;
+    *at = (char *)(((uintptr_t)slab->raw + QN_ALIGN - 1) & ~(uintptr_t)(QN_ALIGN - 1));
+    return QN_OK;
+}
+
+qn_status qn__store_work(qn_store *s, size_t bytes, char **out, qn_error *err)
+{
+    if (bytes > s->work_bytes || !s->work_at) {
+        QN_TRY(add_slab(s, bytes, "work arena", &s->work_at, err));
+        s->work_bytes = bytes;
+    }
+    *out = s->work_at;
+    return QN_OK;
+}
+
 qn_status qn__store_allocate(qn_store *s, qn_error *err)
 {
-    size_t total = 0, bytes, raw;
+    size_t total = 0, bytes;
+    char *at;
     for (size_t i = 0; i < s->n; i++)
         if (!s->tensor[i]->entry.data)
             if (!qn__slot_bytes(&bytes, s->tensor[i]->entry.bytes) || !qn__add(&total, total, bytes))
                 return qn__nomem(err, "store", SIZE_MAX);
     if (total == 0) return QN_OK;
-    if (!qn__add(&raw, total, QN_ALIGN)) return qn__nomem(err, "store", total);
-    struct qn__slab *slab = qn__calloc(&s->alloc, 1, sizeof *slab);
-    if (slab) slab->raw = qn__calloc(&s->alloc, raw, 1);
-    if (!slab || !slab->raw) {
-        qn__free(&s->alloc, slab, sizeof *slab);
-        return qn__nomem(err, "store", raw);
-    }
-    slab->raw_bytes = raw;
-    slab->next = s->slab;
-    s->slab = slab;
-    char *at = (char *)(((uintptr_t)slab->raw + QN_ALIGN - 1) & ~(uintptr_t)(QN_ALIGN - 1));
+    QN_TRY(add_slab(s, total, "store", &at, err));
     for (size_t i = 0; i < s->n; i++) {
         qn_store_entry *e = &s->tensor[i]->entry;
         if (e->data) continue;

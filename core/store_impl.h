@@ -7,7 +7,7 @@ struct qn__tensor {
     qn_store_entry entry; /* entry.name is owned */
     qn_init init;
 };
-/* Memory of the tensors that came with one program; fixed for the life of the store. */
+/* One allocation that lives as long as the store: tensors that came with one program, or a work arena. */
 struct qn__slab { struct qn__slab *next; void *raw; size_t raw_bytes; };
 
 struct qn_store {
@@ -16,10 +16,15 @@ struct qn_store {
     struct qn__tensor **tensor; /* pointers: entries handed out must not move */
     size_t n, cap;
     struct qn__slab *slab;
+    char *work_at;     /* the largest work arena so far, for programs of this store in turn */
+    size_t work_bytes;
 };
 
 /* The tensor that node y (a `store` row) names: found and compared, or added without memory. */
 qn_status qn__store_declare(qn_store *s, const struct qn__node *y, struct qn__tensor **out, qn_error *err);
+/* A work arena of at least `bytes`. Programs of one store run one at a time, so they share it; one that needs more than
+ * there is brings a larger one, which later programs use. */
+qn_status qn__store_work(qn_store *s, size_t bytes, char **out, qn_error *err);
 /* Gives memory and first contents to every declared tensor that has none. */
 qn_status qn__store_allocate(qn_store *s, qn_error *err);
 
