@@ -64,7 +64,9 @@ static void bench(const struct shape *shape, int threads, bool ask)
     if (qn__op_of(shape->op)->infer(x, &y, &err) || !qn__count(&y.count, y.dim, y.rank)) exit(2);
     s.args.y = view_of(&y);
     if (ask) {
+        bool pool = shape->op >= QN_OP_max_pool2d && shape->op <= QN_OP_avg_pool2d_grad;
         s.args.y.block = QN_ANY_BLOCK;
+        for (int i = 0; pool && i < shape->n_in; i++) s.args.x[i].block = 8; /* as they come from a convolution */
         if (s.kernel->pick(&s.args, &s.choice)) exit(2);
         for (int i = 0; i < shape->n_in; i++) s.args.x[i].block = s.choice.x_block[i];
         s.args.y.block = s.choice.y_block;

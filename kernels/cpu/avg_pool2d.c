@@ -8,16 +8,23 @@
 
 enum { WINDOWS, ONEDNN };
 
-static inline __attribute__((always_inline)) void mean(REAL *restrict y, const REAL *restrict x,
-                                                       const struct qn__pool *p, struct qn__window w, const int lanes)
+static inline REAL size_of(struct qn__window w) { return (REAL)((w.row_end - w.row) * (w.col_end - w.col)); }
+
+static inline __attribute__((always_inline)) void mean_lanes(REAL *y, const REAL *x, const struct qn__pool *p,
+                                                             struct qn__window w)
 {
-    REAL sum[QN_POOL_LANES] = { 0 }, n = (REAL)((w.row_end - w.row) * (w.col_end - w.col));
+    qn__lanes sum = { 0 };
     for (int64_t r = w.row; r < w.row_end; r++)
-        for (int64_t c = w.col; c < w.col_end; c++) {
-            const REAL *at = x + (r * p->w + c) * p->b;
-            for (int k = 0; k < lanes; k++) sum[k] += at[k];
-        }
-    for (int k = 0; k < lanes; k++) y[k] = sum[k] / n;
+        for (int64_t c = w.col; c < w.col_end; c++) sum += QN_LANES_OF(x + (r * p->w + c) * p->b);
+    QN_LANES(y) = sum / size_of(w);
+}
+
+static inline REAL mean(const REAL *x, const struct qn__pool *p, struct qn__window w)
+{
+    REAL sum = 0;
+    for (int64_t r = w.row; r < w.row_end; r++)
+        for (int64_t c = w.col; c < w.col_end; c++) sum += x[(r * p->w + c) * p->b];
+    return sum / size_of(w);
 }
 
 QN_CLONES static void plane(REAL *y, const REAL *x, const struct qn__pool *p)
@@ -27,8 +34,8 @@ QN_CLONES static void plane(REAL *y, const REAL *x, const struct qn__pool *p)
             struct qn__window w = qn__window_at(p, i, j);
             REAL *to = y + (i * p->ow + j) * p->b;
             int64_t k = 0;
-            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) mean(to + k, x + k, p, w, QN_POOL_LANES);
-            for (; k < p->b; k++) mean(to + k, x + k, p, w, 1);
+            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) mean_lanes(to + k, x + k, p, w);
+            for (; k < p->b; k++) to[k] = mean(x + k, p, w);
         }
 }
 

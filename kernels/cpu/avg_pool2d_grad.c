@@ -8,28 +8,32 @@
 
 enum { WINDOWS, ONEDNN };
 
-static inline __attribute__((always_inline)) void share(REAL *restrict dx, const REAL *restrict dy,
-                                                        const struct qn__pool *p, struct qn__window w, const int lanes)
+static inline REAL size_of(struct qn__window w) { return (REAL)((w.row_end - w.row) * (w.col_end - w.col)); }
+
+static inline __attribute__((always_inline)) void share_lanes(REAL *dx, const REAL *dy, const struct qn__pool *p,
+                                                              struct qn__window w)
 {
-    REAL part[QN_POOL_LANES], n = (REAL)((w.row_end - w.row) * (w.col_end - w.col));
-    for (int k = 0; k < lanes; k++) part[k] = dy[k] / n;
+    qn__lanes part = QN_LANES_OF(dy) / size_of(w);
     for (int64_t r = w.row; r < w.row_end; r++)
-        for (int64_t c = w.col; c < w.col_end; c++) {
-            REAL *at = dx + (r * p->w + c) * p->b;
-            for (int k = 0; k < lanes; k++) at[k] += part[k];
-        }
+        for (int64_t c = w.col; c < w.col_end; c++) QN_LANES(dx + (r * p->w + c) * p->b) += part;
+}
+
+static inline void share(REAL *dx, REAL part, const struct qn__pool *p, struct qn__window w)
+{
+    for (int64_t r = w.row; r < w.row_end; r++)
+        for (int64_t c = w.col; c < w.col_end; c++) dx[(r * p->w + c) * p->b] += part;
 }
 
 QN_CLONES static void plane(REAL *dx, const REAL *dy, const struct qn__pool *p)
 {
-    for (int64_t i = 0; i < p->h * p->w * p->b; i++) dx[i] = 0;
+    memset(dx, 0, (size_t)(p->h * p->w * p->b) * sizeof *dx);
     for (int64_t i = 0; i < p->oh; i++)
         for (int64_t j = 0; j < p->ow; j++) {
             struct qn__window w = qn__window_at(p, i, j);
             const REAL *from = dy + (i * p->ow + j) * p->b;
             int64_t k = 0;
-            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) share(dx + k, from + k, p, w, QN_POOL_LANES);
-            for (; k < p->b; k++) share(dx + k, from + k, p, w, 1);
+            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) share_lanes(dx + k, from + k, p, w);
+            for (; k < p->b; k++) share(dx + k, from[k] / size_of(w), p, w);
         }
 }
 

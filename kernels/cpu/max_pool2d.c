@@ -4,18 +4,27 @@
  * Not oneDNN's: it drops a NaN, and the gradient needs no indices that it would store. */
 #include "pool.h"
 
-static inline __attribute__((always_inline)) void largest(REAL *restrict y, const REAL *restrict x,
-                                                          const struct qn__pool *p, struct qn__window w, const int lanes)
+static inline __attribute__((always_inline)) void largest_lanes(REAL *y, const REAL *x, const struct qn__pool *p,
+                                                                struct qn__window w)
 {
-    REAL m[QN_POOL_LANES];
-    const REAL *first = x + (w.row * p->w + w.col) * p->b;
-    for (int k = 0; k < lanes; k++) m[k] = first[k];
+    qn__lanes m = QN_LANES_OF(x + (w.row * p->w + w.col) * p->b);
     for (int64_t r = w.row; r < w.row_end; r++)
         for (int64_t c = w.col; c < w.col_end; c++) {
-            const REAL *at = x + (r * p->w + c) * p->b;
-            for (int k = 0; k < lanes; k++) m[k] = (at[k] > m[k]) | (at[k] != at[k]) ? at[k] : m[k];
+            qn__lanes at = QN_LANES_OF(x + (r * p->w + c) * p->b);
+            m = QN_SELECT((qn__mask)(at > m) | (qn__mask)(at != at), at, m);
         }
-    for (int k = 0; k < lanes; k++) y[k] = m[k];
+    QN_LANES(y) = m;
+}
+
+static inline REAL largest(const REAL *x, const struct qn__pool *p, struct qn__window w)
+{
+    REAL m = x[(w.row * p->w + w.col) * p->b];
+    for (int64_t r = w.row; r < w.row_end; r++)
+        for (int64_t c = w.col; c < w.col_end; c++) {
+            REAL at = x[(r * p->w + c) * p->b];
+            m = at > m || at != at ? at : m;
+        }
+    return m;
 }
 
 QN_CLONES static void plane(REAL *y, const REAL *x, const struct qn__pool *p)
@@ -25,8 +34,8 @@ QN_CLONES static void plane(REAL *y, const REAL *x, const struct qn__pool *p)
             struct qn__window w = qn__window_at(p, i, j);
             REAL *to = y + (i * p->ow + j) * p->b;
             int64_t k = 0;
-            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) largest(to + k, x + k, p, w, QN_POOL_LANES);
-            for (; k < p->b; k++) largest(to + k, x + k, p, w, 1);
+            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) largest_lanes(to + k, x + k, p, w);
+            for (; k < p->b; k++) to[k] = largest(x + k, p, w);
         }
 }
 

@@ -6,33 +6,43 @@
 
 struct planes { REAL *dx; const REAL *x, *y, *dy; };
 
-static inline __attribute__((always_inline)) void give(struct planes t, const struct qn__pool *p, struct qn__window w,
-                                                       int64_t at, int64_t k0, const int lanes)
+/* left: what of dy has not been given yet. */
+static inline __attribute__((always_inline)) void give_lanes(struct planes t, const struct qn__pool *p,
+                                                             struct qn__window w, int64_t at, int64_t k)
 {
-    REAL left[QN_POOL_LANES], y[QN_POOL_LANES]; /* left: dy until it has been given */
-    for (int k = 0; k < lanes; k++) left[k] = t.dy[at + k0 + k], y[k] = t.y[at + k0 + k];
+    qn__lanes left = QN_LANES_OF(t.dy + at + k), y = QN_LANES_OF(t.y + at + k);
+    qn__mask y_nan = (qn__mask)(y != y);
     for (int64_t r = w.row; r < w.row_end; r++)
         for (int64_t c = w.col; c < w.col_end; c++) {
-            int64_t i = (r * p->w + c) * p->b + k0;
-            const REAL *restrict x = t.x + i;
-            REAL *restrict dx = t.dx + i;
-            for (int k = 0; k < lanes; k++) {
-                bool hit = (x[k] == y[k]) | ((x[k] != x[k]) & (y[k] != y[k]));
-                dx[k] += hit ? left[k] : 0;
-                left[k] = hit ? 0 : left[k];
-            }
+            int64_t i = (r * p->w + c) * p->b + k;
+            qn__lanes x = QN_LANES_OF(t.x + i);
+            qn__mask hit = (qn__mask)(x == y) | ((qn__mask)(x != x) & y_nan);
+            QN_LANES(t.dx + i) += (qn__lanes)(hit & (qn__mask)left);
+            left = (qn__lanes)(~hit & (qn__mask)left);
+        }
+}
+
+static inline void give(struct planes t, const struct qn__pool *p, struct qn__window w, int64_t at, int64_t k)
+{
+    REAL y = t.y[at + k];
+    for (int64_t r = w.row; r < w.row_end; r++)
+        for (int64_t c = w.col; c < w.col_end; c++) {
+            int64_t i = (r * p->w + c) * p->b + k;
+            if (!(t.x[i] == y || (t.x[i] != t.x[i] && y != y))) continue;
+            t.dx[i] += t.dy[at + k];
+            return;
         }
 }
 
 QN_CLONES static void plane(struct planes t, const struct qn__pool *p)
 {
-    for (int64_t i = 0; i < p->h * p->w * p->b; i++) t.dx[i] = 0;
+    memset(t.dx, 0, (size_t)(p->h * p->w * p->b) * sizeof *t.dx);
     for (int64_t i = 0; i < p->oh; i++)
         for (int64_t j = 0; j < p->ow; j++) {
             struct qn__window w = qn__window_at(p, i, j);
             int64_t at = (i * p->ow + j) * p->b, k = 0;
-            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) give(t, p, w, at, k, QN_POOL_LANES);
-            for (; k < p->b; k++) give(t, p, w, at, k, 1);
+            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) give_lanes(t, p, w, at, k);
+            for (; k < p->b; k++) give(t, p, w, at, k);
         }
 }
 

@@ -4,6 +4,9 @@
 #define QN_KERNELS_CPU_POOL_H
 #include "cpu.h"
 
+typedef int32_t qn__bits_f32;
+typedef int64_t qn__bits_f64;
+
 struct qn__pool {
     int64_t planes, h, w, oh, ow, b;
     const struct qn__pool_attr *attr;
@@ -31,9 +34,16 @@ static inline struct qn__window qn__window_at(const struct qn__pool *p, int64_t 
     return w;
 }
 
-/* The channels of a block are worked on in groups of this many (or one by one), so that the innermost loops have a
- * fixed length that the compiler turns into vectors. */
+/* The channels of a block are worked on in vectors of this many, the rest one by one. Comparisons of vectors give
+ * masks of all ones and zeros. */
 enum { QN_POOL_LANES = 8 };
+typedef REAL qn__lanes __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef QN_CAT(qn__bits, KIND) qn__mask __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+
+#define QN_LANES(p) (*(qn__lanes *)(p))
+#define QN_LANES_OF(p) (*(const qn__lanes *)(p))
+/* a where the mask is set, else b */
+#define QN_SELECT(mask, a, b) ((qn__lanes)(((mask) & (qn__mask)(a)) | (~(mask) & (qn__mask)(b))))
 
 /* All operands and the result in one layout: that of the operands if one is blocked. A gradient whose operand is plain
  * is spread in blocks where they fit, because dy is the smaller side and what follows mostly wants blocks. */
