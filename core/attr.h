@@ -51,21 +51,20 @@ struct qn__xent_attr {
 struct qn__rng_attr { int64_t samples, steps; };
 struct qn__reorder_attr { int32_t block, unused; };
 
-/* Learning-rate schedules; see optim/schedule.c for the formulas. */
-enum { QN_SCHEDULE_MAX_POINTS = 16 };
+/* schedule: qn_schedule_opts with everything filled in; low is the factor that one_cycle ends with. */
 struct qn__schedule_attr {
-    int32_t kind, n_points;
-    double base, warmup_steps, warmup_start, total_steps, final_scale, gamma, period, peak_fraction, start_scale;
-    double point[QN_SCHEDULE_MAX_POINTS], factor[QN_SCHEDULE_MAX_POINTS];
+    int32_t kind, n_at;
+    double base, warmup, every, gamma, total, end, peak, start, low, at[QN_SCHEDULE_MAX_AT];
 };
 
 /* Optimizer rows. Operands: w, the row's moments, g, and last `hyper`, [4] of w's dtype on the device:
  *   [0] learning rate  [1] factor on g (unscale, 1/count, clip)  [2] 1 to apply, 0 to skip every write
  *   [3] number of this update, from 1 (bias correction)
- * Moments: momentum v; adam m, v; rmsprop s; rmsprop_momentum s, v; adagrad s; lamb m, v; lion m. */
+ * Moments: momentum v; adam m, v; rmsprop s; rmsprop_momentum s, v; adagrad s; lamb m, v; lion m.
+ * clip_value 0: no clipping. */
 struct qn__optim_attr {
     double beta1, beta2, eps, weight_decay, momentum, lr_scale, clip_value;
-    int32_t nesterov, decoupled, unused0, unused1;
+    int32_t nesterov, decoupled;
 };
 struct qn__ema_attr { double decay; }; /* operands: shadow, w, hyper; skipped with hyper[2] */
 #endif

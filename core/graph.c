@@ -126,7 +126,7 @@ const char *qn__scoped(qn_graph *g, const char *name)
     return s;
 }
 
-qn_t qn__graph_fail(qn_graph *g, int code, const char *what, const char *fmt, ...)
+qn_t qn_graph_fail(qn_graph *g, int code, const char *what, const char *fmt, ...)
 {
     if (g->err.code) return (qn_t){ 0 }; /* the first error is the one worth reading */
     char message[320], field[QN_SCOPE_MAX + 80];

@@ -68,9 +68,7 @@ qn_t qn__node_shaped(qn_graph *g, enum qn__opcode op, const qn_t *x, int n_in, c
                      int rank, const int64_t *dims, const char *name, const void *data);
 /* The node of a value; node 0 if t is no value of g. Invalid after the next append. */
 const struct qn__node *qn__at(const qn_graph *g, qn_t t);
-/* Makes the graph fail (first failure wins); returns {0}. `what` is the operator or function. */
-qn_t qn__graph_fail(qn_graph *g, int code, const char *what, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
+#define qn__graph_fail qn_graph_fail
 bool qn__failed(const qn_graph *g);
 /* "scope.name" in the graph's memory. */
 const char *qn__scoped(qn_graph *g, const char *name);

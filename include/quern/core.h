@@ -34,6 +34,10 @@ QN_API QN_CHECKED qn_status qn_graph_new(qn_graph **out, const qn_alloc *alloc);
 QN_API void qn_graph_free(qn_graph *g);
 QN_API qn_status qn_graph_status(const qn_graph *g);
 QN_API const qn_error *qn_graph_error(const qn_graph *g); /* code 0 if none */
+/* For functions that build several values: makes the graph fail with a code of core/errors.def unless it has failed
+ * already. `what` names the function; the text says what was found and what was expected. Returns {0}. */
+QN_API qn_t qn_graph_fail(qn_graph *g, int code, const char *what, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 
 /* Names of values built between push and pop are prefixed "scope.". */
 QN_API void qn_scope_push(qn_graph *g, const char *name);
@@ -240,6 +244,71 @@ QN_API qn_t qn_bce_with_logits(qn_graph *g, qn_t x, qn_t target);         /* mea
  * built earlier sees the old contents, one built from the returned value the new. */
 QN_API qn_t qn_assign(qn_graph *g, qn_t dst, qn_t src);
 QN_API qn_t qn_accumulate(qn_graph *g, qn_t dst, qn_t src);
+
+#define QN_SCHEDULE_MAP(X)                                                                         \
+    X(CONSTANT, "constant") X(STEP, "step") X(MULTI_STEP, "multi_step")                            \
+    X(EXPONENTIAL, "exponential") X(COSINE, "cosine") X(ONE_CYCLE, "one_cycle")                    \
+    X(LINEAR, "linear") X(PLATEAU, "plateau")
+typedef enum qn_schedule_kind {
+#define X(e, s) QN_SCHEDULE_##e,
+    QN_SCHEDULE_MAP(X)
+#undef X
+    QN_SCHEDULE_COUNT
+} qn_schedule_kind;
+
+enum { QN_SCHEDULE_MAX_AT = 16 };
+
+/* The factor on optimizer.lr at update u = 0, 1, ...; times in updates, fractions allowed. During the first `warmup`
+ * updates it is multiplied by (u + 1) / warmup (all kinds but ONE_CYCLE). With t = (u - warmup) / (total - warmup):
+ *   CONSTANT 1    STEP gamma^floor(u / every)    MULTI_STEP gamma^(number of at[] <= u)
+ *   EXPONENTIAL gamma^(u / every)    COSINE end + (1 - end) (1 + cos(pi t)) / 2 (Loshchilov, Hutter 2017)
+ *   LINEAR 1 + (end - 1) t           PLATEAU 1 (the host lowers "optim.plateau")
+ *   ONE_CYCLE (Smith 2018): up from `start` to 1 over peak total updates and down to start / 10^4, both along half a cosine;
+ *   the momentum is left alone. */
+typedef struct qn_schedule_opts {
+    qn_schedule_kind kind;
+    double warmup, every, gamma, total, end, peak, start;
+    double at[QN_SCHEDULE_MAX_AT];
+    int n_at;
+} qn_schedule_opts;
+
+/* The learning rate base * factor(updates) * plateau, computed on the device. updates: I64 [1]; plateau: F32 or F64
+ * scalar, which gives the result its dtype and which the host may lower between runs. */
+QN_API qn_t qn_schedule(qn_graph *g, qn_t updates, qn_t plateau, double base, const qn_schedule_opts *opts);
+
+/* One step of an optimizer. w and the moments are tensors of the store, all like grad: F32 or F64, one shape. What
+ * changes from step to step comes from hyper [4] of the same dtype: learning rate, factor on the gradient, 1 to apply or
+ * 0 to write nothing at all, number of the update from 1. Returns w after the step. Below, e = weight_decay,
+ * lr = hyper[0] lr_scale, g = clamp(hyper[1] grad, -clip_value, clip_value) (no clamp if 0); x / 0 counts as 0. */
+typedef struct qn_update_opts {
+    double beta1, beta2; /* adam, lamb, lion; rmsprop: beta2                 */
+    double eps, weight_decay, momentum;
+    double lr_scale;     /* not 1 by default: set it                         */
+    double clip_value;
+    bool nesterov;       /* momentum                                         */
+    bool decoupled;      /* adam: weight decay beside the gradient, as AdamW */
+} qn_update_opts;
+/* w -= lr (g + e w) */
+QN_API qn_t qn_sgd(qn_graph *g, qn_t w, qn_t grad, qn_t hyper, const qn_update_opts *opts);
+/* v = momentum v + g + e w; w -= lr v, or lr (g + e w + momentum v) for Nesterov (Sutskever et al. 2013) */
+QN_API qn_t qn_momentum(qn_graph *g, qn_t w, qn_t v, qn_t grad, qn_t hyper, const qn_update_opts *opts);
+/* m, v: averages of g, g^2 by beta1, beta2; w -= lr m' / (sqrt(v') + eps), ' being divided by 1 - beta^t (Kingma, Ba
+ * 2015); e w is added to g, or if decoupled lr e w is subtracted from w (Loshchilov, Hutter 2019) */
+QN_API qn_t qn_adam(qn_graph *g, qn_t w, qn_t m, qn_t v, qn_t grad, qn_t hyper, const qn_update_opts *opts);
+/* s = beta2 s + (1 - beta2) (g + e w)^2; w -= lr (g + e w) / (sqrt(s) + eps) (Tieleman, Hinton 2012) */
+QN_API qn_t qn_rmsprop(qn_graph *g, qn_t w, qn_t s, qn_t grad, qn_t hyper, const qn_update_opts *opts);
+/* the same with v = momentum v + (g + e w) / (sqrt(s) + eps); w -= lr v */
+QN_API qn_t qn_rmsprop_momentum(qn_graph *g, qn_t w, qn_t s, qn_t v, qn_t grad, qn_t hyper, const qn_update_opts *opts);
+/* s += (g + e w)^2; w -= lr (g + e w) / (sqrt(s) + eps) (Duchi et al. 2011) */
+QN_API qn_t qn_adagrad(qn_graph *g, qn_t w, qn_t s, qn_t grad, qn_t hyper, const qn_update_opts *opts);
+/* u = m' / (sqrt(v') + eps) + e w with m', v' of adam; w -= lr |w| / |u| u, the ratio being 1 if a norm is 0 (You et al.
+ * 2020) */
+QN_API qn_t qn_lamb(qn_graph *g, qn_t w, qn_t m, qn_t v, qn_t grad, qn_t hyper, const qn_update_opts *opts);
+/* w -= lr (sign(beta1 m + (1 - beta1) g) + e w); m = beta2 m + (1 - beta2) g (Chen et al. 2023) */
+QN_API qn_t qn_lion(qn_graph *g, qn_t w, qn_t m, qn_t grad, qn_t hyper, const qn_update_opts *opts);
+/* shadow += (1 - d) (w - shadow), d = min(decay, (t - 1) / (t + 9)) at update t: the first update copies w, later ones
+ * average over about the last tenth of all updates until that is longer than 1 / (1 - decay). */
+QN_API qn_t qn_ema(qn_graph *g, qn_t shadow, qn_t w, qn_t hyper, double decay);
 
 /* ---- gradients ---------------------------------------------------------------------------- */
 

@@ -52,36 +52,9 @@ typedef struct qn_optimizer_opts {
     const qn_optimizer_group *groups;
 } qn_optimizer_opts;
 
-#define QN_SCHEDULE_MAP(X)                                                                         \
-    X(CONSTANT, "constant") X(STEP, "step") X(MULTI_STEP, "multi_step")                            \
-    X(EXPONENTIAL, "exponential") X(COSINE, "cosine") X(ONE_CYCLE, "one_cycle")                    \
-    X(LINEAR, "linear") X(PLATEAU, "plateau")
-typedef enum qn_schedule_kind {
-#define X(e, s) QN_SCHEDULE_##e,
-    QN_SCHEDULE_MAP(X)
-#undef X
-    QN_SCHEDULE_COUNT
-} qn_schedule_kind;
-
-enum { QN_SCHEDULE_MAX_AT = 16 };
-
-/* The factor on optimizer.lr at update u = 0, 1, ...; times in updates, fractions allowed. During the first `warmup`
- * updates it is multiplied by (u + 1) / warmup (all kinds but ONE_CYCLE). With t = (u - warmup) / (total - warmup):
- *   CONSTANT 1    STEP gamma^floor(u / every)    MULTI_STEP gamma^(number of at[] <= u)
- *   EXPONENTIAL gamma^(u / every)    COSINE end + (1 - end) (1 + cos(pi t)) / 2 (Loshchilov, Hutter 2017)
- *   LINEAR 1 + (end - 1) t           PLATEAU 1 (the host lowers "optim.plateau")
- *   ONE_CYCLE (Smith 2018): up from `start` to 1 over peak total updates and down to start / 10^4, both along half a cosine;
- *   the momentum is left alone. */
-typedef struct qn_schedule_opts {
-    qn_schedule_kind kind;
-    double warmup, every, gamma, total, end, peak, start;
-    double at[QN_SCHEDULE_MAX_AT];
-    int n_at;
-} qn_schedule_opts;
-
 typedef struct qn_train_opts {
     qn_optimizer_opts optimizer;
-    qn_schedule_opts schedule;
+    qn_schedule_opts schedule;   /* core.h                                                                */
     int accumulate;              /* micro runs per update; 0 and 1: one. The gradient is their mean       */
     double clip_norm, clip_value; /* 0: off. Norm: of all gradients together (Pascanu et al. 2013)         */
     double ema_decay;            /* 0: off                                                                 */
