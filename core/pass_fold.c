@@ -103,7 +103,8 @@ static bool still_fits(const struct fold *f, const struct qn__node *y, int k, in
     int64_t dim[QN_MAX_DIMS] = { 0 }, next[QN_MAX_DIMS];
     for (int i = 0; i < y->n_in; i++) {
         const struct qn__node *x = node(f, y->in[i]);
-        if (!qn__broadcast_dims(&rank, next, rank, dim, i == k ? rank_k : x->rank, i == k ? dim_k : x->dim)) return false;
+        int rank_i = i == k ? rank_k : x->rank;
+        if (!qn__broadcast_dims(&rank, next, rank, dim, rank_i, i == k ? dim_k : x->dim)) return false;
         memcpy(dim, next, sizeof dim);
     }
     return rank == y->rank && memcmp(dim, y->dim, (size_t)rank * sizeof dim[0]) == 0;

@@ -418,7 +418,9 @@ static int pick(int n)
 }
 
 /* A value of the wanted shape class: 0 [4,4], 1 [4], 2 [1,4], 3 []. */
-static const struct { int rank; int64_t dim[2]; } shapes[] = { { 2, { 4, 4 } }, { 1, { 4 } }, { 2, { 1, 4 } }, { 0, { 0 } } };
+static const struct { int rank; int64_t dim[2]; } shapes[] = {
+    { 2, { 4, 4 } }, { 1, { 4 } }, { 2, { 1, 4 } }, { 0, { 0 } }
+};
 
 static qn_t any(const qn_t *v, int n) { return v[pick(n)]; }
 

@@ -54,7 +54,8 @@ static void functions_are_accurate(void **state)
                 at = x;
             }
         }
-        static const float special[] = { 0.0f, -0.0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN, 0x1p-149f, 0x1.fffffep127f };
+        static const float special[] = { 0.0f, -0.0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN, 0x1p-149f,
+                                         0x1.fffffep127f };
         for (size_t k = 0; k < sizeof special / sizeof special[0]; k++) {
             if (f->largest < INFINITY && !(fabsf(special[k]) <= f->largest)) continue;
             double u = ulps(f->fast(special[k]), f->exact((double)special[k]));
@@ -62,15 +63,18 @@ static void functions_are_accurate(void **state)
                                        (double)f->fast(special[k]), f->exact((double)special[k]));
         }
         printf("  %-6s at most %.3f ulp, at %a\n", f->name, worst, (double)at);
-        if (!(worst <= f->bound)) fail_msg("%s(%a): %.3f ulp; expected at most %g", f->name, (double)at, worst, f->bound);
+        if (!(worst <= f->bound))
+            fail_msg("%s(%a): %.3f ulp; expected at most %g", f->name, (double)at, worst, f->bound);
     }
 }
 
 static void power_follows_c(void **state)
 {
     (void)state;
-    static const float v[] = { 0.0f, -0.0f, 1, -1, 2, -2, 3, -3, 0.5f, -0.5f, 2.5f, -2.5f, 1e-3f, 1e30f, -1e30f, 16777215.0f,
-                               -16777215.0f, 16777216.0f, 0x1p-149f, -0x1p-149f, INFINITY, -INFINITY, NAN, 0x1.fffffep-1f };
+    static const float v[] = {
+        0.0f, -0.0f, 1, -1, 2, -2, 3, -3, 0.5f, -0.5f, 2.5f, -2.5f, 1e-3f, 1e30f, -1e30f, 16777215.0f, -16777215.0f,
+        16777216.0f, 0x1p-149f, -0x1p-149f, INFINITY, -INFINITY, NAN, 0x1.fffffep-1f
+    };
     enum { N = sizeof v / sizeof v[0] };
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) {
@@ -111,7 +115,8 @@ static void draw_values(void)
         }
 }
 
-static void run(enum qn__opcode op, const void *attr, const struct qn__view *x, int n, const struct qn__view *y, int threads)
+static void run(enum qn__opcode op, const void *attr, const struct qn__view *x, int n, const struct qn__view *y,
+                int threads)
 {
     qn_error err = { 0 };
     if (drive(&qn__cpu_f32, op, attr, x, n, y, threads, NULL, &err)) fail_msg("%s: %s", qn__op_of(op)->name, err.text);
@@ -152,9 +157,11 @@ static void bits_do_not_depend_on_the_place(void **state)
 static void casts_convert_as_qn_convert(void **state)
 {
     (void)state;
-    static const double hard[] = { 0, -0.0, 0.5, -0.5, 1, -1, 1.5, 2.5, 255, 256, 254.99, -3.7, 65504, 65519, 65520, 1e5,
-                                   2147483520.0, 2147483648.0, -2147483648.0, -3e9, 9.3e18, -9.3e18, 1e300, 1e-300, 6e-8, 3e-8,
-                                   1e-40, (double)INFINITY, -(double)INFINITY, (double)NAN, 0x1.01p0, 0x1.03p0, 0x1.001p0, 16777217 };
+    static const double hard[] = {
+        0, -0.0, 0.5, -0.5, 1, -1, 1.5, 2.5, 255, 256, 254.99, -3.7, 65504, 65519, 65520, 1e5, 2147483520.0, 2147483648.0,
+        -2147483648.0, -3e9, 9.3e18, -9.3e18, 1e300, 1e-300, 6e-8, 3e-8, 1e-40, (double)INFINITY, -(double)INFINITY,
+        (double)NAN, 0x1.01p0, 0x1.03p0, 0x1.001p0, 16777217
+    };
     enum { N = sizeof hard / sizeof hard[0] };
     const int64_t n = N;
     for (int from = 0; from < QN_DTYPE_COUNT; from++)
@@ -168,7 +175,8 @@ static void casts_convert_as_qn_convert(void **state)
             qn_convert(want, (qn_dtype)to, source, (qn_dtype)from, N);
             struct qn__node x = { .dtype = (qn_dtype)from }, y = { .dtype = (qn_dtype)to, .n_in = 1 };
             const struct qn__node *in[] = { &x };
-            struct qn__view xv = drive_view((qn_dtype)from, 1, &n, 1, source), yv = drive_view((qn_dtype)to, 1, &n, 1, got);
+            struct qn__view xv = drive_view((qn_dtype)from, 1, &n, 1, source);
+            struct qn__view yv = drive_view((qn_dtype)to, 1, &n, 1, got);
             const struct qn__pw_attr attr = { .dtype = to };
             const struct qn__backend *backend = qn__compute_dtype(in, &y) == QN_F64 ? &qn__cpu_f64 : &qn__cpu_f32;
             assert_int_equal(drive(backend, QN_OP_cast, &attr, &xv, 1, &yv, 1, NULL, NULL), QN_OK);

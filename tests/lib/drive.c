@@ -51,8 +51,8 @@ static void move(void *to, const void *from, const int64_t dim[4], int b, size_t
             for (int64_t i = 0; i < s; i++) {
                 size_t plain = (size_t)((n * dim[1] + c) * s + i);
                 size_t blocked = (size_t)(((n * (dim[1] / b) + c / b) * s + i) * b + c % b);
-                memcpy((char *)to + (back ? plain : blocked) * size, (const char *)from + (back ? blocked : plain) * size,
-                       size);
+                size_t at = (back ? plain : blocked) * size, source = (back ? blocked : plain) * size;
+                memcpy((char *)to + at, (const char *)from + source, size);
             }
 }
 void drive_to_block(void *dst, const void *src, const int64_t dim[4], int b, size_t size)
