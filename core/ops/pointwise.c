@@ -224,7 +224,8 @@ static void vjp_broadcast(vjp_fn *rule, qn_graph *g, const struct qn__node *y, q
     }                                                                                              \
     const struct qn__op qn__op_##row = { COMMON(row), .vjp = all_##row }
 #define CONSTANT_ALMOST_EVERYWHERE(row)                                                            \
-    const struct qn__op qn__op_##row = { COMMON(row), .flat = true, .no_gradient = "its derivative is zero almost everywhere" }
+    const struct qn__op qn__op_##row = { COMMON(row), .flat = true,                                  \
+                                         .no_gradient = "its derivative is zero almost everywhere" }
 
 DIFFERENTIABLE(add);
 DIFFERENTIABLE(sub);

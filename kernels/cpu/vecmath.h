@@ -157,12 +157,12 @@ static inline float qn__powf(float a, float b)
 {
     double x = (double)a, y = (double)b, m = fabs(x), wide = fabs(y);
     double z = y * qn__log_full(m);
-    z = (m == 1) | (y == 0) ? 0 : z;
+    z = ((m == 1) | (y == 0)) ? 0 : z;
     double r = qn__exp_core(qn__bound(z, -200, 200));
     /* An integer is odd if half of it is none; floats from 2^24 on are even, and rounding changes none of them. */
     double whole = (wide + 0x1p52) - 0x1p52, halved = (wide * 0.5 + 0x1p52) - 0x1p52;
-    double odd = (whole == wide) & (halved * 2 != wide) & (wide < 0x1p24) ? x : 1;
-    double y_or_nan = (x < 0) & (m < (double)INFINITY) & (whole != wide) ? (double)NAN : copysign(r, odd);
+    double odd = ((whole == wide) & (halved * 2 != wide) & (wide < 0x1p24)) ? x : 1;
+    double y_or_nan = ((x < 0) & (m < (double)INFINITY) & (whole != wide)) ? (double)NAN : copysign(r, odd);
     return (float)y_or_nan;
 }
 

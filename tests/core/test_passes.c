@@ -244,7 +244,7 @@ static void fuse_keeps_its_limits(void **state)
     qn_graph *g = new_graph();
     qn_t sum = qn_input(g, "x", QN_F32, D(3)), chain = sum;
     for (int i = 0; i < 12; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "x%d", i);
         sum = qn_add(g, sum, qn_input(g, name, QN_F32, D(3)));
     }

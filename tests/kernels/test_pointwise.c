@@ -158,9 +158,9 @@ static void casts_convert_as_qn_convert(void **state)
 {
     (void)state;
     static const double hard[] = {
-        0, -0.0, 0.5, -0.5, 1, -1, 1.5, 2.5, 255, 256, 254.99, -3.7, 65504, 65519, 65520, 1e5, 2147483520.0, 2147483648.0,
-        -2147483648.0, -3e9, 9.3e18, -9.3e18, 1e300, 1e-300, 6e-8, 3e-8, 1e-40, (double)INFINITY, -(double)INFINITY,
-        (double)NAN, 0x1.01p0, 0x1.03p0, 0x1.001p0, 16777217
+        0, -0.0, 0.5, -0.5, 1, -1, 1.5, 2.5, 255, 256, 254.99, -3.7, 65504, 65519, 65520, 1e5, 2147483520.0,
+        2147483648.0, -2147483648.0, -3e9, 9.3e18, -9.3e18, 1e300, 1e-300, 6e-8, 3e-8, 1e-40, (double)INFINITY,
+        -(double)INFINITY, (double)NAN, 0x1.01p0, 0x1.03p0, 0x1.001p0, 16777217
     };
     enum { N = sizeof hard / sizeof hard[0] };
     const int64_t n = N;

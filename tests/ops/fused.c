@@ -99,6 +99,31 @@ static double bound_trig(const struct op_case *c, const struct op_data *x, const
     return 4 * eps + eps * fabs(y->v[i]);
 }
 
+/* (a + b)(c + d) + (e + f)(g + h): as many operands as there may be, every sum alive until its product */
+static qn_t build_wide(qn_graph *g, const qn_t *x, const struct op_case *c)
+{
+    (void)c;
+    MAKE(qn_dtype_of(g, x[0]), 8, { QN_OP_add, 0, 1, 1, 0, 0 }, { QN_OP_add, 2, 3, 3, 0, 0 }, { QN_OP_add, 4, 5, 5, 0, 0 },
+         { QN_OP_add, 6, 7, 7, 0, 0 }, { QN_OP_mul, 8, 9, 9, 0, 0 }, { QN_OP_mul, 10, 11, 11, 0, 0 },
+         { QN_OP_add, 12, 13, 13, 0, 0 });
+}
+static void oracle_wide(const struct op_case *c, const struct op_data *x, struct op_data *y)
+{
+    (void)c;
+    for (int64_t i = 0; i < y->count; i++)
+        y->v[i] = (at(&x[0], y, i) + at(&x[1], y, i)) * (at(&x[2], y, i) + at(&x[3], y, i)) +
+                  (at(&x[4], y, i) + at(&x[5], y, i)) * (at(&x[6], y, i) + at(&x[7], y, i));
+}
+/* operands below 2, sums below 4: each product carries three roundings of at most 16 eps, the sum one of 32 eps */
+static double bound_wide(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+{
+    (void)c;
+    (void)x;
+    (void)y;
+    (void)i;
+    return (2 * 3 * 16 + 32) * eps * (1 + 8 * eps);
+}
+
 #define RELU .build = build_relu, .oracle = oracle_relu, .bound = bound_relu, .n_in = 3
 #define SIZE(n)                                                                                    \
     { .name = #n, RELU,                                                                            \
@@ -113,6 +138,13 @@ static const struct op_case cases[] = {
               .dim = { 16, 1, 1 } } } },
     { .name = "large", RELU,
       .in = { { .rank = 2, .dim = { 60, 701 } }, { .rank = 2, .dim = { 60, 1 } }, { .rank = 1, .dim = { 701 } } } },
+    { .name = "other element types", RELU,
+      .in = { { .rank = 2, .dim = { 9, 70 } }, { .dtype = QN_BF16, .rank = 2, .dim = { 9, 70 } },
+              { .dtype = QN_U8, .rank = 1, .dim = { 70 } } } },
+    { .name = "eight operands", .build = build_wide, .oracle = oracle_wide, .bound = bound_wide, .n_in = 8,
+      .in = { { .rank = 2, .dim = { 3, 700 } }, { .rank = 1, .dim = { 700 } }, { .rank = 2, .dim = { 3, 1 } }, { .rank = 0 },
+              { .rank = 2, .dim = { 3, 700 } }, { .rank = 2, .dim = { 1, 700 } }, { .rank = 2, .dim = { 3, 1 } },
+              { .rank = 2, .dim = { 3, 700 } } } },
     { .name = "longest", .build = build_long, .oracle = oracle_long, .ulps = QN_FUSED_MAX, .n_in = 1,
       .in = { { .rank = 1, .dim = { 1000 }, .high = 2 } } },
     { .name = "comparison", .build = build_compare, .oracle = oracle_compare, .n_in = 2,
