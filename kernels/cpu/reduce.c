@@ -40,15 +40,19 @@ static int64_t take(const int64_t *size, const bool *reduced, int *n, bool wante
 static int64_t clamp(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Grains: about QN_REDUCE_GRAIN elements a task, at most QN_REDUCE_ACC accumulators. */
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* A task reads about QN_REDUCE_GRAIN elements, and at least QN_REDUCE_DEPTH for each result that it leaves, so that
+ * the results of blocks are few beside what they are made from; it has at most QN_REDUCE_ACC accumulators. */
 static void partition(struct extents *e)
 {
     e->d_step = clamp(e->d, 1, QN_REDUCE_ACC);
-    e->r_step = clamp(ceil_div(QN_REDUCE_GRAIN, e->d_step), 1, e->r > 1 ? e->r : 1);
-    if (e->r < 2 * e->r_step) e->r_step = e->r > 1 ? e->r : 1;
+    e->r_step = clamp(max64(ceil_div(QN_REDUCE_GRAIN, e->d_step), QN_REDUCE_DEPTH), 1, max64(e->r, 1));
+    if (e->r < 2 * e->r_step) e->r_step = max64(e->r, 1);
     int64_t line = e->r_step * e->d_step;
     e->k_step = clamp(ceil_div(QN_REDUCE_GRAIN, line), 1, clamp(e->k, 1, QN_REDUCE_ACC / e->d_step));
-    e->a_step = clamp(ceil_div(QN_REDUCE_GRAIN, line * e->k_step), 1, e->a > 1 ? e->a : 1);
+    e->a_step = max64(ceil_div(QN_REDUCE_GRAIN, line * e->k_step), ceil_div(QN_REDUCE_DEPTH, e->r_step));
+    e->a_step = clamp(e->a_step, 1, max64(e->a, 1));
     e->na = ceil_div(e->a, e->a_step);
     e->nk = ceil_div(e->k, e->k_step);
     e->nr = ceil_div(e->r, e->r_step);

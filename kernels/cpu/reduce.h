@@ -13,6 +13,7 @@ enum {
     QN_REDUCE_COLUMNS, /* d > 1: kept elements lie side by side            */
     QN_REDUCE_STRIDED, /* more alternations of axes than the five extents  */
     QN_REDUCE_GRAIN = 16384,
+    QN_REDUCE_DEPTH = 256,
     QN_REDUCE_ACC = 2048 /* accumulators of one task */
 };
 extern const char *const QN_CAT(qn__reduce_variants, KIND)[];
