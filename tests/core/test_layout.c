@@ -169,10 +169,58 @@ static void plain_graphs_stay_plain(void **state)
     }
 }
 
+/* The real kernels: loss and gradients in blocks against those of the same graph left plain and unfused. */
+static void compile_and_run(qn_graph *g, const qn_t *keep, int n, bool plain, double *sums, int *reordered)
+{
+    qn_store *s;
+    qn_program *p;
+    qn_error err = { 0 };
+    assert_int_equal(qn_store_new(&s, "cpu", 7, NULL, NULL), QN_OK);
+    if (qn_compile(&p, g, keep, n, s, &(qn_compile_opts){ .threads = 2, .no_fuse = plain, .check_plan = true }, &err) ||
+        qn_program_load(p, &err))
+        fail_msg("%s", err.text);
+    float *x = qn_program_data(p, (qn_t){ 1 });
+    for (int i = 0; i < 4 * 3 * 12 * 12; i++) x[i] = (float)(i * 37 % 101) / 101 - 0.5f;
+    if (qn_program_run(p, QN_MICRO, &err)) fail_msg("%s", err.text);
+    for (int i = 0; i < n; i++) {
+        const float *v = qn_program_data(p, keep[i]);
+        for (int64_t k = 0; k < qn_count(g, keep[i]); k++) sums[i] += (double)v[k] * (double)(k % 7 - 3);
+    }
+    for (int i = 0; i < qn_program_steps(p); i++) *reordered += strcmp(qn_program_step(p, i).op, "reorder") == 0;
+    qn_program_free(p);
+    qn_store_free(s);
+}
+
+static void blocks_change_no_result(void **state)
+{
+    (void)state;
+    qn_graph *g = new_graph();
+    const qn_init he = { .kind = QN_INIT_HE };
+    qn_t x = qn_input(g, "x", QN_F32, 4, DIMS(4, 3, 12, 12));
+    qn_t w[] = { qn_param(g, "w1", QN_F32, 4, DIMS(16, 3, 3, 3), &he), qn_param(g, "w2", QN_F32, 4, DIMS(24, 16, 3, 3), &he),
+                 qn_param(g, "w3", QN_F32, 2, DIMS(216, 10), &he) };
+    qn_t y = qn_max_pool2d(g, qn_relu(g, qn_conv2d(g, x, w[0], NULL)), &(qn_pool2d_opts){ .window = { 2, 2 } });
+    y = qn_relu(g, qn_conv2d(g, y, w[1], NULL));
+    qn_t loss = qn_sum_all(g, qn_square(g, qn_matmul(g, qn_flatten(g, y), w[2], NULL))), dw[3];
+    assert_int_equal(qn_grad(g, loss, w, dw, 3), QN_OK);
+    qn_t keep[] = { loss, dw[0], dw[1], dw[2] };
+    double blocked[4] = { 0 }, plain[4] = { 0 };
+    int reorders[2] = { 0, 0 };
+    compile_and_run(g, keep, 4, false, blocked, &reorders[0]);
+    compile_and_run(g, keep, 4, true, plain, &reorders[1]);
+    for (int i = 0; i < 4; i++) {
+        assert_true(isfinite(plain[i]) && plain[i] != 0);
+        assert_true(fabs(blocked[i] - plain[i]) <= 1e-4 * (fabs(plain[i]) + 1));
+    }
+    assert_true(reorders[0] <= 2);
+    assert_int_equal(reorders[1], 0);
+    qn_graph_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(chain), cmocka_unit_test(residual),
-                                        cmocka_unit_test(kept_values_are_plain),
+                                        cmocka_unit_test(kept_values_are_plain), cmocka_unit_test(blocks_change_no_result),
                                         cmocka_unit_test(plain_graphs_stay_plain) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
