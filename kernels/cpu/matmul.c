@@ -1,11 +1,14 @@
 /* matmul.c - Y[..,m,n] = act(sum_k A'[..,m,k] B'[..,k,n] + bias[n]), A' = A or A^T, row-major.
  *
  *   loops    one row of Y at a time, k in order: the definition, and the oracle in double
- *   onednn   one oneDNN matmul, its bias and activation included */
+ *   tiles    packed strips and 6 x 16 sums in registers (gemm.h), for single products with wide rows of B, where the
+ *            library does not pack and takes a quarter more time
+ *   onednn   one oneDNN matmul, its bias and activation included: all other large ones */
 #include "dnn.h"
 #include "epilogue.h"
+#include "gemm.h"
 
-enum { LOOPS, ONEDNN };
+enum { LOOPS, TILES, ONEDNN };
 
 /* Below this many products the way into the library costs more than the loops. */
 enum { ONEDNN_MIN = 4096 };
@@ -66,11 +69,56 @@ static void loops(const struct qn__args *a)
     }
 }
 
+static void add_row_bias(const struct qn__args *a, int64_t rows, int64_t n)
+{
+    const REAL *bias = qn__real(&a->x[2]);
+#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count))
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < n; j++) qn__real(&a->y)[i * n + j] += bias[j];
+}
+
+/* ---- tiles ----------------------------------------------------------------------------------------- */
+
+/* The product as one of two matrices, leading dims taken into the rows; false if it is a batch of several. */
+static bool single_product(const struct qn__args *a, struct qn__gemm *g)
+{
+    const struct qn__matmul_attr *attr = a->attr;
+    struct shape s = shape_of(a);
+    if (s.m == 0 || s.n == 0 || s.k == 0 || a->y.count == 0) return false;
+    int64_t rows = a->y.count / s.n;
+    *g = (struct qn__gemm){ rows, s.n, s.k, s.a_row, s.a_col, s.b_row, s.b_col, a->threads };
+    return rows == s.m || (a->x[1].rank == 2 && !attr->ta && a->x[0].count == rows * s.k);
+}
+
+/* Where it was faster than the library (benchmarks/kernels_cpu/conv.c). */
+static bool tiles_fit(const struct qn__args *a, struct qn__gemm *g)
+{
+    return QN_IS_F32 && qn__gemm_supported() && single_product(a, g) && g->b_col == 1 &&
+           g->m >= 24 && g->n >= 256 && g->k >= 32;
+}
+
+static void tiles(const struct qn__step *s)
+{
+    const struct qn__args *a = &s->args;
+    const struct qn__matmul_attr *attr = a->attr;
+    struct qn__gemm g;
+    if (!single_product(a, &g)) return;
+    qn__gemm_run(&g, a->y.data, a->x[0].data, a->x[1].data, s->workspace);
+    if (attr->epilogue.has_bias) add_row_bias(a, g.m, g.n);
+    if (attr->epilogue.act) qn__activate_all(a, &attr->epilogue);
+}
+
 static qn_status pick(const struct qn__args *a, struct qn__choice *c)
 {
     for (int i = 0; i < a->n_in; i++)
         if (a->x[i].dtype != QN_REAL_DTYPE) return QN_EUSAGE;
     struct shape s = shape_of(a);
+    struct qn__gemm g;
+    if (tiles_fit(a, &g)) {
+        c->variant = TILES;
+        c->workspace = qn__gemm_workspace(&g);
+        return QN_OK;
+    }
     bool large = QN_IS_F32 && a->y.count > 0 && s.k > 0 && a->y.count * s.k >= ONEDNN_MIN;
     c->variant = large && qn__dnn_matmul_fits(a, &c->workspace) ? ONEDNN : LOOPS;
     return QN_OK;
@@ -88,12 +136,16 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
         loops(&s->args);
         return QN_OK;
     }
+    if (s->choice.variant == TILES) {
+        tiles(s);
+        return QN_OK;
+    }
     QN_TRY(qn__dnn_launch(s, err));
     if (!qn__dnn_activates(&attr->epilogue)) qn__activate_all(&s->args, &attr->epilogue);
     return QN_OK;
 }
 
-KERNEL(matmul) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("onednn"), NULL },
+KERNEL(matmul) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("tiles"), QN_F32_ONLY("onednn"), NULL },
                    .pick = pick,
                    .prepare = prepare,
                    .bind = qn__dnn_bind,

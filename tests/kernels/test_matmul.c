@@ -42,6 +42,20 @@ static void transposes(void **state)
         }
 }
 
+/* Edges of the 6 x 16 tiles, several depths of a strip, epilogues. */
+static void tiles(void **state)
+{
+    (void)state;
+    static const int64_t size[][3] = { { 24, 256, 32 }, { 25, 257, 33 }, { 29, 271, 256 }, { 66, 272, 257 }, { 31, 300, 700 } };
+    for (size_t i = 0; i < sizeof size / sizeof size[0]; i++)
+        for (int ta = 0; ta < 2; ta++)
+            for (int act = 0; act < 2; act++) {
+                struct qn__epilogue e = { .has_bias = 1, .act = act ? QN_OP_relu : 0 };
+                product(ta, 0, 0, size[i][0], size[i][1], size[i][2], NULL, NULL, "tiles");
+                product(ta, 0, 0, size[i][0], size[i][1], size[i][2], &e, NULL, "tiles");
+            }
+}
+
 static void epilogues(void **state)
 {
     (void)state;
@@ -99,26 +113,29 @@ static void broadcasting(void **state)
         }
 }
 
-/* Same bits with 1, 2 and 3 threads in loops; and run to run with the library. */
+/* Same bits with 1, 2 and 3 threads in loops and tiles; and run to run with the library. */
 static void threads(void **state)
 {
     (void)state;
     struct qn__matmul_attr attr;
     memset(&attr, 0, sizeof attr);
-    double *first[2] = { NULL, NULL };
-    for (int round = 0; round < 3; round++)
-        for (int loops = 0; loops < 2; loops++) {
-            struct direct d = { .op = QN_OP_matmul, .attr = &attr, .threads = loops ? round + 1 : 2,
-                                .variant = loops ? "loops" : "onednn" };
+    static const char *const variant[] = { "loops", "tiles", "onednn" };
+    for (int v = 0; v < 3; v++) {
+        double *first = NULL;
+        for (int round = 0; round < 3; round++) {
+            struct direct d = { .op = QN_OP_matmul, .attr = &attr, .threads = v < 2 ? round + 1 : 2,
+                                .variant = v == 0 ? "loops" : NULL };
+            int64_t n = v == 1 ? 300 : 90;
             direct_operand(&d, 1, 2, (int64_t[]){ 70, 300 });
-            direct_operand(&d, 2, 2, (int64_t[]){ 300, 90 });
+            direct_operand(&d, 2, 2, (int64_t[]){ 300, n });
             if (direct_run(&d, false)) fail_msg("%s", d.err.text);
-            if (round) assert_memory_equal(d.result, first[loops], (size_t)d.y.count * sizeof(double));
-            else first[loops] = d.result, d.result = NULL;
+            assert_string_equal(d.chosen, variant[v]);
+            if (first) assert_memory_equal(d.result, first, (size_t)d.y.count * sizeof(double));
+            else first = d.result, d.result = NULL;
             direct_free(&d);
         }
-    free(first[0]);
-    free(first[1]);
+        free(first);
+    }
 }
 
 static void fails(int code, const char *text, int ra, const int64_t *da, int rb, const int64_t *db, qn_dtype dtype,
@@ -154,7 +171,7 @@ static void errors(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(transposes), cmocka_unit_test(epilogues),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(transposes), cmocka_unit_test(tiles), cmocka_unit_test(epilogues),
                                         cmocka_unit_test(nan_passes), cmocka_unit_test(broadcasting),
                                         cmocka_unit_test(threads),    cmocka_unit_test(errors) };
     return cmocka_run_group_tests(tests, NULL, NULL);
