@@ -176,14 +176,14 @@ $(BUILD)/examples/%.o: ALL_CFLAGS += -Iinclude
 $(BUILD)/%.f32.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(ALL_CFLAGS) $(KERNEL_$(MODE)) -DREAL=float -DKIND=f32 -MMD -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(KERNEL_$(MODE)) -DREAL=float -DKIND=f32 -MMD -MP -c $< -o $@
 $(BUILD)/%.f64.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) $(KERNEL_$(MODE)) -DREAL=double -DKIND=f64 -MMD -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(KERNEL_$(MODE)) -DREAL=double -DKIND=f64 -MMD -MP -c $< -o $@
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(ALL_CFLAGS) -MMD -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 # Objects made with other flags are made again; warnings do not change an object.
 FLAGS := $(CC) $(CFLAGS) $(HARDEN_$(MODE)) $(KERNEL_$(MODE)) $(VERSION)

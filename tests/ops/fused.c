@@ -115,7 +115,8 @@ static void oracle_wide(const struct op_case *c, const struct op_data *x, struct
                   (at(&x[4], y, i) + at(&x[5], y, i)) * (at(&x[6], y, i) + at(&x[7], y, i));
 }
 /* operands below 2, sums below 4: each product carries three roundings of at most 16 eps, the sum one of 32 eps */
-static double bound_wide(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double bound_wide(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                         double eps)
 {
     (void)c;
     (void)x;
@@ -142,7 +143,8 @@ static const struct op_case cases[] = {
       .in = { { .rank = 2, .dim = { 9, 70 } }, { .dtype = QN_BF16, .rank = 2, .dim = { 9, 70 } },
               { .dtype = QN_U8, .rank = 1, .dim = { 70 } } } },
     { .name = "eight operands", .build = build_wide, .oracle = oracle_wide, .bound = bound_wide, .n_in = 8,
-      .in = { { .rank = 2, .dim = { 3, 700 } }, { .rank = 1, .dim = { 700 } }, { .rank = 2, .dim = { 3, 1 } }, { .rank = 0 },
+      .in = { { .rank = 2, .dim = { 3, 700 } }, { .rank = 1, .dim = { 700 } }, { .rank = 2, .dim = { 3, 1 } },
+              { .rank = 0 },
               { .rank = 2, .dim = { 3, 700 } }, { .rank = 2, .dim = { 1, 700 } }, { .rank = 2, .dim = { 3, 1 } },
               { .rank = 2, .dim = { 3, 700 } } } },
     { .name = "longest", .build = build_long, .oracle = oracle_long, .ulps = QN_FUSED_MAX, .n_in = 1,
