@@ -104,7 +104,8 @@ static qn_t build_wide(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     (void)c;
     MAKE(qn_dtype_of(g, x[0]), 8, { QN_OP_add, 0, 1, 1, 0, 0 }, { QN_OP_add, 2, 3, 3, 0, 0 },
-         { QN_OP_add, 4, 5, 5, 0, 0 }, { QN_OP_add, 6, 7, 7, 0, 0 }, { QN_OP_mul, 8, 9, 9, 0, 0 }, { QN_OP_mul, 10, 11, 11, 0, 0 },
+         { QN_OP_add, 4, 5, 5, 0, 0 }, { QN_OP_add, 6, 7, 7, 0, 0 }, { QN_OP_mul, 8, 9, 9, 0, 0 },
+         { QN_OP_mul, 10, 11, 11, 0, 0 },
          { QN_OP_add, 12, 13, 13, 0, 0 });
 }
 static void oracle_wide(const struct op_case *c, const struct op_data *x, struct op_data *y)
