@@ -11,8 +11,12 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
     return qn__pool_cost(x, y, (double)y->count);
 }
 
-const struct qn__op qn__op_max_pool2d = { .name = "max_pool2d", .infer = qn__pool_infer, .vjp = vjp, .cost = cost,
-                                          .attr_size = sizeof(struct qn__pool_attr), .layout = QN_LAYOUT_ASK };
+const struct qn__op qn__op_max_pool2d = { .name = "max_pool2d",
+                                          .infer = qn__pool_infer,
+                                          .vjp = vjp,
+                                          .cost = cost,
+                                          .attr_size = sizeof(struct qn__pool_attr),
+                                          .layout = QN_LAYOUT_ASK };
 
 qn_t qn_max_pool2d(qn_graph *g, qn_t x, const qn_pool2d_opts *opts)
 {

@@ -15,13 +15,22 @@ struct qn__conv {
 };
 
 /* The images, the filters and the results (or their gradients), wherever they stand. */
-static inline struct qn__conv qn__conv_of(const struct qn__args *a, const struct qn__view *x, const struct qn__view *w,
-                                          const struct qn__view *y)
+static inline struct qn__conv qn__conv_of(const struct qn__args *a, const struct qn__view *x,
+                                          const struct qn__view *w, const struct qn__view *y)
 {
     const struct qn__conv_attr *attr = a->attr;
-    return (struct qn__conv){ .n = x->dim[0], .c = x->dim[1], .h = x->dim[2], .w = x->dim[3], .o = w->dim[0],
-                              .kh = w->dim[2], .kw = w->dim[3], .oh = y->dim[2], .ow = y->dim[3], .cg = w->dim[1],
-                              .og = w->dim[0] / attr->groups, .attr = attr };
+    return (struct qn__conv){ .n = x->dim[0],
+                              .c = x->dim[1],
+                              .h = x->dim[2],
+                              .w = x->dim[3],
+                              .o = w->dim[0],
+                              .kh = w->dim[2],
+                              .kw = w->dim[3],
+                              .oh = y->dim[2],
+                              .ow = y->dim[3],
+                              .cg = w->dim[1],
+                              .og = w->dim[0] / attr->groups,
+                              .attr = attr };
 }
 
 /* Row of x under tap a of the window at row i of y; outside [0,h) in the padding. Columns likewise. */

@@ -33,7 +33,7 @@ static void loops(const struct qn__args *a)
 {
     struct qn__conv g = qn__conv_of(a, &a->x[0], &a->x[1], &a->y);
     if (a->y.count == 0) return;
-#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count * (g.cg * g.kh * g.kw + 1)))
+#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count *(g.cg * g.kh * g.kw + 1)))
     for (int64_t i = 0; i < g.n * g.o; i++) plane(a, &g, i / g.o, i % g.o);
 }
 

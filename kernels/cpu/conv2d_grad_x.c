@@ -36,7 +36,7 @@ static void loops(const struct qn__args *a)
 {
     struct qn__conv g = qn__conv_of(a, &a->y, &a->x[0], &a->x[1]);
     if (a->y.count == 0) return;
-#pragma omp parallel for num_threads(qn__threads_for(a, a->x[1].count * (g.cg * g.kh * g.kw + 1)))
+#pragma omp parallel for num_threads(qn__threads_for(a, a->x[1].count *(g.cg * g.kh * g.kw + 1)))
     for (int64_t i = 0; i < g.n * g.c; i++) plane(a, &g, i / g.c, i % g.c);
 }
 
@@ -56,8 +56,10 @@ static qn_status prepare(struct qn__step *s, qn_error *err)
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
     const struct qn__conv_attr *attr = s->args.attr;
-    if (s->choice.variant == ONEDNN) QN_TRY(qn__dnn_launch(s, err));
-    else loops(&s->args);
+    if (s->choice.variant == ONEDNN)
+        QN_TRY(qn__dnn_launch(s, err));
+    else
+        loops(&s->args);
     if (attr->epilogue.has_bias) qn__add_bias(&s->args, qn__real(&s->args.x[2]));
     if (attr->epilogue.act) qn__activate_all(&s->args, &attr->epilogue);
     return QN_OK;

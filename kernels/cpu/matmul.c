@@ -13,13 +13,16 @@ enum { LOOPS, TILES, ONEDNN };
 /* Below this many products the way into the library costs more than the loops. */
 enum { ONEDNN_MIN = 4096 };
 
-struct shape { int64_t m, n, k, a_row, a_col, b_row, b_col; };
+struct shape {
+    int64_t m, n, k, a_row, a_col, b_row, b_col;
+};
 
 static struct shape shape_of(const struct qn__args *a)
 {
     const struct qn__matmul_attr *attr = a->attr;
     const struct qn__view *x = &a->x[0], *y = &a->y;
-    struct shape s = { .m = y->dim[y->rank - 2], .n = y->dim[y->rank - 1],
+    struct shape s = { .m = y->dim[y->rank - 2],
+                       .n = y->dim[y->rank - 1],
                        .k = x->dim[x->rank - (attr->ta ? 2 : 1)] };
     s.a_row = attr->ta ? 1 : s.k;
     s.a_col = attr->ta ? s.m : 1;
@@ -41,7 +44,8 @@ static const REAL *matrix_of(const struct qn__view *x, const struct qn__view *y,
     return qn__real(x) + at * x->dim[x->rank - 1] * x->dim[x->rank - 2];
 }
 
-QN_CLONES static void row_of(REAL *restrict y, const REAL *restrict a, const REAL *restrict b, const struct shape *s)
+QN_CLONES static void row_of(REAL *restrict y, const REAL *restrict a, const REAL *restrict b,
+                             const struct shape *s)
 {
     for (int64_t j = 0; j < s->n; j++) y[j] = 0;
     if (s->b_col == 1)
@@ -49,7 +53,8 @@ QN_CLONES static void row_of(REAL *restrict y, const REAL *restrict a, const REA
             for (int64_t j = 0; j < s->n; j++) y[j] += a[k * s->a_col] * b[k * s->b_row + j];
     else
         for (int64_t j = 0; j < s->n; j++)
-            for (int64_t k = 0; k < s->k; k++) y[j] += a[k * s->a_col] * b[k * s->b_row + j * s->b_col];
+            for (int64_t k = 0; k < s->k; k++)
+                y[j] += a[k * s->a_col] * b[k * s->b_row + j * s->b_col];
 }
 
 static void loops(const struct qn__args *a)
@@ -59,13 +64,15 @@ static void loops(const struct qn__args *a)
     if (a->y.count == 0) return;
     int64_t rows = a->y.count / s.n;
     const REAL *bias = attr->epilogue.has_bias ? qn__real(&a->x[2]) : NULL;
-#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count * (s.k + 1)))
+#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count *(s.k + 1)))
     for (int64_t r = 0; r < rows; r++) {
         int64_t batch = r / s.m, i = r % s.m;
         REAL *y = qn__real(&a->y) + r * s.n;
-        row_of(y, matrix_of(&a->x[0], &a->y, batch) + i * s.a_row, matrix_of(&a->x[1], &a->y, batch), &s);
+        row_of(y, matrix_of(&a->x[0], &a->y, batch) + i * s.a_row,
+               matrix_of(&a->x[1], &a->y, batch), &s);
         for (int64_t j = 0; bias && j < s.n; j++) y[j] += bias[j];
-        for (int64_t j = 0; attr->epilogue.act && j < s.n; j++) y[j] = qn__activate(y[j], &attr->epilogue);
+        for (int64_t j = 0; attr->epilogue.act && j < s.n; j++)
+            y[j] = qn__activate(y[j], &attr->epilogue);
     }
 }
 
@@ -145,7 +152,8 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(matmul) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("tiles"), QN_F32_ONLY("onednn"), NULL },
+KERNEL(matmul) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("tiles"),
+                                                      QN_F32_ONLY("onednn"), NULL },
                    .pick = pick,
                    .prepare = prepare,
                    .bind = qn__dnn_bind,

@@ -4,11 +4,16 @@
  *   windows   every window in row-major order, 8 channels of a block at a time */
 #include "pool.h"
 
-struct planes { REAL *dx; const REAL *x, *y, *dy; };
+struct planes {
+    REAL *dx;
+    const REAL *x, *y, *dy;
+};
 
 /* left: what of dy has not been given yet. */
-static inline __attribute__((always_inline)) void give_lanes(struct planes t, const struct qn__pool *p,
-                                                             struct qn__window w, int64_t at, int64_t k)
+static inline __attribute__((always_inline)) void give_lanes(struct planes t,
+                                                             const struct qn__pool *p,
+                                                             struct qn__window w, int64_t at,
+                                                             int64_t k)
 {
     qn__lanes left = QN_LANES_OF(t.dy + at + k), y = QN_LANES_OF(t.y + at + k);
     qn__mask y_nan = (qn__mask)(y != y);
@@ -22,7 +27,8 @@ static inline __attribute__((always_inline)) void give_lanes(struct planes t, co
         }
 }
 
-static inline void give(struct planes t, const struct qn__pool *p, struct qn__window w, int64_t at, int64_t k)
+static inline void give(struct planes t, const struct qn__pool *p, struct qn__window w, int64_t at,
+                        int64_t k)
 {
     REAL y = t.y[at + k];
     for (int64_t r = w.row; r < w.row_end; r++)
@@ -46,7 +52,10 @@ QN_CLONES static void plane(struct planes t, const struct qn__pool *p)
         }
 }
 
-static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return qn__pool_pick(a, c, true); }
+static qn_status pick(const struct qn__args *a, struct qn__choice *c)
+{
+    return qn__pool_pick(a, c, true);
+}
 
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
@@ -58,8 +67,11 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
 #pragma omp parallel for num_threads(qn__threads_for(a, a->y.count))
     for (int64_t i = 0; i < p.planes; i++)
         plane((struct planes){ qn__real(&a->y) + i * image, qn__real(&a->x[0]) + i * image,
-                               qn__real(&a->x[1]) + i * pooled, qn__real(&a->x[2]) + i * pooled }, &p);
+                               qn__real(&a->x[1]) + i * pooled, qn__real(&a->x[2]) + i * pooled },
+              &p);
     return QN_OK;
 }
 
-KERNEL(max_pool2d_grad) = { .variants = (const char *const[]){ "windows", NULL }, .pick = pick, .launch = launch };
+KERNEL(max_pool2d_grad) = { .variants = (const char *const[]){ "windows", NULL },
+                            .pick = pick,
+                            .launch = launch };

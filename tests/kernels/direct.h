@@ -13,7 +13,7 @@ struct direct {
     double *data[QN_MAX_IN];
     const void *attr;
     const void *plain_attr; /* attr without its activation, where it has one; NULL if it has none */
-    int rank; /* of y, where infer does not fill it */
+    int rank;               /* of y, where infer does not fill it */
     int64_t dim[QN_MAX_DIMS];
     int32_t x_block[QN_MAX_IN], y_block; /* 0: plain, or what pick says if `ask` */
     bool ask;

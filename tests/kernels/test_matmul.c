@@ -8,8 +8,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t k, const struct qn__epilogue *e,
-                    const char *force, const char *expect)
+static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t k,
+                    const struct qn__epilogue *e, const char *force, const char *expect)
 {
     struct qn__matmul_attr attr, plain;
     memset(&attr, 0, sizeof attr);
@@ -17,7 +17,9 @@ static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t
     if (e) attr.epilogue = *e;
     plain = attr;
     plain.epilogue.act = 0;
-    struct direct d = { .op = QN_OP_matmul, .attr = &attr, .plain_attr = e && e->act ? &plain : NULL,
+    struct direct d = { .op = QN_OP_matmul,
+                        .attr = &attr,
+                        .plain_attr = e && e->act ? &plain : NULL,
                         .variant = force };
     int64_t a[3] = { batch, ta ? k : m, ta ? m : k }, b[3] = { batch, tb ? n : k, tb ? k : n };
     int rank = batch ? 3 : 2;
@@ -31,13 +33,15 @@ static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t
 static void transposes(void **state)
 {
     (void)state;
-    static const int64_t size[][3] = { { 1, 1, 1 }, { 1, 17, 300 }, { 19, 1, 300 }, { 16, 16, 16 }, { 33, 65, 129 },
-                                       { 128, 10, 512 }, { 128, 512, 10 }, { 5, 7, 4099 } };
+    static const int64_t size[][3] = { { 1, 1, 1 },      { 1, 17, 300 },  { 19, 1, 300 },
+                                       { 16, 16, 16 },   { 33, 65, 129 }, { 128, 10, 512 },
+                                       { 128, 512, 10 }, { 5, 7, 4099 } };
     for (size_t i = 0; i < sizeof size / sizeof size[0]; i++)
         for (int t = 0; t < 4; t++) {
             int64_t m = size[i][0], n = size[i][1], k = size[i][2];
             product(t & 1, t >> 1, 0, m, n, k, NULL, NULL, m * n * k < 4096 ? "loops" : "onednn");
-            product(t & 1, t >> 1, 3, m, n, k, NULL, NULL, 3 * m * n * k < 4096 ? "loops" : "onednn");
+            product(t & 1, t >> 1, 3, m, n, k, NULL, NULL,
+                    3 * m * n * k < 4096 ? "loops" : "onednn");
             product(t & 1, t >> 1, 0, m, n, k, NULL, "loops", "loops");
         }
 }
@@ -46,7 +50,9 @@ static void transposes(void **state)
 static void tiles(void **state)
 {
     (void)state;
-    static const int64_t size[][3] = { { 24, 256, 32 }, { 25, 257, 33 }, { 29, 271, 256 }, { 66, 272, 257 }, { 31, 300, 700 } };
+    static const int64_t size[][3] = {
+        { 24, 256, 32 }, { 25, 257, 33 }, { 29, 271, 256 }, { 66, 272, 257 }, { 31, 300, 700 }
+    };
     for (size_t i = 0; i < sizeof size / sizeof size[0]; i++)
         for (int ta = 0; ta < 2; ta++)
             for (int act = 0; act < 2; act++) {
@@ -59,8 +65,15 @@ static void tiles(void **state)
 static void epilogues(void **state)
 {
     (void)state;
-    static const int act[] = { 0, QN_OP_relu, QN_OP_leaky_relu, QN_OP_elu, QN_OP_gelu_tanh, QN_OP_gelu_erf,
-                               QN_OP_sigmoid, QN_OP_tanh, QN_OP_silu };
+    static const int act[] = { 0,
+                               QN_OP_relu,
+                               QN_OP_leaky_relu,
+                               QN_OP_elu,
+                               QN_OP_gelu_tanh,
+                               QN_OP_gelu_erf,
+                               QN_OP_sigmoid,
+                               QN_OP_tanh,
+                               QN_OP_silu };
     for (size_t i = 0; i < sizeof act / sizeof act[0]; i++)
         for (int bias = 0; bias < 2; bias++) {
             struct qn__epilogue e = { .has_bias = bias, .act = act[i], .p = 0.25 };
@@ -74,8 +87,8 @@ static void epilogues(void **state)
 static void nan_passes(void **state)
 {
     (void)state;
-    static const int act[] = { QN_OP_relu, QN_OP_leaky_relu, QN_OP_elu, QN_OP_gelu_tanh, QN_OP_gelu_erf,
-                               QN_OP_sigmoid, QN_OP_tanh, QN_OP_silu };
+    static const int act[] = { QN_OP_relu,     QN_OP_leaky_relu, QN_OP_elu,  QN_OP_gelu_tanh,
+                               QN_OP_gelu_erf, QN_OP_sigmoid,    QN_OP_tanh, QN_OP_silu };
     for (size_t i = 0; i < sizeof act / sizeof act[0]; i++) {
         struct qn__matmul_attr attr;
         memset(&attr, 0, sizeof attr);
@@ -94,18 +107,28 @@ static void nan_passes(void **state)
 static void broadcasting(void **state)
 {
     (void)state;
-    static const struct { int ra, rb; int64_t a[4], b[4]; int ta, tb; } c[] = {
-        { 4, 2, { 2, 3, 20, 30 }, { 30, 40 }, 0, 0 },       { 4, 2, { 2, 3, 30, 20 }, { 40, 30 }, 1, 1 },
-        { 4, 4, { 2, 1, 20, 30 }, { 1, 3, 30, 40 }, 0, 0 }, { 4, 3, { 2, 3, 20, 30 }, { 3, 40, 30 }, 0, 1 },
-        { 2, 3, { 20, 30 }, { 5, 30, 40 }, 0, 0 },          { 3, 3, { 0, 20, 30 }, { 1, 30, 40 }, 0, 0 },
-        { 2, 2, { 0, 30 }, { 30, 40 }, 0, 0 },              { 2, 2, { 20, 0 }, { 0, 40 }, 0, 0 },
+    static const struct {
+        int ra, rb;
+        int64_t a[4], b[4];
+        int ta, tb;
+    } c[] = {
+        { 4, 2, { 2, 3, 20, 30 }, { 30, 40 }, 0, 0 },
+        { 4, 2, { 2, 3, 30, 20 }, { 40, 30 }, 1, 1 },
+        { 4, 4, { 2, 1, 20, 30 }, { 1, 3, 30, 40 }, 0, 0 },
+        { 4, 3, { 2, 3, 20, 30 }, { 3, 40, 30 }, 0, 1 },
+        { 2, 3, { 20, 30 }, { 5, 30, 40 }, 0, 0 },
+        { 3, 3, { 0, 20, 30 }, { 1, 30, 40 }, 0, 0 },
+        { 2, 2, { 0, 30 }, { 30, 40 }, 0, 0 },
+        { 2, 2, { 20, 0 }, { 0, 40 }, 0, 0 },
     };
     for (size_t i = 0; i < sizeof c / sizeof c[0]; i++)
         for (int force = 0; force < 2; force++) {
             struct qn__matmul_attr attr;
             memset(&attr, 0, sizeof attr);
             attr.ta = c[i].ta, attr.tb = c[i].tb;
-            struct direct d = { .op = QN_OP_matmul, .attr = &attr, .variant = force ? "loops" : NULL };
+            struct direct d = { .op = QN_OP_matmul,
+                                .attr = &attr,
+                                .variant = force ? "loops" : NULL };
             direct_operand(&d, 1, c[i].ra, c[i].a);
             direct_operand(&d, 2, c[i].rb, c[i].b);
             direct_check(&d, 30, NULL);
@@ -123,23 +146,27 @@ static void threads(void **state)
     for (int v = 0; v < 3; v++) {
         double *first = NULL;
         for (int round = 0; round < 3; round++) {
-            struct direct d = { .op = QN_OP_matmul, .attr = &attr, .threads = v < 2 ? round + 1 : 2,
+            struct direct d = { .op = QN_OP_matmul,
+                                .attr = &attr,
+                                .threads = v < 2 ? round + 1 : 2,
                                 .variant = v == 0 ? "loops" : NULL };
             int64_t n = v == 1 ? 300 : 90;
             direct_operand(&d, 1, 2, (int64_t[]){ 70, 300 });
             direct_operand(&d, 2, 2, (int64_t[]){ 300, n });
             if (direct_run(&d, false)) fail_msg("%s", d.err.text);
             assert_string_equal(d.chosen, variant[v]);
-            if (first) assert_memory_equal(d.result, first, (size_t)d.y.count * sizeof(double));
-            else first = d.result, d.result = NULL;
+            if (first)
+                assert_memory_equal(d.result, first, (size_t)d.y.count * sizeof(double));
+            else
+                first = d.result, d.result = NULL;
             direct_free(&d);
         }
         free(first);
     }
 }
 
-static void fails(int code, const char *text, int ra, const int64_t *da, int rb, const int64_t *db, qn_dtype dtype,
-                  const qn_matmul_opts *opts)
+static void fails(int code, const char *text, int ra, const int64_t *da, int rb, const int64_t *db,
+                  qn_dtype dtype, const qn_matmul_opts *opts)
 {
     qn_graph *g;
     assert_int_equal(qn_graph_new(&g, NULL), QN_OK);
@@ -153,26 +180,33 @@ static void fails(int code, const char *text, int ra, const int64_t *da, int rb,
 static void errors(void **state)
 {
     (void)state;
-    fails(2201, "error E2201 shape: matmul: inner sizes 3 and 4; expected equal sizes; operands [2,3] [4,5]", 2,
-          (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 4, 5 }, QN_F32, NULL);
     fails(2201,
-          "error E2201 shape: matmul: inner sizes 2 and 5, a transposed, b transposed; expected equal sizes; operands "
+          "error E2201 shape: matmul: inner sizes 3 and 4; expected equal sizes; operands [2,3] "
+          "[4,5]",
+          2, (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 4, 5 }, QN_F32, NULL);
+    fails(2201,
+          "error E2201 shape: matmul: inner sizes 2 and 5, a transposed, b transposed; expected "
+          "equal sizes; operands "
           "[2,3] [4,5]",
           2, (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 4, 5 }, QN_F32, &(qn_matmul_opts){ true, true });
-    fails(2203, "error E2203 shape: matmul: operand 1 has rank 1; expected rank 2..8; operands [2,3] [3]", 2,
-          (int64_t[]){ 2, 3 }, 1, (int64_t[]){ 3 }, QN_F32, NULL);
-    fails(2202, "error E2202 shape: matmul: F32 and F64; expected one dtype; operands [2,3] [3,2]", 2,
-          (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 3, 2 }, QN_F64, NULL);
+    fails(2203,
+          "error E2203 shape: matmul: operand 1 has rank 1; expected rank 2..8; operands [2,3] [3]",
+          2, (int64_t[]){ 2, 3 }, 1, (int64_t[]){ 3 }, QN_F32, NULL);
+    fails(2202, "error E2202 shape: matmul: F32 and F64; expected one dtype; operands [2,3] [3,2]",
+          2, (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 3, 2 }, QN_F64, NULL);
     fails(2201,
-          "error E2201 shape: matmul: operand shapes do not fit; expected leading dims that broadcast; operands "
+          "error E2201 shape: matmul: operand shapes do not fit; expected leading dims that "
+          "broadcast; operands "
           "[2,2,3] [4,3,2]",
           3, (int64_t[]){ 2, 2, 3 }, 3, (int64_t[]){ 4, 3, 2 }, QN_F32, NULL);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(transposes), cmocka_unit_test(tiles), cmocka_unit_test(epilogues),
-                                        cmocka_unit_test(nan_passes), cmocka_unit_test(broadcasting),
-                                        cmocka_unit_test(threads),    cmocka_unit_test(errors) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(transposes), cmocka_unit_test(tiles),        cmocka_unit_test(epilogues),
+        cmocka_unit_test(nan_passes), cmocka_unit_test(broadcasting), cmocka_unit_test(threads),
+        cmocka_unit_test(errors)
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

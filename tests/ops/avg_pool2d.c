@@ -3,9 +3,10 @@
 
 static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
-    return qn_avg_pool2d(g, x[0], &(qn_pool2d_opts){ { (int32_t)c->p[0], (int32_t)c->p[1] },
-                                                     { (int32_t)c->p[2], (int32_t)c->p[3] },
-                                                     { (int32_t)c->p[4], (int32_t)c->p[5] } });
+    return qn_avg_pool2d(g, x[0],
+                         &(qn_pool2d_opts){ { (int32_t)c->p[0], (int32_t)c->p[1] },
+                                            { (int32_t)c->p[2], (int32_t)c->p[3] },
+                                            { (int32_t)c->p[4], (int32_t)c->p[5] } });
 }
 static qn_t build_global(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
@@ -13,7 +14,8 @@ static qn_t build_global(qn_graph *g, const qn_t *x, const struct op_case *c)
     return qn_global_avg_pool2d(g, x[0]);
 }
 
-static double mean(const double *x, int64_t h, int64_t w, int64_t row, int64_t col, const struct op_case *c)
+static double mean(const double *x, int64_t h, int64_t w, int64_t row, int64_t col,
+                   const struct op_case *c)
 {
     double sum = 0;
     int n = 0;
@@ -44,7 +46,12 @@ static const struct op_case cases[] = {
     { CASE("one channel", 4, 2, 2, 2, 2, 0, 0), IN(2, 1, 5, 5) },
     { CASE("empty batch", 4, 2, 2, 2, 2, 0, 0), IN(0, 8, 4, 4) },
     { CASE("many", 9, 3, 3, 2, 2, 1, 1), IN(4, 32, 14, 14) },
-    { .name = "global", .build = build_global, .oracle = oracle, .n_in = 1, .terms = 35, .p = { 5, 7, 5, 7 },
+    { .name = "global",
+      .build = build_global,
+      .oracle = oracle,
+      .n_in = 1,
+      .terms = 35,
+      .p = { 5, 7, 5, 7 },
       IN(2, 16, 5, 7) },
 };
 OP_CASES(avg_pool2d, cases);

@@ -3,8 +3,10 @@
 
 static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
-    struct qn__pool_attr attr = { { (int32_t)c->p[0], (int32_t)c->p[1] }, { (int32_t)c->p[2], (int32_t)c->p[2] },
-                                  { (int32_t)c->p[3], (int32_t)c->p[4] }, { c->p[5], c->p[6] } };
+    struct qn__pool_attr attr = { { (int32_t)c->p[0], (int32_t)c->p[1] },
+                                  { (int32_t)c->p[2], (int32_t)c->p[2] },
+                                  { (int32_t)c->p[3], (int32_t)c->p[4] },
+                                  { c->p[5], c->p[6] } };
     return qn__node(g, QN_OP_avg_pool2d_grad, x, 1, &attr);
 }
 
@@ -16,8 +18,10 @@ static void share(double *dx, double dy, int64_t row, int64_t col, const struct 
         for (int64_t i = row; i < row + c->p[0]; i++)
             for (int64_t j = col; j < col + c->p[1]; j++) {
                 if (i < 0 || i >= h || j < 0 || j >= w) continue;
-                if (count) n++;
-                else dx[i * w + j] += dy / n;
+                if (count)
+                    n++;
+                else
+                    dx[i * w + j] += dy / n;
             }
 }
 static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
@@ -26,7 +30,8 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     for (int64_t n = 0; n < y->dim[0] * y->dim[1]; n++)
         for (int64_t i = 0; i < oh; i++)
             for (int64_t j = 0; j < ow; j++)
-                share(y->v + n * image, x[0].v[(n * oh + i) * ow + j], i * c->p[2] - c->p[3], j * c->p[2] - c->p[4], c);
+                share(y->v + n * image, x[0].v[(n * oh + i) * ow + j], i * c->p[2] - c->p[3],
+                      j * c->p[2] - c->p[4], c);
 }
 
 #define CASE(text, n, ...)                                                                         \

@@ -20,19 +20,27 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 #define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
 #define PADDED .finite_only = "padding is multiplied as zeros, and 0 times infinity is NaN",
 #define CASE(text, n, ...)                                                                         \
-    .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY, .p = { __VA_ARGS__ }
-#define X(...) { .rank = 4, .dim = { __VA_ARGS__ } }
+    .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY,                \
+    .p = { __VA_ARGS__ }
+#define X(...)                                                                                     \
+    {                                                                                              \
+        .rank = 4, .dim = { __VA_ARGS__ }                                                          \
+    }
 static const struct op_case cases[] = {
     { CASE("first layer", 60, 1, 1, 0, 0, 1, 3, 3), .in = { X(2, 1, 7, 8), X(2, 16, 5, 6) } },
-    { PADDED CASE("first layer, padded", 112, 1, 1, 1, 1, 1, 3, 3), .in = { X(2, 1, 7, 8), X(2, 32, 7, 8) } },
-    { PADDED CASE("colours, stride", 40, 2, 1, 2, 2, 1, 5, 5), .in = { X(2, 3, 9, 8), X(2, 8, 5, 4) } },
+    { PADDED CASE("first layer, padded", 112, 1, 1, 1, 1, 1, 3, 3),
+      .in = { X(2, 1, 7, 8), X(2, 32, 7, 8) } },
+    { PADDED CASE("colours, stride", 40, 2, 1, 2, 2, 1, 5, 5),
+      .in = { X(2, 3, 9, 8), X(2, 8, 5, 4) } },
     { CASE("wide batch", 340, 1, 1, 0, 0, 1, 3, 2), .in = { X(17, 2, 6, 6), X(17, 40, 4, 5) } },
     { PADDED CASE("blocks", 60, 1, 1, 1, 1, 1, 3, 3), .in = { X(2, 8, 5, 6), X(2, 16, 5, 6) } },
-    { PADDED CASE("odd channels", 40, 1, 1, 1, 0, 1, 3, 3), .in = { X(2, 10, 5, 6), X(2, 7, 4, 5) } },
+    { PADDED CASE("odd channels", 40, 1, 1, 1, 0, 1, 3, 3),
+      .in = { X(2, 10, 5, 6), X(2, 7, 4, 5) } },
     { CASE("1x1", 32, 1, 1, 0, 0, 1, 1, 1), .in = { X(2, 24, 4, 4), X(2, 8, 4, 4) } },
     { PADDED CASE("dilation", 72, 1, 2, 2, 2, 1, 3, 3), .in = { X(2, 8, 6, 6), X(2, 8, 6, 6) } },
     { PADDED CASE("groups", 50, 1, 1, 1, 1, 2, 3, 3), .in = { X(2, 8, 5, 5), X(2, 16, 5, 5) } },
-    { PADDED CASE("depthwise", 50, 1, 1, 1, 1, 16, 3, 3), .in = { X(2, 16, 5, 5), X(2, 16, 5, 5) } },
+    { PADDED CASE("depthwise", 50, 1, 1, 1, 1, 16, 3, 3),
+      .in = { X(2, 16, 5, 5), X(2, 16, 5, 5) } },
     { CASE("one element", 1, 1, 1, 0, 0, 1, 1, 1), .in = { X(1, 1, 1, 1), X(1, 1, 1, 1) } },
     { CASE("empty batch", 1, 1, 1, 1, 1, 1, 3, 3), .in = { X(0, 8, 4, 4), X(0, 8, 4, 4) } },
 };

@@ -10,8 +10,10 @@ static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
 static qn_t build_transposed(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     (void)c;
-    return qn_conv_transpose2d(g, x[1], x[0], &(qn_conv2d_opts){ .stride = { 2, 2 }, .pad = { 1, 1 }, .pad_end = { 1, 1 } },
-                               (const int32_t[]){ 1, 1 });
+    return qn_conv_transpose2d(
+        g, x[1], x[0],
+        &(qn_conv2d_opts){ .stride = { 2, 2 }, .pad = { 1, 1 }, .pad_end = { 1, 1 } },
+        (const int32_t[]){ 1, 1 });
 }
 
 static void add(void *to, int64_t xi, int64_t wi, int64_t yi)
@@ -28,11 +30,16 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 
 #define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
 #define CASE(text, n, ...)                                                                         \
-    .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY, .p = { __VA_ARGS__ }
-#define X(...) { .rank = 4, .dim = { __VA_ARGS__ } }
+    .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY,                \
+    .p = { __VA_ARGS__ }
+#define X(...)                                                                                     \
+    {                                                                                              \
+        .rank = 4, .dim = { __VA_ARGS__ }                                                          \
+    }
 static const struct op_case cases[] = {
     { CASE("first layer", 144, 1, 1, 0, 0, 1, 7, 8, 1), .in = { X(16, 1, 3, 3), X(2, 16, 5, 6) } },
-    { CASE("colours, stride", 200, 2, 1, 2, 2, 1, 9, 8, 3), .in = { X(8, 3, 5, 5), X(2, 8, 5, 4) } },
+    { CASE("colours, stride", 200, 2, 1, 2, 2, 1, 9, 8, 3),
+      .in = { X(8, 3, 5, 5), X(2, 8, 5, 4) } },
     { CASE("blocks", 144, 1, 1, 1, 1, 1, 5, 6, 8), .in = { X(16, 8, 3, 3), X(2, 16, 5, 6) } },
     { CASE("odd channels", 63, 1, 1, 1, 0, 1, 5, 6, 10), .in = { X(7, 10, 3, 3), X(2, 7, 4, 5) } },
     { CASE("1x1", 8, 1, 1, 0, 0, 1, 4, 4, 24), .in = { X(8, 24, 1, 1), X(2, 8, 4, 4) } },
@@ -42,9 +49,21 @@ static const struct op_case cases[] = {
     { CASE("unread rows", 72, 3, 1, 0, 0, 1, 8, 8, 8), .in = { X(8, 8, 3, 3), X(2, 8, 2, 2) } },
     { CASE("one element", 1, 1, 1, 0, 0, 1, 1, 1, 1), .in = { X(1, 1, 1, 1), X(1, 1, 1, 1) } },
     { CASE("empty batch", 72, 1, 1, 1, 1, 1, 4, 4, 8), .in = { X(8, 8, 3, 3), X(0, 8, 4, 4) } },
-    { .name = "bias", .build = build, .oracle = oracle, LIBRARY, .n_in = 3, .terms = 73, .p = { 1, 1, 1, 1, 1, 5, 6, 8 },
+    { .name = "bias",
+      .build = build,
+      .oracle = oracle,
+      LIBRARY,
+      .n_in = 3,
+      .terms = 73,
+      .p = { 1, 1, 1, 1, 1, 5, 6, 8 },
       .in = { X(8, 8, 3, 3), X(2, 8, 5, 6), { .rank = 1, .dim = { 8 } } } },
-    { .name = "transposed convolution", .build = build_transposed, .oracle = oracle, LIBRARY, .n_in = 2, .terms = 72,
-      .p = { 2, 1, 1, 1, 1 }, .in = { X(8, 16, 3, 3), X(2, 8, 4, 5) } },
+    { .name = "transposed convolution",
+      .build = build_transposed,
+      .oracle = oracle,
+      LIBRARY,
+      .n_in = 2,
+      .terms = 72,
+      .p = { 2, 1, 1, 1, 1 },
+      .in = { X(8, 16, 3, 3), X(2, 8, 4, 5) } },
 };
 OP_CASES(conv2d_grad_x, cases);

@@ -5,9 +5,10 @@
 /* p: window, stride, pad (each vertical, horizontal) */
 static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
-    return qn_max_pool2d(g, x[0], &(qn_pool2d_opts){ { (int32_t)c->p[0], (int32_t)c->p[1] },
-                                                     { (int32_t)c->p[2], (int32_t)c->p[3] },
-                                                     { (int32_t)c->p[4], (int32_t)c->p[5] } });
+    return qn_max_pool2d(g, x[0],
+                         &(qn_pool2d_opts){ { (int32_t)c->p[0], (int32_t)c->p[1] },
+                                            { (int32_t)c->p[2], (int32_t)c->p[3] },
+                                            { (int32_t)c->p[4], (int32_t)c->p[5] } });
 }
 static qn_t build_global(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
@@ -15,12 +16,14 @@ static qn_t build_global(qn_graph *g, const qn_t *x, const struct op_case *c)
     return qn_global_max_pool2d(g, x[0]);
 }
 
-static double largest(const double *x, int64_t h, int64_t w, int64_t row, int64_t col, const struct op_case *c)
+static double largest(const double *x, int64_t h, int64_t w, int64_t row, int64_t col,
+                      const struct op_case *c)
 {
     double m = -INFINITY;
     for (int64_t i = row; i < row + c->p[0]; i++)
         for (int64_t j = col; j < col + c->p[1]; j++)
-            if (i >= 0 && i < h && j >= 0 && j < w) m = isnan(m) || isnan(x[i * w + j]) ? (double)NAN : fmax(m, x[i * w + j]);
+            if (i >= 0 && i < h && j >= 0 && j < w)
+                m = isnan(m) || isnan(x[i * w + j]) ? (double)NAN : fmax(m, x[i * w + j]);
     return m;
 }
 static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
@@ -29,11 +32,12 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     for (int64_t n = 0; n < y->dim[0] * y->dim[1]; n++)
         for (int64_t i = 0; i < oh; i++)
             for (int64_t j = 0; j < ow; j++)
-                y->v[(n * oh + i) * ow + j] =
-                    largest(x[0].v + n * h * w, h, w, i * c->p[2] - c->p[4], j * c->p[3] - c->p[5], c);
+                y->v[(n * oh + i) * ow + j] = largest(
+                    x[0].v + n * h * w, h, w, i * c->p[2] - c->p[4], j * c->p[3] - c->p[5], c);
 }
 
-#define CASE(text, ...) .name = text, .build = build, .oracle = oracle, .n_in = 1, .exact = true, .p = { __VA_ARGS__ }
+#define CASE(text, ...)                                                                            \
+    .name = text, .build = build, .oracle = oracle, .n_in = 1, .exact = true, .p = { __VA_ARGS__ }
 #define IN(...) .in = { { .rank = 4, .dim = { __VA_ARGS__ }, .values = OP_DISTINCT } }
 static const struct op_case cases[] = {
     { CASE("2x2", 2, 2, 2, 2, 0, 0), IN(2, 16, 6, 8) },
@@ -46,7 +50,12 @@ static const struct op_case cases[] = {
     { CASE("many", 2, 2, 2, 2, 0, 0), IN(4, 32, 14, 14) },
     { CASE("ties", 3, 3, 1, 1, 1, 1), .no_gradient_check = "at a tie there is no derivative",
       .in = { { .rank = 4, .dim = { 2, 8, 6, 6 }, .values = OP_TIES } } },
-    { .name = "global", .build = build_global, .oracle = oracle, .n_in = 1, .exact = true, .p = { 5, 7, 5, 7 },
+    { .name = "global",
+      .build = build_global,
+      .oracle = oracle,
+      .n_in = 1,
+      .exact = true,
+      .p = { 5, 7, 5, 7 },
       IN(2, 16, 5, 7) },
 };
 OP_CASES(max_pool2d, cases);
