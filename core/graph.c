@@ -94,23 +94,24 @@ void *qn__graph_copy(qn_graph *g, const void *data, size_t bytes)
 void qn_scope_push(qn_graph *g, const char *name)
 {
     size_t at = strlen(g->scope), n = strlen(name);
-    if (n == 0 || at + n + 2 > QN_SCOPE_MAX) {
-        qn__graph_fail(g, 2207, "scope", "name of %zu bytes; expected 1..%zu", n, QN_SCOPE_MAX - 2 - at);
+    if (n == 0 || at + n + 2 > QN_SCOPE_MAX || g->scope_depth == QN_SCOPE_DEPTH) {
+        qn__graph_fail(g, 2207, "scope", "name of %zu bytes at depth %d; expected 1..%zu, depth below %d", n,
+                       g->scope_depth, QN_SCOPE_MAX - 2 - at, QN_SCOPE_DEPTH);
         return;
     }
+    g->scope_start[g->scope_depth++] = (uint16_t)at;
     memcpy(g->scope + at, name, n);
     memcpy(g->scope + at + n, ".", 2);
 }
 
 void qn_scope_pop(qn_graph *g)
 {
-    size_t at = strlen(g->scope);
-    if (at == 0) {
+    if (g->err.code) return; /* the push may have been what failed */
+    if (g->scope_depth == 0) {
         qn__graph_fail(g, 2207, "scope", "pop without push");
         return;
     }
-    for (at--; at > 0 && g->scope[at - 1] != '.';) at--;
-    g->scope[at] = 0;
+    g->scope[g->scope_start[--g->scope_depth]] = 0;
 }
 
 const char *qn__scoped(qn_graph *g, const char *name)

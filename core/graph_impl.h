@@ -6,7 +6,7 @@
 /* Names, attributes and constants live in a chain of chunks that is freed with the graph. */
 struct qn__chunk { struct qn__chunk *next; size_t size, used; };
 
-enum { QN_SCOPE_MAX = 512 };
+enum { QN_SCOPE_MAX = 512, QN_SCOPE_DEPTH = 64 };
 
 struct qn_graph {
     qn_alloc alloc;
@@ -15,7 +15,9 @@ struct qn_graph {
     size_t cap;
     struct qn__chunk *chunk;
     qn_phase phase;
-    char scope[QN_SCOPE_MAX]; /* "a.b." */
+    char scope[QN_SCOPE_MAX]; /* "a.b."; a pushed name may hold dots itself, */
+    uint16_t scope_start[QN_SCOPE_DEPTH]; /* so where each began is kept      */
+    int scope_depth;
     qn_error err;
 };
 
