@@ -7,7 +7,10 @@
  *           (step->state), and raises choice->workspace to what they use.
  *
  * oneDNN takes the number of threads from OpenMP's per-thread setting; it is set to args.threads around each call
- * and put back. The engine and stream belong to the step, so there is no state outside it. */
+ * and put back. The engine and stream belong to the step, so there is no state outside it.
+ *
+ * An execution allocates nothing here, but inside the library a few small blocks for its list of arguments, and for
+ * products the library's own packing buffers: memory that is not planned. */
 #ifndef QN_KERNELS_CPU_DNN_H
 #define QN_KERNELS_CPU_DNN_H
 #include "../../core/backend.h"
