@@ -57,7 +57,8 @@ typedef struct qn_train_opts {
     qn_schedule_opts schedule;   /* core.h                                                                */
     int accumulate;              /* micro runs per update; 0 and 1: one. The gradient is their mean       */
     double clip_norm, clip_value; /* 0: off. Norm: of all gradients together (Pascanu et al. 2013)         */
-    double ema_decay;            /* 0: off                                                                 */
+    double ema_decay;            /* 0: off. See qn_ema; to evaluate with the averages, exchange the bytes of P
+                                    and "P.ema" in the store before the run and back after it              */
     double l1, l2;               /* added to the loss: l1 sum |w| + l2 sum w^2 over all parameters          */
     int64_t batch;               /* samples of a micro run: how far the random state moves on               */
 } qn_train_opts;
@@ -70,8 +71,11 @@ typedef struct qn_train_nodes {
     qn_t applied;   /* 1, or 0 if the update was skipped                   */
 } qn_train_nodes;
 
-/* Appends gradients of all parameters (QN_PARAM tensors) of the graph and their update. The loss has one element of the
- * parameters' dtype (F32 or F64). Errors are sticky: E2204 an option out of range, E2205 a parameter's path has no gradient. */
+/* Appends gradients of all parameters (QN_PARAM tensors) of the graph and their update. Call it once, outside of every
+ * scope, in the micro phase, which it leaves as it was. The loss has one element of the parameters' dtype (F32 or F64).
+ * If the graph uses qn_rng, each micro run moves it on by `batch` samples and each update by a step, skipped or not.
+ * Errors are sticky: E2204 an option out of range, E2205 a parameter's path has no gradient, E2202 dtypes differ, E2207
+ * inside a scope. */
 QN_API qn_status qn_train_build(qn_graph *g, qn_t loss, const qn_train_opts *opts, qn_train_nodes *out);
 
 #ifdef __cplusplus
