@@ -111,7 +111,9 @@ int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *re
     if (run_dir) snprintf(run_dir, size, "%s", qn_trainer_run_dir(t));
     qn_status status = qn_trainer_run(t, result, &err);
     if (status == QN_STOPPED) {
-        fprintf(stderr, "stopped: everything is saved; go on with --resume=%s (a second Ctrl-C would have ended at once)\n",
+        fprintf(stderr,
+                "stopped: everything is saved; go on with --resume=%s (a second Ctrl-C would have "
+                "ended at once)\n",
                 qn_trainer_run_dir(t));
     } else if (status) {
         cli_fail(&err);

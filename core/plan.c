@@ -243,12 +243,14 @@ static qn_status check_step(const struct qn__plan *p, struct owners *o, int32_t 
     if (s->place != QN_PLACE_WORK || identity(p->g, i) != i) return QN_OK;
     if (s->offset + s->bytes > p->work || s->offset % QN_ALIGN)
         return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result leaves the arena; expected inside it");
-    bool on_workspace = w->place == QN_PLACE_WORK && s->offset < w->offset + w->bytes && w->offset < s->offset + s->bytes;
+    bool on_workspace = w->place == QN_PLACE_WORK && s->offset < w->offset + w->bytes &&
+                        w->offset < s->offset + s->bytes;
     if (on_workspace)
         return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result overlaps the workspace; expected disjoint");
     for (int q = 0; q < y->n_in; q++) { /* overlap with an operand: only exact, only where the kernel allows it */
         const struct qn__slot *x = &p->slot[y->in[q]];
-        bool overlap = x->place == QN_PLACE_WORK && s->offset < x->offset + x->bytes && x->offset < s->offset + s->bytes;
+        bool overlap = x->place == QN_PLACE_WORK && s->offset < x->offset + x->bytes &&
+                       x->offset < s->offset + s->bytes;
         if (overlap && !(qn__op_of(y->op)->in_place && s->offset == x->offset && s->bytes == x->bytes))
             return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result overlaps operand %d; expected disjoint", q);
     }

@@ -23,7 +23,8 @@ qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const q
     qn_dtype dtype = qn_dtype_of(g, x);
     const qn_init ones = { .kind = QN_INIT_ONES };
     qn_scope_push(g, name);
-    qn_t gamma = opts->no_affine ? qn_full(g, dtype, 1, &channels, 1) : qn_param(g, "weight", dtype, 1, &channels, &ones);
+    qn_t gamma = opts->no_affine ? qn_full(g, dtype, 1, &channels, 1)
+                                 : qn_param(g, "weight", dtype, 1, &channels, &ones);
     qn_t beta = opts->no_affine ? qn_full(g, dtype, 1, &channels, 0) : qn_param(g, "bias", dtype, 1, &channels, NULL);
     qn_t mean = qn_tensor(g, QN_BUFFER, "running_mean", dtype, 1, &channels, NULL);
     qn_t variance = qn_tensor(g, QN_BUFFER, "running_var", dtype, 1, &channels, &ones);

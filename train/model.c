@@ -22,7 +22,8 @@ static qn_init init_of(const qn_layer *l)
 }
 
 /* "same": the output has ceil(size / stride) elements; an odd rest of the padding goes to the end. */
-static void same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dilation, int32_t *before, int32_t *after)
+static void same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dilation,
+                         int32_t *before, int32_t *after)
 {
     int64_t out = (size + stride - 1) / stride, need = (out - 1) * stride + dilation * (kernel - 1) + 1 - size;
     if (need < 0) need = 0;

@@ -42,8 +42,8 @@ static struct qn__model_shape shape_of(const qn_recipe *r, const qn_transform *t
     return s;
 }
 
-qn_status qn__network_open(struct qn__network *net, const qn_recipe *r, const qn_transform *t, int64_t updates_per_epoch,
-                           int threads, qn_error *err)
+qn_status qn__network_open(struct qn__network *net, const qn_recipe *r, const qn_transform *t,
+                           int64_t updates_per_epoch, int threads, qn_error *err)
 {
     memset(net, 0, sizeof *net);
     net->recipe = r;

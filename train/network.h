@@ -37,8 +37,8 @@ struct qn__network {
 };
 
 /* shape from the transform of the data; steps_per_epoch turns the recipe's times into updates. */
-qn_status qn__network_open(struct qn__network *net, const qn_recipe *r, const qn_transform *t, int64_t updates_per_epoch,
-                           int threads, qn_error *err);
+qn_status qn__network_open(struct qn__network *net, const qn_recipe *r, const qn_transform *t,
+                           int64_t updates_per_epoch, int threads, qn_error *err);
 void qn__network_close(struct qn__network *net);
 
 /* The graph of a mode, for whoever wants to look at it or compile it differently. */

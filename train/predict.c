@@ -148,7 +148,8 @@ void qn_plan_free(qn_plan *p)
     memset(p, 0, sizeof *p);
 }
 
-static qn_status make_plan(qn_plan *p, struct qn__network *net, int64_t batch, const qn_compile_opts *opts, qn_error *err)
+static qn_status make_plan(qn_plan *p, struct qn__network *net, int64_t batch,
+                           const qn_compile_opts *opts, qn_error *err)
 {
     struct qn__runner nodes;
     qn_t keep[QN_RUNNER_KEEP];

@@ -94,7 +94,8 @@ static qn_status write_checkpoint(const struct qn__save *s, qn_tensor_data *room
     c.n_model = list_tensors(s->net->store, true, room);
     c.state = room + c.n_model;
     c.n_state = list_tensors(s->net->store, false, room + c.n_model);
-    return s->name ? qn_checkpoint_write_named(s->dir, s->name, &c, err) : qn_checkpoint_write(s->dir, &c, s->keep, err);
+    return s->name ? qn_checkpoint_write_named(s->dir, s->name, &c, err)
+                   : qn_checkpoint_write(s->dir, &c, s->keep, err);
 }
 
 qn_status qn__checkpoint_save(const struct qn__save *s, qn_error *err)

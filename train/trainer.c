@@ -94,8 +94,11 @@ static qn_status report_bad_step(qn_trainer *t, struct qn__runner *r, qn_error *
     char where[200] = "", line[400];
     t->state.bad_in_a_row++;
     QN_TRY(qn_program_find_nonfinite(r->program, where, sizeof where, err));
-    snprintf(line, sizeof line, "warn W9001 step %lld: non-finite gradient, first in \"%s\"; step skipped (%lld in a row)",
-             (long long)t->state.steps, where[0] ? where : "the gradient norm", (long long)t->state.bad_in_a_row);
+    snprintf(
+        line, sizeof line,
+        "warn W9001 step %lld: non-finite gradient, first in \"%s\"; step skipped (%lld in a row)",
+        (long long)t->state.steps, where[0] ? where : "the gradient norm",
+        (long long)t->state.bad_in_a_row);
     note(t, line);
     qn_log_begin(t->log, "skipped");
     qn_log_i64(t->log, "step", t->state.steps);
@@ -104,9 +107,11 @@ static qn_status report_bad_step(qn_trainer *t, struct qn__runner *r, qn_error *
     int limit = t->opts.max_bad_steps > 0 ? t->opts.max_bad_steps : 10;
     if (t->state.bad_in_a_row < limit) return QN_OK;
     save_or_note(t, "diagnostic"); /* beside, never over, the good ones */
-    return qn__fail(err, 9001, QN_AT_FILE(t->dir), "step %lld: %d non-finite steps in a row, first in \"%s\"; expected a "
-                    "finite gradient; lower optimizer.lr or look at the data; saved checkpoints/diagnostic",
-                    (long long)t->state.steps, limit, qn__show(where).s);
+    return qn__fail(
+        err, 9001, QN_AT_FILE(t->dir),
+        "step %lld: %d non-finite steps in a row, first in \"%s\"; expected a "
+        "finite gradient; lower optimizer.lr or look at the data; saved checkpoints/diagnostic",
+        (long long)t->state.steps, limit, qn__show(where).s);
 }
 
 static void log_step(qn_trainer *t, const struct qn__runner *r, double loss)
@@ -461,8 +466,10 @@ qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *recipe, const qn_tr
     t->opts = *opts;
     t->recipe = recipe;
     t->opened = qn__now();
-    qn_status status = recipe || opts->resume ? open_trainer(t, err)
-                                              : qn__fail(err, 2001, NULL, "no recipe; expected one, or a run to resume");
+    qn_status status =
+        recipe || opts->resume
+            ? open_trainer(t, err)
+            : qn__fail(err, 2001, NULL, "no recipe; expected one, or a run to resume");
     if (status)
         qn_trainer_free(t);
     else

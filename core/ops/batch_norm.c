@@ -18,10 +18,12 @@ static qn_status check_x(const struct qn__node *x, qn_error *err)
 static qn_status check_vector(const struct qn__node *v, const struct qn__node *x, const char *name, bool stats,
                               qn_error *err)
 {
-    bool fits = stats ? v->rank == 2 && v->dim[0] == 2 && v->dim[1] == x->dim[1] : v->rank == 1 && v->dim[0] == x->dim[1];
+    bool fits = stats ? v->rank == 2 && v->dim[0] == 2 && v->dim[1] == x->dim[1]
+                      : v->rank == 1 && v->dim[0] == x->dim[1];
     if (fits && v->dtype == x->dtype) return QN_OK;
-    return qn__fail(err, 2201, NULL, "%s is %s %s; expected %s %s%lld]", name, qn_dtype_name(v->dtype),
-                    qn__dims_show(v->rank, v->dim).s, qn_dtype_name(x->dtype), stats ? "[2," : "[", (long long)x->dim[1]);
+    return qn__fail(err, 2201, NULL, "%s is %s %s; expected %s %s%lld]", name,
+                    qn_dtype_name(v->dtype), qn__dims_show(v->rank, v->dim).s,
+                    qn_dtype_name(x->dtype), stats ? "[2," : "[", (long long)x->dim[1]);
 }
 
 static qn_status infer_stats(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
