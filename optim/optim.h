@@ -6,13 +6,10 @@
 /* Makes the graph fail with E2204 if an option is out of range. */
 qn_status qn__optim_check(qn_graph *g, const qn_train_opts *opts);
 
-/* Values and tensors built between belong to the scope of parameter P: "P.adam", "P.exp_avg". */
-void qn__optim_enter(qn_graph *g, qn_t param);
-void qn__optim_leave(qn_graph *g, qn_t param);
-
 /* A tensor of the current scope like the parameter, zeros at first. */
 qn_t qn__optim_tensor(qn_graph *g, qn_kind kind, qn_t param, const char *name);
 
-/* Appends the step of one parameter, whose scope has been entered. Returns w after the step. */
+/* Appends the step of one parameter; the current scope is the parameter's name, so that its moments are "P.exp_avg",
+ * ... Returns w after the step. */
 qn_t qn__optim_step(qn_graph *g, const qn_train_opts *opts, qn_t w, qn_t grad, qn_t hyper);
 #endif

@@ -1,17 +1,7 @@
 /* step.c - the optimizer's step of one parameter: its row, its moments, the options of its group. */
 #include "optim.h"
-#include <string.h>
 
 /* ---- names ----------------------------------------------------------------------------------------- */
-
-void qn__optim_enter(qn_graph *g, qn_t param) { qn_scope_push(g, qn_name(g, param)); }
-
-/* A parameter's name holds the scopes it was built in: each dot is one more to leave. */
-void qn__optim_leave(qn_graph *g, qn_t param)
-{
-    qn_scope_pop(g);
-    for (const char *s = qn_name(g, param); (s = strchr(s, '.')) != NULL; s++) qn_scope_pop(g);
-}
 
 qn_t qn__optim_tensor(qn_graph *g, qn_kind kind, qn_t param, const char *name)
 {

@@ -126,11 +126,11 @@ static void make_hyper(struct train *t)
 static void move_weights(struct train *t)
 {
     for (int i = 0; i < t->n && !qn_graph_status(t->g); i++) {
-        qn__optim_enter(t->g, t->w[i]);
+        qn_scope_push(t->g, qn_name(t->g, t->w[i]));
         qn_t w = qn__optim_step(t->g, t->o, t->w[i], t->grad[i], t->hyper);
         if (t->o->ema_decay > 0)
             qn_ema(t->g, qn__optim_tensor(t->g, QN_BUFFER, t->w[i], "ema"), w, t->hyper, t->o->ema_decay);
-        qn__optim_leave(t->g, t->w[i]);
+        qn_scope_pop(t->g);
     }
 }
 
