@@ -39,7 +39,7 @@ struct options {
     struct list args; /* what is not an option */
     struct list set;
     const char *device, *out, *data, *gpu, *space, *method, *pass, *svg, *dtype;
-    int64_t threads, seed, epochs, batch, trials, top;
+    int64_t threads, seed, epochs, folds, batch, trials, top;
     struct maybe resume;
     bool check_finite, profile, quiet, json, markdown;
 };
@@ -70,6 +70,14 @@ extern const struct command cli_train, cli_eval, cli_predict, cli_plan, cli_chec
 
 int cmd_train(int argc, char **argv);
 int cmd_schema(int argc, char **argv);
+int cmd_predict(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
+int cmd_ensemble(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
+int cmd_devices(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_demo(int argc, char **argv);
 
 /* Fills o; -1 to go on, or the exit code after help or an error line. */
 int cli_parse(const struct command *c, int argc, char **argv, struct options *o);

@@ -10,6 +10,8 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     { &cli_train, cmd_train },
+    { &cli_eval, cmd_eval },
+    { &cli_predict, cmd_predict },
     { &cli_schema, cmd_schema },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -237,7 +237,7 @@ qn_status cli_options(const struct command *c, int argc, char **argv, struct opt
         .options = p.option, .parser = parser, .args_doc = c->args, .doc = c->doc
     };
     *o = (struct options){
-        .threads = -1, .seed = -1, .epochs = -1, .batch = -1, .trials = -1, .top = -1
+        .threads = -1, .seed = -1, .epochs = -1, .folds = -1, .batch = -1, .trials = -1, .top = -1
     };
     *help = false;
     fill(p.option, c);

@@ -4,7 +4,7 @@
 
 static const char *const dtypes[] = { "f32", "bf16", "f16", NULL };
 static const char *const methods[] = { "grid", "random", "halving", NULL };
-static const char *const averages[] = { "mean", "vote", NULL };
+static const char *const averages[] = { "mean", "vote", "weighted", NULL };
 
 #define AT(member) offsetof(struct options, member)
 #define SET                                                                                        \
@@ -67,6 +67,8 @@ static const struct option_row train_options[] = {
     THREADS,
     SEED("Instead of the recipe's"),
     { "epochs", 'e', "N", OPTION_INT, AT(epochs), 1, 1000000, NULL, "Instead of the recipe's" },
+    { "folds", 'f', "K", OPTION_INT, AT(folds), 2, 100, NULL,
+      "Cross-validation: train K times, each time with another K-th of the training part held out" },
     RESUME("Go on with the run in DIR, or with the latest of this recipe"),
     OUT("DIR", "Where runs are kept; default: runs"),
     { "check-finite", 0, NULL, OPTION_FLAG, AT(check_finite), 0, 0, NULL,
@@ -81,14 +83,24 @@ COMMAND(train, "train the network of a recipe", "RECIPE", 1, 1,
         "versions, the "
         "log, the best and the last checkpoint. An existing run is never overwritten. Ctrl-C saves "
         "the state and "
-        "ends with 75; --resume goes on bit for bit.")
+        "ends with 75; --resume goes on bit for bit. With --folds every run is kept like any other, "
+        "and the held-out "
+        "results are printed with their mean and standard deviation.")
 
 static const struct option_row eval_options[] = {
-    DATA, SET, DEVICE, THREADS, BATCH, QUIET, JSON("Print JSON")
+    DATA,
+    SET,
+    OUT("FILE", "Draw the confusion matrix into FILE, a PNG"),
+    DEVICE,
+    THREADS,
+    JSON("Print JSON"),
 };
-COMMAND(
-    eval, "measure a trained model on test data", "MODEL", 1, 1,
-    "Loss and metrics of MODEL, a checkpoint or a run's directory, on the test part of its data.")
+COMMAND(eval, "measure a trained model on test data", "MODEL", 1, 1,
+        "Loss and metrics of MODEL, a checkpoint or a run's directory, on the test part of its data; "
+        "on the validation "
+        "part where there is none. With --data: on a table, on a directory with the test images of "
+        "a named set, or on "
+        "one with a folder of PNGs per class.")
 
 static const struct option_row predict_options[] = {
     { "top", 'k', "N", OPTION_INT, AT(top), 1, 1000, NULL, "How many classes to list; default: 3" },
@@ -98,9 +110,17 @@ static const struct option_row predict_options[] = {
     OUT("FILE", "Write to FILE instead of stdout"),
 };
 COMMAND(predict, "apply a trained model to files", "MODEL INPUT...", 2, 1 << 20,
-        "Prints one JSON object per sample. INPUT is a PNG image, a CSV table, a .npy array, or - "
-        "for standard input. "
-        "The checkpoint carries its recipe, class names and normalisation.")
+        "Prints one JSON object per sample. INPUT is a .png image (converted to the size and "
+        "channels that the model "
+        "reads), a .csv table, a .txt with one sample per line, a .npy array of one sample or many, "
+        "or - for standard "
+        "input: rows of numbers or of the table, or a PNG or .npy file. Numbers are in the units of "
+        "the training data; "
+        "a pixel is 0..255. A first line that names columns is taken as such. The checkpoint "
+        "carries recipe, class "
+        "names and normalisation. The first input that cannot be read ends the command; those "
+        "before it have been "
+        "answered.")
 
 static const struct option_row plan_options[] = {
     SET,
@@ -185,13 +205,17 @@ COMMAND(demo, "train on Fashion-MNIST and draw what was learnt", "", 0, 0,
 
 static const struct option_row ensemble_options[] = {
     { "method", 'm', "NAME", OPTION_CHOICE, AT(method), 0, 0, averages,
-      "How models are combined; default: mean" },
+      "How models are combined: mean of their probabilities, vote, or mean weighted by accuracy on "
+      "the validation "
+      "part; default: mean" },
     DATA,
+    SET,
     DEVICE,
     THREADS,
-    BATCH,
     JSON("Print JSON"),
 };
 COMMAND(
     ensemble, "measure several models together", "MODEL MODEL...", 2, 64,
-    "Loss and metrics of the mean, or the vote, of several models on the test part of their data.")
+    "Loss and metrics of several models taken together, and of each alone, on the test part of the "
+    "first model's data. "
+    "See also quern train --folds.")

@@ -1,5 +1,6 @@
 /* network.c - graphs and programs of a recipe, by mode and batch size: see network.h. */
 #include "network.h"
+#include "memory.h"
 #include "../core/base.h"
 #include <math.h>
 #include <string.h>
@@ -122,6 +123,18 @@ int qn__runner_keep(const struct qn__runner *r, qn_t *keep)
 
 /* ---- programs --------------------------------------------------------------------------------------------- */
 
+/* A training step that cannot fit is refused before any of its memory is taken; what another program of this network
+ * has in the store already is not needed again. */
+static qn_status check_memory(const struct qn__network *net, const struct qn__runner *r, qn_error *err)
+{
+    qn_transform shape = { .rank = net->shape.rank, .n_classes = net->shape.n_classes,
+                           .n_targets = net->shape.n_targets };
+    qn_bytes need = qn_program_bytes(r->program);
+    for (int i = 0; i < net->shape.rank; i++) shape.dim[i] = net->shape.dim[i];
+    if (net->n_runners > 0) need.params = need.buffers = need.state = need.grads = 0;
+    return qn__memory_check(&need, net->recipe, &shape, r->batch, net->threads, err);
+}
+
 static qn_status make_runner(struct qn__network *net, enum qn__mode mode, int64_t batch, struct qn__runner *out,
                              qn_error *err)
 {
@@ -132,6 +145,7 @@ static qn_status make_runner(struct qn__network *net, enum qn__mode mode, int64_
     if (!status)
         status = qn_compile(&out->program, g, keep, qn__runner_keep(out, keep), net->store, &opts, err);
     qn_graph_free(g);
+    if (!status && mode == QN_MODE_TRAIN) status = check_memory(net, out, err);
     if (!status) status = qn_program_load(out->program, err);
     if (status) runner_close(out);
     return status;

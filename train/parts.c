@@ -1,6 +1,7 @@
 /* parts.c - the data of a recipe: opened, split, and normalised by the training part. */
 #include "../include/quern/train.h"
 #include "../core/base.h"
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -190,4 +191,38 @@ void qn_parts_free(qn_parts *p)
     qn_indices_free(&p->valid);
     qn_indices_free(&p->test);
     memset(p, 0, sizeof *p);
+}
+
+/* ---- other data --------------------------------------------------------------------------------------------- */
+
+static qn_status open_directory(qn_dataset **out, const qn_transform *t, const char *path, qn_error *err)
+{
+    char images[4096], labels[4096], a[4096], b[4096];
+    qn_dataset_options o = { .n_classes = t->n_classes, .class_names = (const char *const *)t->class_name };
+    int n = snprintf(images, sizeof images, "%s/t10k-images-idx3-ubyte", path);
+    int k = snprintf(labels, sizeof labels, "%s/t10k-labels-idx1-ubyte", path);
+    if (n < 0 || k < 0 || (size_t)n >= sizeof images || (size_t)k >= sizeof labels)
+        return qn__fail(err, 6001, QN_AT_FILE(path), "path too long");
+    const char *found = plain_or_gz(images, a, sizeof a);
+    if (exists(found)) return qn_dataset_from_idx(out, found, plain_or_gz(labels, b, sizeof b), &o, err);
+    if (t->rank == 3)
+        o.png = (qn_png_options){ .channels = (int)t->dim[0], .height = (int)t->dim[1], .width = (int)t->dim[2] };
+    return qn_dataset_from_folder(out, path, &o, err);
+}
+
+qn_status qn_parts_open_other(qn_dataset **out, const qn_recipe *recipe, const qn_transform *t, const char *path,
+                              qn_error *err)
+{
+    struct stat st;
+    *out = NULL;
+    bool directory = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    if (t->n_columns > 0) return open_csv(out, recipe, path, t, err);
+    if (exists(path) && !directory)
+        return qn__fail(err, 3023, QN_AT_FILE(path), "a file; expected a directory of images, which the model reads");
+    QN_TRY(open_directory(out, t, path, err));
+    qn_status status = qn_dataset_set_transform(*out, t, err);
+    if (!status) return QN_OK;
+    qn_dataset_free(*out);
+    *out = NULL;
+    return status;
 }

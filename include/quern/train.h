@@ -102,6 +102,11 @@ typedef struct qn_parts {
 QN_API QN_CHECKED qn_status qn_parts_open(qn_parts *out, const qn_recipe *recipe, qn_error *err);
 QN_API void qn_parts_free(qn_parts *p);
 
+/* Other data of the same kind, transformed as t (of a trained model) says: a table FILE.csv, a directory with the test
+ * images of a named set (t10k-images-idx3-ubyte and its labels, plain or .gz), or one with a folder of PNGs per class. */
+QN_API QN_CHECKED qn_status qn_parts_open_other(qn_dataset **out, const qn_recipe *recipe, const qn_transform *t,
+                                                const char *path, qn_error *err);
+
 /* ---- planning ------------------------------------------------------------------------------------- */
 
 /* Builds and compiles a recipe's training step without taking memory; shape: what a sample looks like (only rank, dim,
@@ -116,6 +121,22 @@ typedef struct qn_plan {
 QN_API QN_CHECKED qn_status qn_plan_open(qn_plan *out, const qn_recipe *recipe, const qn_transform *shape,
                                          int64_t batch, int threads, const qn_compile_opts *opts, qn_error *err);
 QN_API void qn_plan_free(qn_plan *p);
+
+/* The largest batch not above `most` whose training step takes at most `have` bytes, found by bisection; 0 if not even
+ * one sample fits. */
+QN_API QN_CHECKED qn_status qn_plan_largest_batch(int64_t *out, const qn_recipe *recipe, const qn_transform *shape,
+                                                  int64_t most, int threads, int64_t have, qn_error *err);
+
+/* ---- memory --------------------------------------------------------------------------------------- */
+
+/* How many bytes this process can still take, less a reserve of 32 MiB, and what sets that limit: "MemAvailable" of
+ * the machine, "cgroup" (version 1 or 2, the tightest on the way up), "RLIMIT_AS" or "RLIMIT_DATA". Page cache that the
+ * system can drop counts as free. */
+typedef struct qn_memory {
+    int64_t bytes;
+    const char *limit;
+} qn_memory;
+QN_API qn_memory qn_memory_available(void);
 
 #ifdef __cplusplus
 }
