@@ -30,12 +30,26 @@ static int resume_latest(const qn_recipe *r, const struct options *o)
     return cli_fail(&err);
 }
 
+static int fold_options(const struct options *o)
+{
+    qn_error err;
+    if (!o->resume.given) return 0;
+    qn__fail(&err, 2001, QN_AT_FIELD("--resume"), "does not go with --folds; resume a fold's run by its directory");
+    return cli_fail(&err);
+}
+
 int cmd_train(int argc, char **argv)
 {
     struct options o;
     qn_recipe *r = NULL;
     int code = cli_parse(&cli_train, argc, argv, &o);
     if (code >= 0) return code;
+    if (o.folds > 0) {
+        code = fold_options(&o);
+        if (!code) code = cli_train_folds(o.args.v[0], &o);
+        cli_free(&o);
+        return cli_finish(code);
+    }
     code = cli_load_recipe(&r, o.args.v[0], &o);
     if (!code) code = cli_check_device(o.device, r->device, o.quiet);
     if (!code) {

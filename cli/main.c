@@ -1,5 +1,6 @@
 /* main.c - the `quern` command: finds the command and hands over. */
 #include "cli.h"
+#include "libraries.h"
 #include <signal.h>
 #include <string.h>
 
@@ -12,6 +13,12 @@ static const struct {
     { &cli_train, cmd_train },
     { &cli_eval, cmd_eval },
     { &cli_predict, cmd_predict },
+    { &cli_ensemble, cmd_ensemble },
+    { &cli_check, cmd_check },
+    { &cli_convert, cmd_convert },
+    { &cli_demo, cmd_demo },
+    { &cli_devices, cmd_devices },
+    { &cli_doctor, cmd_doctor },
     { &cli_schema, cmd_schema },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
@@ -67,6 +74,10 @@ int main(int argc, char **argv)
     if (argc < 2) return fail_usage("COMMAND", "missing");
     if (argv[1][0] == '-') return main_option(argc, argv, specs);
     for (int i = 0; i < N_COMMANDS; i++)
-        if (strcmp(argv[1], names[i]) == 0) return commands[i].run(argc - 1, argv + 1);
+        if (strcmp(argv[1], names[i]) == 0) {
+            bool doctor = specs[i] == &cli_doctor; /* who tells more of it */
+            if (!doctor && cli_check_libraries(&err)) return cli_fail(&err);
+            return commands[i].run(argc - 1, argv + 1);
+        }
     return unknown(argv[1], "command", names, N_COMMANDS);
 }

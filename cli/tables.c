@@ -134,10 +134,18 @@ COMMAND(plan, "what a recipe will cost, before anything is allocated", "RECIPE",
         "FLOPs, bytes by class, a table of operators with arithmetic intensity, and the largest "
         "batch that fits.")
 
-static const struct option_row check_options[] = { SET, THREADS, QUIET, JSON("Print JSON") };
+static const struct option_row check_options[] = {
+    SET,
+    THREADS,
+    { "quiet", 'q', NULL, OPTION_FLAG, AT(quiet), 0, 0, NULL, "Only warnings and errors" },
+    JSON("Print JSON"),
+};
 COMMAND(check, "look for trouble before training", "RECIPE", 1, 1,
-        "Decodes every sample and checks label ranges, empty splits, disk, memory and where the "
-        "schedule ends.")
+        "Decodes every sample and checks label ranges, balance of the classes, empty splits, disk, "
+        "memory and where the "
+        "schedule ends. Prints one line per finding that begins with ok, warn or error; ends with "
+        "the exit code of the "
+        "first error, or 0.")
 
 static const struct option_row show_options[] = {
     SET,
@@ -192,7 +200,11 @@ static const struct option_row convert_options[] = {
     { "dtype", 0, "NAME", OPTION_CHOICE, AT(dtype), 0, 0, dtypes, "Element type of the result" },
 };
 COMMAND(convert, "change the format or element type of a model", "INPUT OUTPUT", 2, 2,
-        "Reads a .safetensors or .npy file and writes the other format or another element type.")
+        "Reads a .safetensors or .npy file and writes the other format or another element type. A file "
+        "of many tensors "
+        "goes into a directory (an existing one, or a name that ends in /), one NAME.npy each; "
+        "bf16 and f16 become f32 "
+        "there. Integer tensors keep their type.")
 
 static const struct option_row demo_options[] = {
     OUT("DIR", "Where checkpoint, log and pictures go; default: out/demo"),

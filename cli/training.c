@@ -98,17 +98,17 @@ static void print_result(const qn_train_result *r, const char *dir)
     print_part("test", &r->test);
 }
 
-int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
-                     char *run_dir, size_t size)
+/* Trains and tells of errors and stops; what came out is the caller's to print. */
+static int train(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result, char *run_dir,
+                 size_t size)
 {
     qn_trainer *t;
-    qn_train_result local;
     qn_error err = { 0 };
+    *run_dir = 0;
     qn_trainer_opts opts = { .out = o->out, .resume = resume, .fd = STDERR_FILENO, .quiet = o->quiet,
                              .threads = o->threads > 0 ? (int)o->threads : 0, .stop = cli_stop_flag() };
-    if (!result) result = &local;
     if (qn_trainer_open(&t, r, &opts, &err)) return cli_fail(&err);
-    if (run_dir) snprintf(run_dir, size, "%s", qn_trainer_run_dir(t));
+    snprintf(run_dir, size, "%s", qn_trainer_run_dir(t));
     qn_status status = qn_trainer_run(t, result, &err);
     if (status == QN_STOPPED) {
         fprintf(stderr,
@@ -117,11 +117,28 @@ int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *re
                 qn_trainer_run_dir(t));
     } else if (status) {
         cli_fail(&err);
-    } else if (o->json) {
-        print_json(result, qn_trainer_run_dir(t));
-    } else {
-        print_result(result, qn_trainer_run_dir(t));
     }
     qn_trainer_free(t);
     return (int)status;
+}
+
+int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
+                     char *run_dir, size_t size)
+{
+    qn_train_result local;
+    char dir[4096];
+    if (!result) result = &local;
+    int code = train(r, o, resume, result, dir, sizeof dir);
+    if (run_dir) snprintf(run_dir, size, "%s", dir);
+    if (code) return code;
+    if (o->json)
+        print_json(result, dir);
+    else
+        print_result(result, dir);
+    return 0;
+}
+
+int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_result *result, char *run_dir, size_t size)
+{
+    return train(r, o, NULL, result, run_dir, size);
 }

@@ -207,6 +207,13 @@ qn_status qn__memory_compare(const qn_bytes *need, int64_t have, const qn_recipe
                     (double)need->workspace / unit, (double)have / unit, name, (long long)largest);
 }
 
+qn_status qn_plan_fits(const qn_plan *plan, const qn_recipe *recipe, const qn_transform *shape, int64_t batch,
+                       int threads, int64_t have, qn_error *err)
+{
+    qn_bytes need = qn_program_bytes(plan->program);
+    return qn__memory_compare(&need, have, recipe, shape, batch, threads, err);
+}
+
 qn_status qn__memory_check(const qn_bytes *need, const qn_recipe *r, const qn_transform *shape, int64_t batch,
                            int threads, qn_error *err)
 {

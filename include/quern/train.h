@@ -127,6 +127,10 @@ QN_API void qn_plan_free(qn_plan *p);
 QN_API QN_CHECKED qn_status qn_plan_largest_batch(int64_t *out, const qn_recipe *recipe, const qn_transform *shape,
                                                   int64_t most, int threads, int64_t have, qn_error *err);
 
+/* E5001, as the trainer would say it, if a plan needs more than `have` bytes: what for, and the largest batch that fits. */
+QN_API QN_CHECKED qn_status qn_plan_fits(const qn_plan *plan, const qn_recipe *recipe, const qn_transform *shape,
+                                         int64_t batch, int threads, int64_t have, qn_error *err);
+
 /* ---- memory --------------------------------------------------------------------------------------- */
 
 /* How many bytes this process can still take, less a reserve of 32 MiB, and what sets that limit: "MemAvailable" of
