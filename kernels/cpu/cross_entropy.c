@@ -25,7 +25,7 @@ static qn_status launch(const struct qn__step *step, qn_error *err)
     REAL *y = qn__real(&a->y);
     QN_TRY(check_classes(&t, a->y.count, "cross_entropy", err));
 #pragma omp parallel for num_threads(qn__threads_for(a, a->x[0].count)) schedule(static)
-    for (int64_t i = 0; i < r.n; i++) y[i] = is_ignored(&t, i) ? 0 : row_loss(x + i * r.width, &t, i);
+    for (int64_t i = 0; i < a->y.count; i++) y[i] = is_ignored(&t, i) ? 0 : row_loss(x + i * r.width, &t, i);
     return QN_OK;
 }
 
