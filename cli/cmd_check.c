@@ -79,7 +79,7 @@ static void check_samples(struct check *c, qn_dataset *ds, const char *name)
     qn_dataset_check(ds, bad_sample, c);
     if (c->bad > BAD_SHOWN && before <= BAD_SHOWN)
         warn(c, "samples", "%lld more bad samples are not listed", (long long)(c->bad - BAD_SHOWN));
-    if (c->bad == before) ok(c, "samples", "all %lld of the %s files can be read", (long long)n, name);
+    if (c->bad == before) ok(c, "samples", "all %lld of %s can be read", (long long)n, name);
     if (qn_dataset_ignored(ds))
         warn(c, "samples", "%lld files that are not .png are left out", (long long)qn_dataset_ignored(ds));
 }
@@ -109,8 +109,8 @@ static void check_balance(struct check *c, const qn_dataset *ds, const qn_indice
         warn(c, "classes", "%s part: %lld of \"%s\" but %lld of \"%s\"; consider loss.class_weights", name,
              (long long)most, qn__show(high).s, (long long)least, qn__show(low).s);
     else
-        ok(c, "classes", "%s part: %d classes of %lld to %lld samples", name, t->n_classes, (long long)least,
-           (long long)most);
+        ok(c, "classes", "%s part: %d classes, the smallest of %lld samples, the largest of %lld", name, t->n_classes,
+           (long long)least, (long long)most);
 }
 
 static void check_splits(struct check *c)
@@ -138,8 +138,8 @@ static bool check_data(struct check *c)
         return false;
     }
     const qn_parts *p = &c->parts;
-    check_samples(c, p->train_set, "training");
-    if (p->test_set && p->test_set != p->train_set) check_samples(c, p->test_set, "test");
+    check_samples(c, p->train_set, "the training data");
+    if (p->test_set && p->test_set != p->train_set) check_samples(c, p->test_set, "the test data");
     check_splits(c);
     if (qn_dataset_transform(p->train_set)->n_classes == 0) return true;
     check_balance(c, p->train_set, &p->train, "training");

@@ -24,6 +24,7 @@ qn_status qn__metrics_for(qn_metrics **out, const struct qn__network *net, int64
         o.logits = false;
         if (o.kind == QN_METRICS_BINARY && net->shape.n_classes > 2) o.kind = QN_METRICS_CLASSES;
     }
+    if (o.kind == QN_METRICS_BINARY) o.width = 1;
     for (int i = 0; i < r->n_metrics; i++) {
         if (r->metrics[i].kind == QN_METRIC_AUC) o.auc = true;
         if (r->metrics[i].kind == QN_METRIC_TOP_K) o.top_k = r->metrics[i].k;

@@ -123,15 +123,13 @@ int qn__runner_keep(const struct qn__runner *r, qn_t *keep)
 
 /* ---- programs --------------------------------------------------------------------------------------------- */
 
-/* A training step that cannot fit is refused before any of its memory is taken; what another program of this network
- * has in the store already is not needed again. */
+/* A training step that cannot fit is refused before any of its memory is taken. */
 static qn_status check_memory(const struct qn__network *net, const struct qn__runner *r, qn_error *err)
 {
     qn_transform shape = { .rank = net->shape.rank, .n_classes = net->shape.n_classes,
                            .n_targets = net->shape.n_targets };
     qn_bytes need = qn_program_bytes(r->program);
     for (int i = 0; i < net->shape.rank; i++) shape.dim[i] = net->shape.dim[i];
-    if (net->n_runners > 0) need.params = need.buffers = need.state = need.grads = 0;
     return qn__memory_check(&need, net->recipe, &shape, r->batch, net->threads, err);
 }
 
@@ -145,7 +143,8 @@ static qn_status make_runner(struct qn__network *net, enum qn__mode mode, int64_
     if (!status)
         status = qn_compile(&out->program, g, keep, qn__runner_keep(out, keep), net->store, &opts, err);
     qn_graph_free(g);
-    if (!status && mode == QN_MODE_TRAIN) status = check_memory(net, out, err);
+    /* Later programs of the store share its tensors and its work memory. */
+    if (!status && mode == QN_MODE_TRAIN && net->n_runners == 0) status = check_memory(net, out, err);
     if (!status) status = qn_program_load(out->program, err);
     if (status) runner_close(out);
     return status;
