@@ -1,6 +1,7 @@
 /* demo_draw.c - the pictures of `quern demo`: see demo.h. */
 #include "demo.h"
 #include "../core/file.h"
+#include "../core/philox.h"
 #include "../include/quern/plot.h"
 #include <math.h>
 #include <stdlib.h>
@@ -54,6 +55,12 @@ static void log_line(struct curves *c, const json_t *o)
     }
 }
 
+/* Single batches jump about: each value becomes the running mean with weight 1/5 for the newest. */
+static void smooth(struct curve *c)
+{
+    for (int64_t i = 1; i < c->n; i++) c->y[i] = 0.8 * c->y[i - 1] + 0.2 * c->y[i];
+}
+
 static qn_status read_log(struct curves *c, const char *path, qn_error *err)
 {
     enum { LOG_MAX = 1 << 26 };
@@ -69,6 +76,7 @@ static qn_status read_log(struct curves *c, const char *path, qn_error *err)
     }
     qn__free(NULL, text, n + 1);
     for (int64_t i = 0; i < c->step_loss.n && c->updates > 0; i++) c->step_loss.x[i] /= c->updates;
+    smooth(&c->step_loss);
     return QN_OK;
 }
 
@@ -83,7 +91,7 @@ static qn_status draw_curves(const struct demo *d, qn_error *err)
     struct curves *c = calloc(1, sizeof *c);
     if (!c) return qn__nomem(err, "curves", sizeof *c);
     qn_status status = read_log(c, picture(d, path, sizeof path, "log.jsonl"), err);
-    qn_plot_series loss[] = { series("training", c->step_loss.n ? &c->step_loss : &c->train_loss, 1, false),
+    qn_plot_series loss[] = { series("training (running mean)", c->step_loss.n ? &c->step_loss : &c->train_loss, 1, false),
                               series("validation", &c->valid_loss, 2, true) };
     qn_plot_series accuracy[] = { series("training", &c->train_accuracy, 1, true),
                                   series("validation", &c->valid_accuracy, 2, true) };
@@ -229,28 +237,52 @@ static qn_status draw_filters(const struct demo *d, qn_error *err)
     return QN_OK;
 }
 
-/* Largest magnitude over the channels. */
-static void heat_of(const struct images *im, const float *dx, float *heat)
+/* Adds a gradient's magnitude, the largest of its channels. */
+static void add_heat(const struct images *im, const float *dx, float *heat)
 {
     int64_t plane = im->h * im->w;
     for (int64_t i = 0; i < plane; i++) {
-        heat[i] = 0;
-        for (int64_t c = 0; c < im->channels; c++) heat[i] = fmaxf(heat[i], fabsf(dx[c * plane + i]));
+        float most = 0;
+        for (int64_t c = 0; c < im->channels; c++) most = fmaxf(most, fabsf(dx[c * plane + i]));
+        heat[i] += most;
     }
+}
+
+/* A picture with normal noise of a deviation of 0.1 of the pixels' range (Box and Muller 1958). */
+static void add_noise(const qn_transform *t, const float *x, float *noisy, int64_t size, uint32_t image, uint32_t copy)
+{
+    uint64_t key = qn__stream_key(1, qn__hash_str("saliency"));
+    int64_t plane = size / t->dim[0];
+    for (int64_t i = 0; i < size; i++) {
+        struct qn__words w = qn__philox(key, (uint32_t)i, image, copy, 0);
+        double radius = sqrt(-2 * log(1 - qn__unit_f64(w.w[0]))), angle = 6.283185307179586 * qn__unit_f64(w.w[1]);
+        int c = t->channels > 1 ? (int)(i / plane) : 0;
+        noisy[i] = x[i] + (float)(0.1 / t->std[c] * radius * cos(angle));
+    }
+}
+
+/* The gradient itself is as ragged as the function that the network computes; its mean over noisy copies of the picture
+ * shows what is stable in it (Smilkov et al., "SmoothGrad", 2017). */
+static qn_status heat_of(const struct demo *d, struct images *im, int64_t i, float *noisy, float *dx, qn_error *err)
+{
+    enum { COPIES = 32 };
+    for (uint32_t copy = 0; copy < COPIES; copy++) {
+        add_noise(qn_model_transform(d->model), im->x + i * im->size, noisy, im->size, (uint32_t)i, copy);
+        QN_TRY(qn_model_saliency(d->model, noisy, im->predicted[i], dx, err));
+        add_heat(im, dx, im->heat + i * im->h * im->w);
+    }
+    return QN_OK;
 }
 
 static qn_status draw_saliency(const struct demo *d, struct images *im, qn_error *err)
 {
     char path[4200];
     int64_t n = im->n < SALIENCY ? im->n : SALIENCY;
-    float *dx = calloc((size_t)im->size, sizeof *dx);
-    if (!dx) return qn__nomem(err, "saliency", (size_t)im->size * sizeof *dx);
-    qn_status status = QN_OK;
-    for (int64_t i = 0; i < n && !status; i++) {
-        status = qn_model_saliency(d->model, im->x + i * im->size, -1, dx, err);
-        if (!status) heat_of(im, dx, im->heat + i * im->h * im->w);
-    }
+    float *dx = calloc((size_t)im->size, sizeof *dx), *noisy = calloc((size_t)im->size, sizeof *noisy);
+    qn_status status = dx && noisy ? QN_OK : qn__nomem(err, "saliency", (size_t)im->size * sizeof *dx);
+    for (int64_t i = 0; i < n && !status; i++) status = heat_of(d, im, i, noisy, dx, err);
     free(dx);
+    free(noisy);
     qn_saliency_sheet sheet = { .title = "Pixels that matter most for what the network says",
                                 .images = images_of(im, n), .heat = im->heat, .labels = im->labels };
     if (!status) status = qn_plot_saliency(picture(d, path, sizeof path, "saliency.png"), &sheet, err);
