@@ -223,8 +223,9 @@ QN_API qn_t qn_softmax(qn_graph *g, qn_t x);     /* last axis */
 QN_API qn_t qn_log_softmax(qn_graph *g, qn_t x); /* last axis */
 
 /* logits [..,V]; target I32 or I64 [..] (class index) or of logits' dtype and shape (probabilities).
- * weight: float [V] per class, or {0}. Mean over rows, weighted by the class weight of the target (index
- * targets), rows with target == ignore_index left out (only if use_ignore); 0 when no row counts.
+ * weight: float [V] per class, or {0}; a given value: no gradient flows to it. Mean over rows, weighted by the class
+ * weight of the target (index targets), rows with target == ignore_index left out (only if use_ignore); 0 when no
+ * row counts.
  * smoothing s: target (1-s) onehot + s/V. A class index outside [0,V) makes the run fail with E3041. */
 typedef struct qn_cross_entropy_opts {
     qn_t weight;

@@ -112,7 +112,8 @@ static void oracle_loss(const struct op_case *c, const struct op_data *x, struct
     else
         for (int64_t i = 0; i < y->count; i++) y->v[i] = row_loss(c, x, i, 0x1p-53, &bound);
 }
-static double bound_loss(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double bound_loss(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                         double eps)
 {
     (void)y;
     double bound = 0;
@@ -144,7 +145,8 @@ static void oracle_grad(const struct op_case *c, const struct op_data *x, struct
         y->v[i] = x[2].v[i / w] * (p * total_share(c, x, i / w, &magnitude) - share(c, x, i / w, i % w));
     }
 }
-static double bound_grad(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double bound_grad(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                         double eps)
 {
     int64_t w = width(y);
     double magnitude, dloss = fabs(x[2].v[i / w]);
@@ -214,7 +216,8 @@ static void hard_rows(const struct op_case *c, void *data, qn_dtype dtype, int64
     CASE("rank 1, one class index", 0, P(0, NO_IGNORE),                                            \
          .in = { { .rank = 1, .dim = { 7 } }, { .dtype = QN_I32, .rank = 0, .high = 7 } MORE_SCALAR }) \
     CASE("rank 3", 0, P(0, NO_IGNORE),                                                             \
-         .in = { { .rank = 3, .dim = { 2, 5, 7 } }, { .dtype = QN_I64, .rank = 2, .dim = { 2, 5 }, .high = 7 } MORE(2, 2, 5) }) \
+         .in = { { .rank = 3, .dim = { 2, 5, 7 } },                                                \
+                 { .dtype = QN_I64, .rank = 2, .dim = { 2, 5 }, .high = 7 } MORE(2, 2, 5) })       \
     CASE("smoothing", 0, P(0, NO_IGNORE), .q = { 0.1 }, .in = { LOGITS(9, 10), INDEX(I32, 9, 10) MORE(1, 9) }) \
     CASE("smoothing, soft", 0, P(0, NO_IGNORE), .q = { 0.1 }, .in = { LOGITS(9, 10), SOFT(9, 10) MORE(1, 9) }) \
     CASE("weights", 1, P(1, NO_IGNORE), .in = { LOGITS(9, 10), INDEX(I64, 9, 10) MORE(1, 9) WEIGHTS(10) }) \

@@ -92,20 +92,24 @@ static void oracle_log_grad(const struct op_case *c, const struct op_data *x, st
 }
 
 /* x - max rounds, which e^ makes relative; likewise every term of the sum; then e^, the scale and the product. */
-static double bound_row(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double bound_row(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                        double eps)
 {
     (void)c;
     struct softmax_row r = softmax_row_of(x[0].v + i / width(y) * width(y), width(y));
     double share = r.max - x[0].v[i] + r.far + 10 + softmax_sum_steps(width(y), eps);
     return eps * share * fabs(y->v[i]) + softmax_least(eps);
 }
-static double bound_log(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double bound_log(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                        double eps)
 {
     (void)c;
     struct softmax_row r = softmax_row_of(x[0].v + i / width(y) * width(y), width(y));
-    return eps * (r.max - x[0].v[i] + r.far + 4 + softmax_sum_steps(width(y), eps) + 2 * fabs(r.log_sum) + fabs(y->v[i]));
+    double of_sum = r.far + softmax_sum_steps(width(y), eps) + 2 * fabs(r.log_sum);
+    return eps * (r.max - x[0].v[i] + 4 + of_sum + fabs(y->v[i]));
 }
-static double bound_grad(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
+static double bound_grad(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                         double eps)
 {
     (void)c;
     struct row_sums s = row_sums(x, i);
