@@ -41,7 +41,7 @@ struct options {
     const char *device, *out, *data, *gpu, *space, *method, *pass, *svg, *dtype;
     int64_t threads, seed, epochs, folds, batch, trials, top;
     struct maybe resume;
-    bool check_finite, profile, quiet, json, markdown;
+    bool check_finite, profile, quiet, json, markdown, verify;
 };
 
 struct option_row {
@@ -78,6 +78,9 @@ int cmd_convert(int argc, char **argv);
 int cmd_devices(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
+int cmd_show(int argc, char **argv);
+int cmd_search(int argc, char **argv);
 
 /* Fills o; -1 to go on, or the exit code after help or an error line. */
 int cli_parse(const struct command *c, int argc, char **argv, struct options *o);
@@ -97,6 +100,9 @@ int cli_fail_recipe(const qn_recipe_errors *errs, const char *path, qn_status st
 
 /* Flushes stdout: E6002 if what was printed did not arrive. A reader who has left early is no error. */
 int cli_finish(int code);
+
+/* A JSON string on stdout, with its quotes. */
+void cli_json_text(const char *text);
 
 /* The man page. */
 void cli_man(const struct command *const *commands, int n, FILE *out);

@@ -19,6 +19,7 @@ static const struct {
     { &cli_demo, cmd_demo },
     { &cli_devices, cmd_devices },
     { &cli_doctor, cmd_doctor },
+    { &cli_plan, cmd_plan },
     { &cli_schema, cmd_schema },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -24,6 +24,21 @@ int cli_fail_recipe(const qn_recipe_errors *errs, const char *path, qn_status st
     return (int)status;
 }
 
+void cli_json_text(const char *text)
+{
+    putchar('"');
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            printf("\\%c", c);
+        else if (c < 0x20)
+            printf("\\u%04x", c);
+        else
+            putchar(c);
+    }
+    putchar('"');
+}
+
 /* The other end of a pipe is closed: `| head -1` has what it wanted. errno of the write that failed is
  * long gone when it happened within a fputs. */
 static bool reader_left(void)

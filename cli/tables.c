@@ -127,12 +127,15 @@ static const struct option_row plan_options[] = {
     BATCH,
     { "gpu", 'g', "NAME", OPTION_TEXT, AT(gpu), 0, 0, NULL,
       "Plan for a GPU of gpus/*.json: a100, h100, b200, rtx4090" },
+    { "verify", 0, NULL, OPTION_FLAG, AT(verify), 0, 0, NULL,
+      "Also run three steps: compare planned with used bytes, count allocations, compare with a run without plan" },
     THREADS,
     JSON("Print JSON"),
 };
 COMMAND(plan, "what a recipe will cost, before anything is allocated", "RECIPE", 1, 1,
         "FLOPs, bytes by class, a table of operators with arithmetic intensity, and the largest "
-        "batch that fits.")
+        "batch that fits into the memory there is. With --gpu: what the plan takes on that GPU, and "
+        "a lower bound on its time, from the description alone.")
 
 static const struct option_row check_options[] = {
     SET,

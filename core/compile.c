@@ -10,14 +10,15 @@ static const struct pass_row {
     const char *stage;
     qn__pass *run;
     bool optional; /* left out by no_fuse */
+    bool physical; /* left out by outline */
 } pass_rows[] = {
-    { "dead", qn__pass_dead, false },
-    { "fold", qn__pass_fold, false },
-    { "cse", qn__pass_cse, false },
-    { "epilogue", qn__pass_epilogue, true },
-    { "fuse", qn__pass_fuse, true },
-    { "layout", qn__pass_layout, true },
-    { "dead", qn__pass_dead, false },
+    { "dead", qn__pass_dead, false, false },
+    { "fold", qn__pass_fold, false, false },
+    { "cse", qn__pass_cse, false, false },
+    { "epilogue", qn__pass_epilogue, true, false },
+    { "fuse", qn__pass_fuse, true, false },
+    { "layout", qn__pass_layout, true, true },
+    { "dead", qn__pass_dead, false, false },
 };
 
 static void dump(const qn_graph *g, const qn_compile_opts *opts, const char *stage)
@@ -127,7 +128,7 @@ static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
         return qn__fail(err, 2208, QN_AT_FIELD(y->name), "%s: no kernel of the %s backend takes %s %s",
                         qn__op_of(y->op)->name, backend->name, qn_dtype_name(y->dtype),
                         qn__dims_show(y->rank, y->dim).s);
-    return s->kernel->prepare ? s->kernel->prepare(s, err) : QN_OK;
+    return s->kernel->prepare && !p->outline ? s->kernel->prepare(s, err) : QN_OK;
 }
 
 static qn_status choose_kernels(qn_program *p, qn_error *err)
@@ -150,7 +151,7 @@ static qn_status make_plan(qn_program *p, const qn_t *keep, int n_keep, const qn
     qn_status status = workspace && kept ? QN_OK : qn__nomem(err, "plan", n * sizeof *workspace);
     if (!status) {
         for (int i = 0; i < n_keep; i++) kept[p->map[keep[i].id]] = true;
-        for (int32_t k = 0; k < p->n_order; k++) workspace[k] = p->step[k].choice.workspace;
+        for (int32_t k = 0; k < p->n_order; k++) workspace[k] = p->outline ? 0 : p->step[k].choice.workspace;
         struct qn__plan plan = { .g = p->g, .position = p->position, .n_steps = p->n_order, .workspace = workspace,
                                  .kept = kept, .reuse = !opts->no_plan, .slot = p->slot };
         status = qn__plan_make(&plan, &p->alloc, err);
@@ -194,7 +195,8 @@ static qn_status compile(qn_program *p, const qn_graph *g, const qn_t *keep, int
     QN_TRY(qn__graph_verify(p->g, err));
     dump(p->g, opts, "graph");
     for (size_t i = 0; i < sizeof pass_rows / sizeof pass_rows[0]; i++)
-        if (!(pass_rows[i].optional && opts->no_fuse)) QN_TRY(run_pass(p, &pass_rows[i], opts, keep, n_keep, err));
+        if (!(pass_rows[i].optional && opts->no_fuse) && !(pass_rows[i].physical && opts->outline))
+            QN_TRY(run_pass(p, &pass_rows[i], opts, keep, n_keep, err));
     QN_TRY(schedule(p, err));
     QN_TRY(choose_kernels(p, err));
     QN_TRY(make_plan(p, keep, n_keep, opts, err));
@@ -216,6 +218,7 @@ qn_status qn_compile(qn_program **out, qn_graph *g, const qn_t *keep, int n_keep
     if (!p) return qn__nomem(err, "program", sizeof *p);
     p->alloc = g->alloc;
     p->store = s;
+    p->outline = opts->outline;
     p->threads = opts->threads > 0 ? opts->threads : omp_get_max_threads();
     qn_status status = compile(p, g, keep, n_keep, opts, err);
     if (status)

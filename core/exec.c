@@ -80,6 +80,7 @@ static qn_status take_memory(qn_program *p, qn_error *err)
 qn_status qn_program_load(qn_program *p, qn_error *err)
 {
     if (p->raw) return QN_OK;
+    if (p->outline) return qn__fail(err, 2206, NULL, "the program is an outline; expected one compiled to be run");
     if (p->store) QN_TRY(qn__store_allocate(p->store, err));
     QN_TRY(take_memory(p, err));
     return bind_steps(p, err);

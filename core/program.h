@@ -8,6 +8,7 @@ struct qn_program {
     qn_graph *g;       /* what the passes left */
     qn_store *store;   /* not owned; NULL if the graph has no tensors */
     int threads;
+    bool outline;      /* cannot be loaded */
 
     int32_t *map;      /* value of the user's graph -> value of g (0: gone) */
     int32_t n_map;

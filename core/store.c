@@ -222,3 +222,11 @@ qn_status qn__store_allocate(qn_store *s, qn_error *err)
     }
     return QN_OK;
 }
+
+/* A slab holds the slack that aligns its start; what the plan asked for is the rest. */
+size_t qn_store_used_bytes(const qn_store *s)
+{
+    size_t bytes = 0;
+    for (const struct qn__slab *slab = s->slab; slab; slab = slab->next) bytes += slab->raw_bytes - QN_ALIGN;
+    return bytes;
+}

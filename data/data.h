@@ -26,6 +26,14 @@ qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_
 qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t n,
                         const char *name, qn_error *err);
 
+/* Element type and dims alone (data stays NULL), from the first n bytes of a file: what a plan needs to know.
+ * QN_SHAPE_BYTES are enough for any header that is accepted. */
+enum { QN_SHAPE_BYTES = (1 << 16) + 16 };
+qn_status qn__idx_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
+                        qn_error *err);
+qn_status qn__npy_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
+                        qn_error *err);
+
 struct qn__png_info {
     uint32_t width, height;
     int depth, colour, channels; /* channels: 1 grey, 3 otherwise; alpha not counted */

@@ -108,8 +108,8 @@ static qn_status make_array(qn_array *out, const struct header *h, qn_error *err
     return qn__array_alloc(out, "IDX array", err);
 }
 
-static qn_status parse_plain(qn_array *out, struct header *h, const uint8_t *b, size_t n,
-                             const char *name, qn_error *err)
+static qn_status plain_header(struct header *h, const uint8_t *b, size_t n, const char *name,
+                              qn_error *err)
 {
     if (n < 4)
         return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"),
@@ -119,7 +119,14 @@ static qn_status parse_plain(qn_array *out, struct header *h, const uint8_t *b, 
     if (n < head)
         return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim"),
                         "file has %zu bytes; expected a header of %zu", n, head);
-    QN_TRY(parse_dims(h, b + 4, name, err));
+    return parse_dims(h, b + 4, name, err);
+}
+
+static qn_status parse_plain(qn_array *out, struct header *h, const uint8_t *b, size_t n,
+                             const char *name, qn_error *err)
+{
+    QN_TRY(plain_header(h, b, n, name, err));
+    size_t head = (size_t)QN_IDX_HEADER(h->rank);
     if (n - head != (size_t)h->count * (size_t)h->type->size)
         return wrong_size(h, name, n, "", err);
     QN_TRY(make_array(out, h, err));
@@ -197,6 +204,25 @@ qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_
     else if (element)
         *element = h.type->size;
     return status;
+}
+
+qn_status qn__idx_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
+                        qn_error *err)
+{
+    struct header h = { 0 };
+    struct qn__gzip *g;
+    *out = (qn_array){ 0 };
+    if (qn__gzip_is(bytes, n)) {
+        QN_TRY(qn__gzip_open(&g, bytes, n, name, err));
+        qn_status status = gzip_header(&h, g, name, err);
+        qn__gzip_close(g);
+        if (status) return status;
+    } else {
+        QN_TRY(plain_header(&h, bytes, n, name, err));
+    }
+    *out = (qn_array){ .dtype = h.type->dtype, .rank = h.rank };
+    memcpy(out->dim, h.dim, sizeof h.dim);
+    return QN_OK;
 }
 
 qn_status qn_idx_read(qn_array *out, const char *path, qn_error *err)

@@ -213,6 +213,15 @@ qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t
     return status;
 }
 
+qn_status qn__npy_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
+                        qn_error *err)
+{
+    struct scan s = { 0 };
+    *out = (qn_array){ 0 };
+    QN_TRY(find_header(&s, bytes, n, name, err));
+    return parse_header(&s, out);
+}
+
 qn_status qn_npy_read(qn_array *out, const char *path, qn_error *err)
 {
     char *bytes;

@@ -161,33 +161,11 @@ int64_t qn__bytes_total(const qn_bytes *b)
     return (int64_t)(b->params + b->buffers + b->state + b->grads + b->io + b->work);
 }
 
-static qn_status fits(bool *out, const qn_recipe *r, const qn_transform *shape, int64_t batch, int threads, int64_t have,
-                      qn_error *err)
-{
-    qn_plan plan;
-    QN_TRY(qn_plan_open(&plan, r, shape, batch, threads, NULL, err));
-    qn_bytes need = qn_program_bytes(plan.program);
-    *out = qn__bytes_total(&need) <= have;
-    qn_plan_free(&plan);
-    return QN_OK;
-}
-
 qn_status qn_plan_largest_batch(int64_t *out, const qn_recipe *recipe, const qn_transform *shape, int64_t most,
                                 int threads, int64_t have, qn_error *err)
 {
-    int64_t low = 0, high = most + 1; /* low fits (0 always does), high does not or is not asked for */
     *out = 0;
-    while (high - low > 1) {
-        int64_t middle = low + (high - low) / 2;
-        bool good;
-        QN_TRY(fits(&good, recipe, shape, middle, threads, have, err));
-        if (good)
-            low = middle;
-        else
-            high = middle;
-    }
-    *out = low;
-    return QN_OK;
+    return have > 0 && most > 0 ? qn_plan_fit(out, recipe, shape, threads, NULL, (size_t)have, most, err) : QN_OK;
 }
 
 qn_status qn__memory_compare(const qn_bytes *need, int64_t have, const qn_recipe *r, const qn_transform *shape,

@@ -258,3 +258,13 @@ qn_status qn__model_build(qn_graph *g, const qn_recipe *r, const struct qn__mode
     if (qn_graph_status(g) && err) *err = *qn_graph_error(g);
     return qn_graph_status(g);
 }
+
+qn_status qn__model_layers(qn_graph *g, const qn_recipe *r, const struct qn__model_shape *shape, int64_t batch,
+                           qn_t *value, qn_error *err)
+{
+    int64_t dims[4] = { batch };
+    for (int i = 0; i < shape->rank; i++) dims[i + 1] = shape->dim[i];
+    all_layers(g, r, qn_input(g, "x", QN_F32, shape->rank + 1, dims), true, value);
+    if (qn_graph_status(g) && err) *err = *qn_graph_error(g);
+    return qn_graph_status(g);
+}

@@ -27,4 +27,7 @@ struct qn__model_nodes {
  * with the layer's name. */
 qn_status qn__model_build(qn_graph *g, const qn_recipe *r, const struct qn__model_shape *shape, int64_t batch,
                           bool training, bool with_loss, struct qn__model_nodes *out, qn_error *err);
+/* The layers alone: value[r->n_layers] receives what each gives. */
+qn_status qn__model_layers(qn_graph *g, const qn_recipe *r, const struct qn__model_shape *shape, int64_t batch,
+                           qn_t *value, qn_error *err);
 #endif

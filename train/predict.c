@@ -1,4 +1,4 @@
-/* predict.c - a trained network: prediction, saliency, evaluation; and a recipe's plan. See train.h. */
+/* predict.c - a trained network: prediction, saliency, evaluation. See train.h. */
 #include "evaluate.h"
 #include "run_dir.h"
 #include "state.h"
@@ -136,44 +136,4 @@ qn_status qn_model_evaluate(qn_model *m, qn_dataset *ds, const qn_indices *over,
                             int64_t *confusion, qn_error *err)
 {
     return qn__evaluate(&m->net, ds, over, (int)m->recipe->data.workers, out, confusion, err);
-}
-
-/* ---- planning ------------------------------------------------------------------------------------------------------ */
-
-void qn_plan_free(qn_plan *p)
-{
-    qn_program_free(p->program);
-    qn_graph_free(p->graph);
-    qn_store_free(p->store);
-    memset(p, 0, sizeof *p);
-}
-
-static qn_status make_plan(qn_plan *p, struct qn__network *net, int64_t batch,
-                           const qn_compile_opts *opts, qn_error *err)
-{
-    struct qn__runner nodes;
-    qn_t keep[QN_RUNNER_KEEP];
-    QN_TRY(qn__network_graph(net, QN_MODE_TRAIN, batch, &p->graph, &nodes, err));
-    QN_TRY(qn_compile(&p->program, p->graph, keep, qn__runner_keep(&nodes, keep), net->store, opts, err));
-    for (int i = 0; i < qn_store_count(net->store); i++) {
-        const qn_store_entry *e = qn_store_at(net->store, i);
-        if (e->kind == QN_PARAM) p->parameters += (int64_t)(e->bytes / qn_dtype_size(e->dtype));
-    }
-    return QN_OK;
-}
-
-qn_status qn_plan_open(qn_plan *out, const qn_recipe *recipe, const qn_transform *shape, int64_t batch, int threads,
-                       const qn_compile_opts *opts, qn_error *err)
-{
-    struct qn__network net;
-    qn_compile_opts with_threads = opts ? *opts : (qn_compile_opts){ 0 };
-    memset(out, 0, sizeof *out);
-    if (threads > 0) with_threads.threads = threads;
-    qn_status status = qn__network_open(&net, recipe, shape, 1, threads, err);
-    if (!status) status = make_plan(out, &net, batch > 0 ? batch : recipe->batch, &with_threads, err);
-    out->store = net.store; /* the plan's from here on */
-    net.store = NULL;
-    qn__network_close(&net);
-    if (status) qn_plan_free(out);
-    return status;
 }

@@ -337,6 +337,7 @@ QN_API int qn_store_count(const qn_store *s);
 QN_API const qn_store_entry *qn_store_at(const qn_store *s, int i);              /* in order of first use */
 QN_API const qn_store_entry *qn_store_find(const qn_store *s, const char *name); /* NULL if absent */
 QN_API size_t qn_store_bytes(const qn_store *s, qn_kind kind);
+QN_API size_t qn_store_used_bytes(const qn_store *s); /* what loading programs has allocated for tensors */
 
 /* ---- programs ----------------------------------------------------------------------------- */
 
@@ -345,6 +346,8 @@ typedef struct qn_compile_opts {
     bool no_plan;     /* every value its own bytes (QN_PLAN=none); results are bit-identical    */
     bool no_fuse;     /* leave out pointwise, epilogue and layout passes                        */
     bool check_plan;  /* prove the plan: no range reused before its last reader is done         */
+    bool outline;     /* leave out what belongs to this machine: physical layouts, the libraries' primitives and
+                         the kernels' workspace. Compiles in well under a millisecond; cannot be loaded */
     /* Receives the text of a stage: "graph", "dead", "fold", "cse", "epilogue", "fuse", "layout", "plan". */
     void (*dump)(void *user, const char *stage, const char *text);
     void *user;

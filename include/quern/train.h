@@ -24,6 +24,7 @@
 #include "core.h"
 #include "data.h"
 #include "metrics.h"
+#include "plan.h"
 #include "recipe.h"
 #ifdef __cplusplus
 extern "C" {
@@ -109,20 +110,7 @@ QN_API QN_CHECKED qn_status qn_parts_open_other(qn_dataset **out, const qn_recip
 
 /* ---- planning ------------------------------------------------------------------------------------- */
 
-/* Builds and compiles a recipe's training step without taking memory; shape: what a sample looks like (only rank, dim,
- * n_classes and n_targets are read). The program's own questions
- * (qn_program_bytes, qn_program_step) then tell what it costs. batch 0: the recipe's. */
-typedef struct qn_plan {
-    qn_graph *graph;
-    qn_store *store;
-    qn_program *program;
-    int64_t parameters;
-} qn_plan;
-QN_API QN_CHECKED qn_status qn_plan_open(qn_plan *out, const qn_recipe *recipe, const qn_transform *shape,
-                                         int64_t batch, int threads, const qn_compile_opts *opts, qn_error *err);
-QN_API void qn_plan_free(qn_plan *p);
-
-/* The largest batch not above `most` whose training step takes at most `have` bytes, found by bisection; 0 if not even
+/* The largest batch not above `most` whose training step takes at most `have` bytes; 0 if not even
  * one sample fits. */
 QN_API QN_CHECKED qn_status qn_plan_largest_batch(int64_t *out, const qn_recipe *recipe, const qn_transform *shape,
                                                   int64_t most, int threads, int64_t have, qn_error *err);
