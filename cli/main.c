@@ -20,6 +20,7 @@ static const struct {
     { &cli_devices, cmd_devices },
     { &cli_doctor, cmd_doctor },
     { &cli_plan, cmd_plan },
+    { &cli_show, cmd_show },
     { &cli_schema, cmd_schema },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -153,13 +153,14 @@ COMMAND(check, "look for trouble before training", "RECIPE", 1, 1,
 static const struct option_row show_options[] = {
     SET,
     { "pass", 'p', "NAME", OPTION_TEXT, AT(pass), 0, 0, NULL,
-      "The graph after this pass; default: after each" },
-    { "svg", 0, "FILE", OPTION_TEXT, AT(svg), 0, 0, NULL, "Draw the graph into FILE" },
+      "The graph after this pass: graph, dead, fold, cse, epilogue, fuse or layout" },
+    { "svg", 0, "FILE", OPTION_TEXT, AT(svg), 0, 0, NULL, "Draw the graph after --pass, or the last, into FILE" },
     JSON("Print JSON"),
 };
 COMMAND(show, "the graph of a recipe, or what is in a .safetensors file", "RECIPE|FILE", 1, 1,
-        "The graph of RECIPE after each pass, as text or picture; or names, types and shapes of "
-        "the tensors in FILE.")
+        "The layers of RECIPE and the size of its training graph after each pass; with --pass that "
+        "graph as text, with --svg as a picture. Or the tensors in FILE, a .safetensors file, a "
+        "checkpoint or a run's directory: name, type, shape, bytes and statistics.")
 
 static const struct option_row search_options[] = {
     { "space", 0, "FILE", OPTION_TEXT, AT(space), 0, 0, NULL,
