@@ -1,5 +1,6 @@
 /* count.c - counting allocations of the whole process. The command's own malloc and its kin come before glibc's, for
- * every library that is loaded, and hand on to glibc's; free stays glibc's. */
+ * every library that is loaded, and hand on to glibc's; free stays glibc's. Who called is told by the return address: the
+ * command holds Quern's library itself, all else is others'. */
 #include "planning.h"
 #include <errno.h>
 #include <stdatomic.h>
@@ -12,14 +13,18 @@ extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *ptr, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 
-static atomic_bool counting;
-static atomic_llong calls;
+extern const char __executable_start, etext; /* by the linker: where the command's own code begins and ends */
 
-static void count(void)
+static atomic_bool counting;
+static atomic_llong own, others;
+
+static void count_call(const void *caller)
 {
-    if (atomic_load_explicit(&counting, memory_order_relaxed))
-        atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
+    if (!atomic_load_explicit(&counting, memory_order_relaxed)) return;
+    bool ours = (uintptr_t)caller >= (uintptr_t)&__executable_start && (uintptr_t)caller < (uintptr_t)&etext;
+    atomic_fetch_add_explicit(ours ? &own : &others, 1, memory_order_relaxed);
 }
+#define count() count_call(__builtin_return_address(0))
 
 QN_API void *malloc(size_t size)
 {
@@ -57,19 +62,25 @@ QN_API int posix_memalign(void **out, size_t alignment, size_t size)
 
 void cli_count_start(void)
 {
-    atomic_store(&calls, 0);
+    atomic_store(&own, 0);
+    atomic_store(&others, 0);
     atomic_store(&counting, true);
 }
 
-int64_t cli_count_stop(void)
+int64_t cli_count_stop(int64_t *libraries)
 {
     atomic_store(&counting, false);
-    return atomic_load(&calls);
+    *libraries = atomic_load(&others);
+    return atomic_load(&own);
 }
 
 #else
 
 void cli_count_start(void) {}
-int64_t cli_count_stop(void) { return -1; }
+int64_t cli_count_stop(int64_t *libraries)
+{
+    *libraries = -1;
+    return -1;
+}
 
 #endif

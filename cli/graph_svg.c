@@ -64,14 +64,13 @@ static bool take_line(struct drawing *d, char *line)
     const char *p = line;
     int id = id_at(&p);
     if (id < 1 || id >= d->n_values || strncmp(p, " = ", 3) != 0) return false;
-    char *op = line + (p - line) + 3, *close = strchr(op, ')');
-    size_t n = strcspn(op, "{(");
-    char *brace = op[n] == '{' ? strchr(op + n, '}') : op + n - 1;
-    if (!close || !brace || brace[1] != '(') return false;
+    char *op = line + (p - line) + 3, *open = strchr(op, '('), *close = open ? strchr(open, ')') : NULL;
+    size_t n = strcspn(op, "{("); /* attributes have braces within braces, but no parentheses */
+    if (!close || close[1] != ' ') return false;
     if (is_source(op, n)) return true;
     int to = d->n_nodes++;
     d->place[id] = to;
-    for (const char *q = brace + 2; q < close; q++) {
+    for (const char *q = open; q < close; q++) {
         if (*q != '%') continue;
         int from = id_at(&q);
         if (from < 1 || from >= id || d->n_edges >= d->max_edges) return false;

@@ -11,8 +11,8 @@ int cli_find_gpu(qn_gpu *out, const char *name);
  * seen. E7070 when a promise is broken. */
 qn_status cli_verify_plan(const qn_recipe *recipe, const qn_transform *shape, const struct options *o, qn_error *err);
 
-/* Calls of malloc, calloc, realloc and aligned_alloc, by whatever library, between start and stop; -1 in builds that
- * cannot count (sanitizers have an allocator of their own; not glibc). */
+/* Calls of malloc, calloc, realloc and aligned_alloc between start and stop: Quern's, and those of all libraries; -1 in
+ * builds that cannot count (sanitizers have an allocator of their own; not glibc). */
 void cli_count_start(void);
-int64_t cli_count_stop(void);
+int64_t cli_count_stop(int64_t *libraries);
 #endif

@@ -337,7 +337,7 @@ QN_API int qn_store_count(const qn_store *s);
 QN_API const qn_store_entry *qn_store_at(const qn_store *s, int i);              /* in order of first use */
 QN_API const qn_store_entry *qn_store_find(const qn_store *s, const char *name); /* NULL if absent */
 QN_API size_t qn_store_bytes(const qn_store *s, qn_kind kind);
-QN_API size_t qn_store_used_bytes(const qn_store *s); /* what loading programs has allocated for tensors */
+QN_API size_t qn_store_used_bytes(const qn_store *s); /* taken by loaded programs: tensors and the work arena */
 
 /* ---- programs ----------------------------------------------------------------------------- */
 
