@@ -11,7 +11,7 @@ struct report {
     qn_transform shape;
     qn_plan plan;         /* for this machine, or the outline for a GPU */
     const qn_gpu *gpu;    /* NULL: this machine                          */
-    size_t memory;        /* there is; 0: not known                      */
+    size_t memory;        /* there is                                    */
     int64_t largest;      /* batch; -1: not known                        */
     double flops, bytes;  /* of a step                                   */
     double bound[2];      /* seconds: f32, bf16                          */
@@ -40,9 +40,9 @@ static qn_status collect(struct report *r, qn_error *err)
     QN_TRY(qn_plan_open(&r->plan, r->recipe, &r->shape, batch, threads, &opts, err));
     add_up(r);
     size_t reserved = r->gpu ? (size_t)r->gpu->workspace : 0;
-    r->memory = r->gpu ? (size_t)r->gpu->memory : qn_host_memory();
+    r->memory = (size_t)(r->gpu ? r->gpu->memory : qn_memory_available().bytes);
     r->largest = -1;
-    if (r->memory == 0) return QN_OK;
+    if (r->memory == INT64_MAX) return QN_OK; /* no limit that could be seen */
     if (r->memory <= reserved) reserved = r->memory;
     return qn_plan_fit(&r->largest, r->recipe, &r->shape, threads, r->gpu ? &outline : NULL, r->memory - reserved,
                        MOST_SAMPLES, err);

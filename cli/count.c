@@ -1,6 +1,6 @@
 /* count.c - counting allocations of the whole process. The command's own malloc and its kin come before glibc's, for
- * every library that is loaded, and hand on to glibc's; free stays glibc's. Who called is told by the return address: the
- * command holds Quern's library itself, all else is others'. */
+ * every library that is loaded, and hand on to glibc's; free stays glibc's. Who called is told by the return address:
+ * the command holds Quern's library itself, all else is others'. */
 #include "planning.h"
 #include <errno.h>
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-/* graph_svg.c - the text of a graph as a picture: see showing.h. Store tensors and constants are left out where they are
- * read: a training step reads each of them many times, and their lines would hide all others. */
+/* graph_svg.c - the text of a graph as a picture: see showing.h. Store tensors and constants are left out: a training
+ * step reads each of them many times, and their lines would hide all others. */
 #include "showing.h"
 #include "../include/quern/plot.h"
 #include <ctype.h>

@@ -144,10 +144,12 @@ static qn_status open_checkpoint(qn_checkpoint **out, const char *path, qn_error
 {
     char dir[4096], best[4200];
     int n = snprintf(dir, sizeof dir, "%s/checkpoints", path);
-    if (n < 0 || (size_t)n >= sizeof dir) return qn__fail(err, 6001, NULL, "path too long; expected fewer than 4096 bytes");
+    if (n < 0 || (size_t)n >= sizeof dir)
+        return qn__fail(err, 6001, NULL, "path too long; expected fewer than 4096 bytes");
     if (!is_dir(dir)) return qn_checkpoint_open(out, path, err);
     snprintf(best, sizeof best, "%s/best", dir);
-    return is_dir(best) ? qn_checkpoint_open(out, best, err) : qn_checkpoint_open_newest(out, dir, NULL, NULL, NULL, err);
+    return is_dir(best) ? qn_checkpoint_open(out, best, err)
+                        : qn_checkpoint_open_newest(out, dir, NULL, NULL, NULL, err);
 }
 
 static qn_status show_checkpoint(const char *path, bool json, qn_error *err)

@@ -19,7 +19,7 @@ static qn_status run_steps(qn_plan *p, const qn_recipe *r, const qn_transform *s
     QN_TRY(qn_plan_open(p, r, shape, o->batch > 0 ? o->batch : 0, o->threads > 0 ? (int)o->threads : 0, opts, err));
     cli_count_start();
     QN_TRY(qn_program_load(p->program, err));
-    bool counts = cli_count_stop(&seen->libraries) > 0; /* loading does allocate: a counter that sees nothing is blind */
+    bool counts = cli_count_stop(&seen->libraries) > 0; /* loading allocates: a counter that sees nothing is blind */
     qn_plan_fill(p);
     QN_TRY(step(p, err));
     cli_count_start();

@@ -175,14 +175,16 @@ qn_status qn_plan_layers(qn_layer_info **out, const qn_recipe *recipe, const qn_
 {
     size_t n = (size_t)recipe->n_layers;
     qn_graph *g = NULL;
+    struct four { qn_t tensor[4]; }; /* no layer trains more */
     *out = calloc(n, sizeof **out);
-    qn_t *value = qn__calloc(NULL, n, sizeof *value), *tensor = qn__calloc(NULL, n, 4 * sizeof *tensor);
+    qn_t *value = qn__calloc(NULL, n, sizeof *value);
+    struct four *tensor = qn__calloc(NULL, n, sizeof *tensor);
     qn_status status = *out && value && tensor && !qn_graph_new(&g, NULL) ? QN_OK
                                                                           : qn__nomem(err, "layers", n * sizeof **out);
-    if (!status) status = describe(*out, g, recipe, shape, value, tensor, err);
+    if (!status) status = describe(*out, g, recipe, shape, value, tensor->tensor, err);
     qn_graph_free(g);
     qn__free(NULL, value, n * sizeof *value);
-    qn__free(NULL, tensor, n * 4 * sizeof *tensor);
+    qn__free(NULL, tensor, n * sizeof *tensor);
     if (!status) return QN_OK;
     free(*out);
     *out = NULL;
