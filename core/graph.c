@@ -366,6 +366,10 @@ qn_t qn_tensor(qn_graph *g, qn_kind kind, const char *name, qn_dtype dtype, int 
     int32_t old = find_named(g, QN_OP_store, scoped);
     if (!old) return qn__node_shaped(g, QN_OP_store, NULL, 0, &attr, dtype, rank, dims, scoped, NULL);
     const struct qn__node *y = &g->node[old];
+    const struct qn__store_attr *before = y->attr;
+    if (before->kind != (int32_t)kind)
+        return qn__graph_fail(g, 2207, "tensor", "\"%s\" is of kind %d here; expected kind %d as before",
+                              qn__show(scoped).s, (int)kind, before->kind);
     if (y->dtype != dtype || y->rank != rank || memcmp(y->dim, dims, (size_t)rank * sizeof *dims) != 0)
         return qn__graph_fail(g, 2207, "tensor", "\"%s\" is %s %s here; expected %s %s as before", qn__show(scoped).s,
                               qn_dtype_name(dtype), qn__dims_show(rank, dims).s, qn_dtype_name(y->dtype),

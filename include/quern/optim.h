@@ -10,9 +10,10 @@
  * counters, clip factor) is computed on the device. A step whose gradient is not finite writes nothing: no weight, no
  * moment, no average; only "optim.skipped" counts it.
  *
- * Tensors of the store (P a parameter's full name): "P.momentum", "P.exp_avg", "P.exp_avg_sq", ... optimizer moments;
- * "P.ema" moving average; "grad.P" accumulated gradient; "optim.updates", "optim.skipped" I64 [1]; "optim.plateau"
- * F32 [], a factor on the learning rate that the host may lower between steps. */
+ * Tensors of the store (P a parameter's full name): moments "P.momentum" (SGD, RMSPROP), "P.exp_avg" (ADAM, ADAMW,
+ * LAMB, LION), "P.exp_avg_sq" (ADAM, ADAMW, LAMB), "P.square_avg" (RMSPROP), "P.sum" (ADAGRAD); "P.ema" moving average;
+ * "grad.P" accumulated gradient; "optim.updates", "optim.skipped" I64 [1]; "optim.plateau" F32 [], a factor on the
+ * learning rate that the host may lower between steps. */
 #ifndef QUERN_OPTIM_H
 #define QUERN_OPTIM_H
 #include "core.h"

@@ -350,6 +350,32 @@ static void plans_and_threads_do_not_change_a_bit(void **state)
     }
 }
 
+/* A group with lr_scale 0 holds the parameters that it matches where they are. */
+static void patterns_match_whole_names(void **state)
+{
+    (void)state;
+    static const struct { const char *pattern; bool weight, bias; } rows[] = {
+        { "*", true, true }, { "net.fc.*", true, true }, { "*.bias", false, true }, { "net.fc.bias", false, true },
+        { "net.fc.bia", false, false }, { "et.fc.bias", false, false }, { "net.fc.bias*", false, true },
+        { "*net.fc.bias", false, true }, { "", false, false }, { "**", true, true }, { "n*t.*.w*ght", true, false },
+        { "*fc.*e*t", true, false }, { "*s", false, true }, { "*ias*s", false, false }, { "*.weigh", false, false },
+        { "*t*t", true, false }, { "*t*t*t", false, false },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const qn_optimizer_group group = { rows[i].pattern, 0, -1 };
+        const qn_train_opts o = { .optimizer = { SGD, .groups = &group, .n_groups = 1 } };
+        struct model m = model_open(&o, QN_F64, BATCH, NULL);
+        double weight = model_param(&m, "", 0), bias = model_param(&m, "", WEIGHTS);
+        model_feed(&m, 0, 1);
+        model_micro(&m);
+        model_update(&m);
+        bool weight_held = model_param(&m, "", 0) == weight, bias_held = model_param(&m, "", WEIGHTS) == bias;
+        if (weight_held != rows[i].weight || bias_held != rows[i].bias)
+            fail_msg("\"%s\" matches the wrong parameters", rows[i].pattern);
+        model_close(&m);
+    }
+}
+
 /* ---- mistakes -------------------------------------------------------------------------------------------------- */
 
 static void expect_error(const qn_train_opts *o, const char *scope, qn_dtype loss_dtype, const char *expected)
@@ -425,7 +451,75 @@ static void mistakes_are_told(void **state)
     const qn_train_opts fine = { .optimizer = { SGD } };
     expect_error(&fine, "net", QN_F32,
                  "error E2207 graph: net: train: built inside a scope; expected outside of all, after qn_scope_pop");
-    expect_error(&fine, NULL, QN_F64, "error E2202 shape: train: \"w\" is F32; expected F64 like the loss");
+    expect_error(&fine, NULL, QN_F64,
+                 "error E2202 shape: train: \"w\" is F32; expected F64 like the loss");
+}
+
+/* A parameter called like the average of another would be overwritten by it. */
+static void names_taken_by_parameters_are_told(void **state)
+{
+    (void)state;
+    const qn_train_opts o = { .optimizer = { SGD }, .ema_decay = 0.5 };
+    const int64_t three = 3;
+    qn_graph *g;
+    qn_train_nodes nodes;
+    assert_int_equal(qn_graph_new(&g, NULL), QN_OK);
+    qn_t w = qn_param(g, "w", QN_F32, 1, &three, NULL), shadow = qn_param(g, "w.ema", QN_F32, 1, &three, NULL);
+    assert_int_equal(qn_train_build(g, qn_sum_all(g, qn_mul(g, w, shadow)), &o, &nodes), QN_EUSAGE);
+    assert_string_equal(qn_graph_error(g)->text,
+                        "error E2207 graph: w: tensor: \"w.ema\" is of kind 1 here; expected kind 0 as before");
+    qn_graph_free(g);
+}
+
+/* What the rows themselves refuse; each graph starts afresh. */
+static qn_t broken_row(qn_graph *g, int which)
+{
+    const int64_t three = 3, four = 4, two = 2, one = 1;
+    const qn_update_opts fine = { .lr_scale = 1 }, beta = { .beta1 = 1 }, decay = { .weight_decay = -1 };
+    const qn_schedule_opts constant = { .kind = QN_SCHEDULE_CONSTANT };
+    qn_t w = qn_param(g, "w", QN_F32, 1, &three, NULL), v = qn_tensor(g, QN_STATE, "v", QN_F32, 1, &three, NULL);
+    qn_t x = qn_input(g, "x", QN_F32, 1, &three), short_v = qn_tensor(g, QN_STATE, "u", QN_F32, 1, &two, NULL);
+    qn_t hyper = qn_input(g, "hyper", QN_F32, 1, &four), u = qn_tensor(g, QN_STATE, "n", QN_I64, 1, &one, NULL);
+    switch (which) {
+    case 0: return qn_sgd(g, x, x, hyper, &fine);
+    case 1: return qn_momentum(g, w, x, x, hyper, &fine);
+    case 2: return qn_momentum(g, w, short_v, x, hyper, &fine);
+    case 3: return qn_sgd(g, w, x, x, &fine);
+    case 4: return qn_sgd(g, w, qn_cast(g, x, QN_F64), hyper, &fine);
+    case 5: return qn_adam(g, w, v, v, x, hyper, &beta);
+    case 6: return qn_sgd(g, w, x, hyper, &decay);
+    case 7: return qn_ema(g, v, x, hyper, 1);
+    case 8: return qn_ema(g, v, short_v, hyper, 0.5);
+    case 9: return qn_schedule(g, u, hyper, 1, &constant);
+    default: return qn_schedule(g, w, qn_scalar(g, QN_F32, 1), 1, &constant);
+    }
+}
+
+static void rows_refuse_what_does_not_fit(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {
+        "error E2209 graph: sgd: operand 0 is the result of input; expected a tensor of the store; operands [3] "
+        "[3] [4]",
+        "error E2209 graph: momentum: operand 1 is the result of input; expected a tensor of the store; operands [3] "
+        "[3] [3] [4]",
+        "error E2201 shape: momentum: operand 1 does not fit; expected the dims of operand 0; operands [3] [2] [3] [4]",
+        "error E2201 shape: sgd: hyper does not fit; expected [4]; operands [3] [3] [3]",
+        "error E2202 shape: sgd: F32 and F64; expected one dtype; operands [3] [3] [4]",
+        "error E2204 graph: adam: beta1 1; expected 0 <= beta1 < 1; operands [3] [3] [3] [3] [4]",
+        "error E2204 graph: sgd: weight_decay -1; expected a finite number from 0; operands [3] [3] [4]",
+        "error E2204 graph: ema: decay 1; expected 0 <= decay < 1; operands [3] [3] [4]",
+        "error E2201 shape: ema: operands do not fit; expected two of equal dims and hyper [4]; operands [3] [2] [4]",
+        "error E2201 shape: schedule: factor has rank 1; expected a scalar; operands [1] [4]",
+        "error E2201 shape: schedule: counter is F32 [3]; expected I64 [1]; operands [3] []",
+    };
+    for (int i = 0; i < (int)(sizeof expected / sizeof expected[0]); i++) {
+        qn_graph *g;
+        assert_int_equal(qn_graph_new(&g, NULL), QN_OK);
+        assert_int_equal(broken_row(g, i).id, 0);
+        assert_string_equal(qn_graph_error(g)->text, expected[i]);
+        qn_graph_free(g);
+    }
 }
 
 int main(void)
@@ -440,7 +534,10 @@ int main(void)
         cmocka_unit_test(schedules_follow_their_formulas),
         cmocka_unit_test(every_optimizer_finds_the_bottom_of_a_bowl),
         cmocka_unit_test(plans_and_threads_do_not_change_a_bit),
+        cmocka_unit_test(patterns_match_whole_names),
         cmocka_unit_test(mistakes_are_told),
+        cmocka_unit_test(names_taken_by_parameters_are_told),
+        cmocka_unit_test(rows_refuse_what_does_not_fit),
     };
     return cmocka_run_group_tests_name("optimizers", tests, NULL, NULL);
 }
