@@ -55,10 +55,11 @@ static void log_line(struct curves *c, const json_t *o)
     }
 }
 
-/* Single batches jump about: each value becomes the running mean with weight 1/5 for the newest. */
+/* Single batches jump about: each value becomes the running mean of about a twentieth of them. */
 static void smooth(struct curve *c)
 {
-    for (int64_t i = 1; i < c->n; i++) c->y[i] = 0.8 * c->y[i - 1] + 0.2 * c->y[i];
+    double newest = c->n > 20 ? fmax(20 / (double)c->n, 0.15) : 1;
+    for (int64_t i = 1; i < c->n; i++) c->y[i] = (1 - newest) * c->y[i - 1] + newest * c->y[i];
 }
 
 static qn_status read_log(struct curves *c, const char *path, qn_error *err)

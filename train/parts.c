@@ -119,11 +119,12 @@ static qn_status split(qn_parts *p, const qn_recipe *r, qn_error *err)
 {
     const qn_recipe_data *d = &r->data;
     uint64_t seed = (uint64_t)r->seed;
+    bool stratified = d->stratified && qn_dataset_transform(p->train_set)->n_classes > 0; /* values have no shares */
     QN_TRY(all_of(&p->train, qn_dataset_count(p->train_set), err));
     if (p->test_set) {
         QN_TRY(all_of(&p->test, qn_dataset_count(p->test_set), err));
     } else if (d->test_fraction > 0) {
-        QN_TRY(take_fraction(&p->test, &p->train, p->train_set, d->test_fraction, seed + 1, d->stratified, err));
+        QN_TRY(take_fraction(&p->test, &p->train, p->train_set, d->test_fraction, seed + 1, stratified, err));
         p->test_set = p->train_set;
     }
     if (d->limit > 0 && d->limit < p->train.n) p->train.n = d->limit;
