@@ -14,7 +14,8 @@
 /* Beside the sources, where `make install` puts it, or in the current directory; false if it is in none. */
 static bool find_recipe(char *out, size_t size)
 {
-    static const char *const places[] = { "../../recipes/demo.json", "../share/quern/recipes/demo.json" };
+    static const char *const places[] = { "../../recipes/demo.json",
+                                          "../share/quern/recipes/demo.json" };
     char exe[2048];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     exe[n > 0 ? n : 0] = 0;
@@ -41,7 +42,8 @@ static bool has_images(const qn_recipe *r)
 static int load_recipe(struct demo *d, const struct options *o)
 {
     static const char *const synthetic[] = {
-        "data={\"digits\": 12000, \"validation\": 0.05, \"test_fraction\": 0.2, \"normalize\": \"standard\"}",
+        "data={\"digits\": 12000, \"validation\": 0.05, \"test_fraction\": 0.2, \"normalize\": "
+        "\"standard\"}",
         "augment.flip=false", /* a mirrored 2 is none */
     };
     char path[4096];
@@ -49,7 +51,8 @@ static int load_recipe(struct demo *d, const struct options *o)
     struct options with = *o;
     if (!find_recipe(path, sizeof path)) {
         qn_error err;
-        qn__fail(&err, 6001, QN_AT_FILE("recipes/demo.json"), "not found beside the command; expected it in the "
+        qn__fail(&err, 6001, QN_AT_FILE("recipes/demo.json"),
+                 "not found beside the command; expected it in the "
                  "sources, or installed under share/quern/recipes");
         return cli_fail(&err);
     }
@@ -90,7 +93,7 @@ static qn_status gather(struct demo *d, const char *run, qn_error *err)
     return status;
 }
 
-/* ---- the command -------------------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static int train(struct demo *d, const struct options *o)
 {
@@ -111,8 +114,8 @@ static int train(struct demo *d, const struct options *o)
 
 static void print_result(const struct demo *d)
 {
-    printf("%-26s the weights of the best epoch, %lld of %lld; try: quern eval %s/checkpoint\n", "checkpoint",
-           (long long)d->result.best_epoch, (long long)d->result.epochs, d->out);
+    printf("%-26s the weights of the best epoch, %lld of %lld; try: quern eval %s/checkpoint\n",
+           "checkpoint", (long long)d->result.best_epoch, (long long)d->result.epochs, d->out);
     printf("%-26s one line per event\n", "log.jsonl");
     printf("all of it is in %s\n", d->out);
     printf("%lld steps in %.1f s, %.0f samples/s\n", (long long)d->result.steps, d->result.seconds,

@@ -24,9 +24,11 @@ static int resume_latest(const qn_recipe *r, const struct options *o)
     char dir[4096];
     const char *parent = o->out ? o->out : "runs";
     qn_error err;
-    if (latest_run(dir, sizeof dir, parent, r->name)) return cli_train_recipe(NULL, o, dir, NULL, NULL, 0);
-    qn__fail(&err, 2001, QN_AT_FIELD("--resume"), "no run of %s in %s; expected one, or --resume=DIR",
-             qn__show(r->name).s, qn__show(parent).s);
+    if (latest_run(dir, sizeof dir, parent, r->name))
+        return cli_train_recipe(NULL, o, dir, NULL, NULL, 0);
+    qn__fail(&err, 2001, QN_AT_FIELD("--resume"),
+             "no run of %s in %s; expected one, or --resume=DIR", qn__show(r->name).s,
+             qn__show(parent).s);
     return cli_fail(&err);
 }
 
@@ -34,7 +36,8 @@ static int fold_options(const struct options *o)
 {
     qn_error err;
     if (!o->resume.given) return 0;
-    qn__fail(&err, 2001, QN_AT_FIELD("--resume"), "does not go with --folds; resume a fold's run by its directory");
+    qn__fail(&err, 2001, QN_AT_FIELD("--resume"),
+             "does not go with --folds; resume a fold's run by its directory");
     return cli_fail(&err);
 }
 

@@ -68,7 +68,8 @@ static const struct option_row train_options[] = {
     SEED("Instead of the recipe's"),
     { "epochs", 'e', "N", OPTION_INT, AT(epochs), 1, 1000000, NULL, "Instead of the recipe's" },
     { "folds", 'f', "K", OPTION_INT, AT(folds), 2, 100, NULL,
-      "Cross-validation: train K times, each time with another K-th of the training part held out" },
+      "Cross-validation: train K times, each time with another K-th of the training part held "
+      "out" },
     RESUME("Go on with the run in DIR, or with the latest of this recipe"),
     OUT("DIR", "Where runs are kept; default: runs"),
     { "check-finite", 0, NULL, OPTION_FLAG, AT(check_finite), 0, 0, NULL,
@@ -78,29 +79,27 @@ static const struct option_row train_options[] = {
     QUIET,
     JSON("Print one JSON object per epoch"),
 };
-COMMAND(train, "train the network of a recipe", "RECIPE", 1, 1,
-        "Trains the network that RECIPE describes and writes OUT/NAME-N/: the resolved recipe, the "
-        "versions, the "
-        "log, the best and the last checkpoint. An existing run is never overwritten. Ctrl-C saves "
-        "the state and "
-        "ends with 75; --resume goes on bit for bit. With --folds every run is kept like any other, "
-        "and the held-out "
-        "results are printed with their mean and standard deviation.")
+COMMAND(
+    train, "train the network of a recipe", "RECIPE", 1, 1,
+    "Trains the network that RECIPE describes and writes OUT/NAME-N/: the resolved recipe, the "
+    "versions, the "
+    "log, the best and the last checkpoint. An existing run is never overwritten. Ctrl-C saves "
+    "the state and "
+    "ends with 75; --resume goes on bit for bit. With --folds every run is kept like any other, "
+    "and the held-out "
+    "results are printed with their mean and standard deviation.")
 
 static const struct option_row eval_options[] = {
-    DATA,
-    SET,
-    OUT("FILE", "Draw the confusion matrix into FILE, a PNG"),
-    DEVICE,
-    THREADS,
-    JSON("Print JSON"),
+    DATA,   SET,     OUT("FILE", "Draw the confusion matrix into FILE, a PNG"),
+    DEVICE, THREADS, JSON("Print JSON"),
 };
-COMMAND(eval, "measure a trained model on test data", "MODEL", 1, 1,
-        "Loss and metrics of MODEL, a checkpoint or a run's directory, on the test part of its data; "
-        "on the validation "
-        "part where there is none. With --data: on a table, on a directory with the test images of "
-        "a named set, or on "
-        "one with a folder of PNGs per class.")
+COMMAND(
+    eval, "measure a trained model on test data", "MODEL", 1, 1,
+    "Loss and metrics of MODEL, a checkpoint or a run's directory, on the test part of its data; "
+    "on the validation "
+    "part where there is none. With --data: on a table, on a directory with the test images of "
+    "a named set, or on "
+    "one with a folder of PNGs per class.")
 
 static const struct option_row predict_options[] = {
     { "top", 'k', "N", OPTION_INT, AT(top), 1, 1000, NULL, "How many classes to list; default: 3" },
@@ -109,18 +108,19 @@ static const struct option_row predict_options[] = {
     BATCH,
     OUT("FILE", "Write to FILE instead of stdout"),
 };
-COMMAND(predict, "apply a trained model to files", "MODEL INPUT...", 2, 1 << 20,
-        "Prints one JSON object per sample. INPUT is a .png image (converted to the size and "
-        "channels that the model "
-        "reads), a .csv table, a .txt with one sample per line, a .npy array of one sample or many, "
-        "or - for standard "
-        "input: rows of numbers or of the table, or a PNG or .npy file. Numbers are in the units of "
-        "the training data; "
-        "a pixel is 0..255. A first line that names columns is taken as such. The checkpoint "
-        "carries recipe, class "
-        "names and normalisation. The first input that cannot be read ends the command; those "
-        "before it have been "
-        "answered.")
+COMMAND(
+    predict, "apply a trained model to files", "MODEL INPUT...", 2, 1 << 20,
+    "Prints one JSON object per sample. INPUT is a .png image (converted to the size and "
+    "channels that the model "
+    "reads), a .csv table, a .txt with one sample per line, a .npy array of one sample or many, "
+    "or - for standard "
+    "input: rows of numbers or of the table, or a PNG or .npy file. Numbers are in the units of "
+    "the training data; "
+    "a pixel is 0..255. A first line that names columns is taken as such. The checkpoint "
+    "carries recipe, class "
+    "names and normalisation. The first input that cannot be read ends the command; those "
+    "before it have been "
+    "answered.")
 
 static const struct option_row plan_options[] = {
     SET,
@@ -203,12 +203,13 @@ COMMAND(
 static const struct option_row convert_options[] = {
     { "dtype", 0, "NAME", OPTION_CHOICE, AT(dtype), 0, 0, dtypes, "Element type of the result" },
 };
-COMMAND(convert, "change the format or element type of a model", "INPUT OUTPUT", 2, 2,
-        "Reads a .safetensors or .npy file and writes the other format or another element type. A file "
-        "of many tensors "
-        "goes into a directory (an existing one, or a name that ends in /), one NAME.npy each; "
-        "bf16 and f16 become f32 "
-        "there. Integer tensors keep their type.")
+COMMAND(
+    convert, "change the format or element type of a model", "INPUT OUTPUT", 2, 2,
+    "Reads a .safetensors or .npy file and writes the other format or another element type. A file "
+    "of many tensors "
+    "goes into a directory (an existing one, or a name that ends in /), one NAME.npy each; "
+    "bf16 and f16 become f32 "
+    "there. Integer tensors keep their type.")
 
 static const struct option_row demo_options[] = {
     OUT("DIR", "Where checkpoint, log and pictures go; default: out/demo"),

@@ -37,7 +37,8 @@ int cli_check_device(const char *device, const char *recipe_device, bool quiet)
         if (!quiet && device) fprintf(stderr, "device: cpu (this build has no CUDA backend)\n");
         return 0;
     }
-    qn__fail(&err, 7001, QN_AT_FIELD(asked), "no CUDA backend in this build; expected cpu or auto; use --device=cpu");
+    qn__fail(&err, 7001, QN_AT_FIELD(asked),
+             "no CUDA backend in this build; expected cpu or auto; use --device=cpu");
     return cli_fail(&err);
 }
 
@@ -59,7 +60,8 @@ const volatile sig_atomic_t *cli_stop_flag(void)
     action.sa_handler = on_signal;
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaction(numbers[i], &action, NULL);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        sigaction(numbers[i], &action, NULL);
     return &stop_asked;
 }
 
@@ -68,8 +70,9 @@ const volatile sig_atomic_t *cli_stop_flag(void)
 static void print_json(const qn_train_result *r, const char *dir)
 {
     char loss[32], accuracy[32], valid[32];
-    printf("{\"run\":\"%s\",\"steps\":%lld,\"skipped\":%lld,\"seconds\":%.3f,\"first_step_seconds\":%.4f", dir,
-           (long long)r->steps, (long long)r->skipped, r->seconds, r->first_step_seconds);
+    printf("{\"run\":\"%s\",\"steps\":%lld,\"skipped\":%lld,\"seconds\":%.3f,\"first_step_"
+           "seconds\":%.4f",
+           dir, (long long)r->steps, (long long)r->skipped, r->seconds, r->first_step_seconds);
     if (r->valid.count) printf(",\"valid_accuracy\":%s", qn__format_f64(valid, r->valid.accuracy));
     if (r->test.count)
         printf(",\"test_loss\":%s,\"test_accuracy\":%s", qn__format_f64(loss, r->test.loss),
@@ -90,8 +93,8 @@ static void print_part(const char *part, const qn_metrics_summary *m)
 static void print_result(const qn_train_result *r, const char *dir)
 {
     printf("run: %s\n", dir);
-    printf("%lld steps in %.1f s, %.0f samples/s%s\n", (long long)r->steps, r->seconds, r->samples_per_second,
-           r->stopped_early ? ", stopped early" : "");
+    printf("%lld steps in %.1f s, %.0f samples/s%s\n", (long long)r->steps, r->seconds,
+           r->samples_per_second, r->stopped_early ? ", stopped early" : "");
     if (r->skipped) printf("%lld steps skipped: gradient not finite\n", (long long)r->skipped);
     if (r->valid.count && r->best_epoch) printf("best epoch: %lld\n", (long long)r->best_epoch);
     print_part("validation", &r->valid);
@@ -99,14 +102,18 @@ static void print_result(const qn_train_result *r, const char *dir)
 }
 
 /* Trains and tells of errors and stops; what came out is the caller's to print. */
-static int train(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result, char *run_dir,
-                 size_t size)
+static int train(const qn_recipe *r, const struct options *o, const char *resume,
+                 qn_train_result *result, char *run_dir, size_t size)
 {
     qn_trainer *t;
     qn_error err = { 0 };
     *run_dir = 0;
-    qn_trainer_opts opts = { .out = o->out, .resume = resume, .fd = STDERR_FILENO, .quiet = o->quiet,
-                             .threads = o->threads > 0 ? (int)o->threads : 0, .stop = cli_stop_flag() };
+    qn_trainer_opts opts = { .out = o->out,
+                             .resume = resume,
+                             .fd = STDERR_FILENO,
+                             .quiet = o->quiet,
+                             .threads = o->threads > 0 ? (int)o->threads : 0,
+                             .stop = cli_stop_flag() };
     if (qn_trainer_open(&t, r, &opts, &err)) return cli_fail(&err);
     snprintf(run_dir, size, "%s", qn_trainer_run_dir(t));
     qn_status status = qn_trainer_run(t, result, &err);
@@ -122,8 +129,8 @@ static int train(const qn_recipe *r, const struct options *o, const char *resume
     return (int)status;
 }
 
-int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
-                     char *run_dir, size_t size)
+int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume,
+                     qn_train_result *result, char *run_dir, size_t size)
 {
     qn_train_result local;
     char dir[4096];
@@ -138,7 +145,8 @@ int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *re
     return 0;
 }
 
-int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_result *result, char *run_dir, size_t size)
+int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_result *result,
+                       char *run_dir, size_t size)
 {
     return train(r, o, NULL, result, run_dir, size);
 }

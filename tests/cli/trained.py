@@ -140,7 +140,8 @@ def predict_errors():
     write("e.csv", "")
     expect_error("empty", [*model, "e.csv"], 3, "error E3054 data: e.csv: no rows; expected at least 1")
     done = run("predict", "nothing", "g.png")
-    check("no model", done.returncode in (4, 6) and done.stderr.startswith(b"error E") and done.stderr.count(b"\n") == 1)
+    check("no model", done.returncode in (4, 6) and done.stderr.startswith(b"error E") and
+          done.stderr.count(b"\n") == 1)
 
 
 def evaluate():
@@ -168,8 +169,9 @@ def ensembles():
     run("train", "d.json", "-q", "--seed=9", "--set=data.digits=500")
     done = run("ensemble", "runs/d-1", "runs/d-1", "--json")
     result = json.loads(done.stdout)
-    check("a model with itself is itself", abs(result["ensemble"]["loss"] - result["models"][0]["metrics"]["loss"]) < 1e-5
-          and result["ensemble"]["accuracy"] == result["models"][0]["metrics"]["accuracy"], result)
+    both, one = result["ensemble"], result["models"][0]["metrics"]
+    check("a model with itself is itself", abs(both["loss"] - one["loss"]) < 1e-5 and
+          both["accuracy"] == one["accuracy"], result)
     alone = json.loads(run("eval", "runs/d-1", "--json").stdout)["metrics"]
     check("alone as eval says", abs(result["models"][0]["metrics"]["loss"] - alone["loss"]) < 1e-4, alone)
     for method in ("mean", "vote", "weighted"):
@@ -206,7 +208,8 @@ def tables():
         expect_error("the same from standard input", ["predict", "runs/t-1", "-"], 3,
                      'error E3036 data: -:3:4: column "colour": "purple"; expected one of 3 known categories', stdin=f)
     result = json.loads(run("eval", "runs/t-1", "--data=t.csv", "--json").stdout)
-    check("--data", result["data"] == "data" and result["metrics"]["count"] == 200 and "auc" in result["metrics"], result)
+    check("--data", result["data"] == "data" and result["metrics"]["count"] == 200 and "auc" in result["metrics"],
+          result)
     write("v.csv", "a,b,y\n" + "".join(f"{i % 7},{i % 5},{2 * (i % 7) - (i % 5)}\n" for i in range(120)))
     write("v.json", VALUES)
     run("train", "v.json", "-q")
@@ -220,22 +223,23 @@ def folds():
     done = run("train", "d.json", "-q", "--folds=3", "--json", "--out=cv", "--epochs=1")
     result = json.loads(done.stdout) if done.returncode == 0 else {"folds": []}
     scores = [f["accuracy"] for f in result["folds"]]
-    check("three folds hold out everything once", len(scores) == 3 and sum(f["held_out"] for f in result["folds"]) == 400,
+    check("three folds hold out everything once", len(scores) == 3 and
+          sum(f["held_out"] for f in result["folds"]) == 400,
           done.stderr.decode())
     mean = sum(scores) / 3
     deviation = (sum((s - mean) ** 2 for s in scores) / 2) ** 0.5
     check("mean and deviation", abs(result["accuracy_mean"] - mean) < 1e-8 and
           abs(result["accuracy_deviation"] - deviation) < 1e-7, result)
     check("their runs are kept", all(os.path.isdir(f["run"]) for f in result["folds"]))
-    expect_error("--resume", ["train", "d.json", "--folds=3", "--resume"], 2, "error E2001 usage: --resume: does not go "
-                 "with --folds; resume a fold's run by its directory")
+    expect_error("--resume", ["train", "d.json", "--folds=3", "--resume"], 2,
+                 "error E2001 usage: --resume: does not go with --folds; resume a fold's run by its directory")
 
 
 def checks():
     done = run("check", "d.json")
     text = done.stdout.decode()
-    check("nothing wrong", done.returncode == 0 and "ok memory: " in text and "ok disk: " in text and "warn" not in text,
-          text)
+    check("nothing wrong", done.returncode == 0 and "ok memory: " in text and "ok disk: " in text and
+          "warn" not in text, text)
     sets = ["--set=schedule.name=cosine", "--set=schedule.warmup=7", "--set=data.validation=0", "--set=batch=5000"]
     text = run("check", "d.json", "-q", *sets).stdout.decode()
     check("warnings", "warn schedule: warm-up of 7 epochs" in text and "warn splits: no validation part" in text and
@@ -247,8 +251,9 @@ def checks():
     write("png/b/2.png", read("g.png")[:90])
     write("f.json", dict(DIGITS, data={"png": "png", "validation": 0.5}, model=["flatten", {"linear": 2}]))
     done = run("check", "f.json")
-    check("a picture that is cut off", done.returncode == 3 and done.stderr.startswith(b"error E3012 data: png/b/2.png@")
-          and done.stderr.count(b"\n") == 1, done.stderr.decode())
+    check("a picture that is cut off", done.returncode == 3 and
+          done.stderr.startswith(b"error E3012 data: png/b/2.png@") and
+          done.stderr.count(b"\n") == 1, done.stderr.decode())
     done = run("check", "f.json", "--json")
     result = json.loads(done.stdout)
     check("as JSON", done.returncode == 3 and result["ok"] is False and
@@ -288,8 +293,8 @@ def conversions():
           b'"a.w":{"dtype":"F32","shape":[2,3]' in read("a.safetensors") and read("a.safetensors")[-24:] == data[:24])
     expect_error("two tensors, one array", ["convert", "m.safetensors", "x.npy"], 2,
                  "error E2001 usage: x.npy: 2 tensors; expected 1 for a .npy file, or a directory")
-    expect_error("no such kind", ["convert", "m.safetensors", "x.npz"], 2, "error E2001 usage: x.npz: name of an unknown "
-                 "kind; expected .safetensors, .npy or a directory")
+    expect_error("no such kind", ["convert", "m.safetensors", "x.npz"], 2,
+                 "error E2001 usage: x.npz: name of an unknown kind; expected .safetensors, .npy or a directory")
     write("m2.safetensors", read("m.safetensors")[:-1])
     done = run("convert", "m2.safetensors", "y.npy")
     check("damaged input", done.returncode == 4 and done.stderr.startswith(b"error E4015 model: m2.safetensors"),
