@@ -1,6 +1,7 @@
 /* main.c - the `quern` command: finds the command and hands over. */
 #include "cli.h"
 #include "libraries.h"
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,13 +66,23 @@ static int main_option(int argc, char **argv, const struct command *const *specs
 }
 
 /* OpenMP's threads wait for each other by spinning, by default for about a millisecond: on a machine that is busy
- * with something else that burns the time the others need. A shorter spin (about ten microseconds) is enough for the gaps between kernels. The
- * OpenMP library reads its settings before main, so the command starts itself again with them, unless the user chose. */
+ * with something else that burns the time the others need. A shorter spin (about ten microseconds) is enough for the
+ * gaps between kernels. The OpenMP library reads its settings before main, so the command starts itself again with
+ * them, unless the user chose. */
 static void limit_spinning(char **argv)
 {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
     if (setenv("GOMP_SPINCOUNT", "4000", 1) == 0) execv("/proc/self/exe", argv);
     /* where that is not possible, go on: slower on a busy machine, but right */
+}
+
+/* With `2>&-` the next file opened would become stderr, and messages would be written into it. */
+static void reserve_standard_streams(void)
+{
+    int fd;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) close(fd);
 }
 
 int main(int argc, char **argv)
@@ -80,6 +91,7 @@ int main(int argc, char **argv)
     const struct command *specs[N_COMMANDS];
     const char *names[N_COMMANDS];
     qn_error err;
+    reserve_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error code of write, not our end */
     for (int i = 0; i < N_COMMANDS; i++) {
         specs[i] = commands[i].spec;

@@ -60,8 +60,11 @@ const volatile sig_atomic_t *cli_stop_flag(void)
     action.sa_handler = on_signal;
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        sigaction(numbers[i], &action, NULL);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        struct sigaction old;
+        bool ignored = sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN; /* nohup, a shell's & */
+        if (!ignored) sigaction(numbers[i], &action, NULL);
+    }
     return &stop_asked;
 }
 

@@ -145,6 +145,20 @@ qn_status qn_log_close(qn_logger *log, qn_error *err)
     return status;
 }
 
+int64_t qn__log_bytes(const qn_logger *log)
+{
+    struct stat st;
+    return log && fstat(log->sink.fd, &st) == 0 && S_ISREG(st.st_mode) ? (int64_t)st.st_size : -1;
+}
+
+void qn__log_trim(qn_logger *log, int64_t bytes)
+{
+    char last = '\n';
+    if (bytes < 0 || qn__log_bytes(log) <= bytes) return;
+    if (bytes > 0 && pread(log->sink.fd, &last, 1, (off_t)bytes - 1) != 1) return;
+    if (last == '\n' && ftruncate(log->sink.fd, (off_t)bytes)) return; /* they stay, then */
+}
+
 /* Puts bytes at the end of the line, or marks the line as cut. */
 static bool put(qn_logger *log, const char *s, size_t n)
 {

@@ -16,6 +16,12 @@ struct qn__sink {
 qn_status qn__sink_write(struct qn__sink *s, const void *data, size_t n, qn_error *err);
 qn_status qn__sink_close(struct qn__sink *s, qn_error *err);
 
+/* How long the file is now; -1 if it is not a plain file. */
+int64_t qn__log_bytes(const qn_logger *log);
+/* Cuts a log back to `bytes` if a line ends there and more follows: what a run wrote after the checkpoint from which it
+ * is continued will be written again. */
+void qn__log_trim(qn_logger *log, int64_t bytes);
+
 /* write(2) of all n bytes, without raising SIGPIPE; 0 or an errno. *done: bytes that went out. */
 int qn__write_quiet(int fd, const void *data, size_t n, size_t *done);
 #endif

@@ -15,6 +15,7 @@ static const char *const optimizer_names[] = { QN_OPTIMIZER_MAP(X) NULL };
 static const char *const schedule_names[] = { QN_SCHEDULE_MAP(X) NULL };
 static const char *const metric_names[] = { QN_METRIC_MAP(X) NULL };
 static const char *const average_names[] = { QN_AVERAGE_MAP(X) NULL };
+static const char *const spike_names[] = { QN_SPIKE_MAP(X) NULL };
 #undef X
 static const char *const set_names[] = { "fashion-mnist", "mnist", NULL };
 /* The layer kinds from QN_LAYER_RELU to QN_LAYER_SOFTMAX, in that order. */

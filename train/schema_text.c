@@ -6,7 +6,7 @@
 extern const struct qn__table qn__data_table, qn__files_table, qn__normalize_table,
     qn__augment_table, qn__loss_table, qn__optimizer_table, qn__group_table, qn__schedule_table,
     qn__metric_table, qn__stopping_table, qn__checkpoint_table, qn__clip_table, qn__ema_table,
-    qn__penalties_table, qn__log_table;
+    qn__penalties_table, qn__log_table, qn__spike_table;
 
 /* In the order in which a reader wants them. */
 static const struct qn__table *const chapters[] = {
@@ -14,7 +14,7 @@ static const struct qn__table *const chapters[] = {
     &qn__augment_table,    &qn__layer_table,    &qn__loss_table,   &qn__optimizer_table,
     &qn__group_table,      &qn__schedule_table, &qn__metric_table, &qn__stopping_table,
     &qn__checkpoint_table, &qn__clip_table,     &qn__ema_table,    &qn__penalties_table,
-    &qn__log_table,
+    &qn__log_table,        &qn__spike_table,
 };
 
 static const char *type_of(const struct qn__field *f, char *buf, size_t size)

@@ -7,7 +7,7 @@
 
 void qn__run_state_init(struct qn__run_state *s)
 {
-#define X(type, name, first) s->name = first;
+#define X(type, name, first) s->name = (QN_FIELD_##type){ first };
     QN_RUN_STATE_MAP(X)
 #undef X
 }
@@ -19,6 +19,29 @@ static json_t *value_d(double x)
     char buf[32];
     return json_string(qn__format_f64(buf, x));
 }
+static json_t *value_l(struct qn__losses l)
+{
+    json_t *a = json_array();
+    for (int i = 0; i < l.n; i++)
+        if (json_array_append_new(a, value_d(l.at[i]))) {
+            json_decref(a);
+            return NULL;
+        }
+    return a;
+}
+static json_t *value_k(struct qn__skips s)
+{
+    json_t *a = json_array();
+    for (int i = 0; i < s.n; i++) {
+        json_t *row = json_pack("[I,I,I]", (json_int_t)s.at[i].epoch, (json_int_t)s.at[i].from,
+                                (json_int_t)s.at[i].to);
+        if (json_array_append_new(a, row)) {
+            json_decref(a);
+            return NULL;
+        }
+    }
+    return a;
+}
 static bool read_i(const json_t *v, int64_t *x)
 {
     if (!json_is_integer(v)) return false;
@@ -28,6 +51,29 @@ static bool read_i(const json_t *v, int64_t *x)
 static bool read_d(const json_t *v, double *x)
 {
     return json_is_string(v) && qn__parse_f64(json_string_value(v), true, x);
+}
+
+static bool read_l(const json_t *v, struct qn__losses *l)
+{
+    size_t n = json_array_size(v);
+    if (!json_is_array(v) || n > QN_LOSSES_MAX) return false;
+    l->n = (int)n;
+    for (size_t i = 0; i < n; i++)
+        if (!read_d(json_array_get(v, i), &l->at[i])) return false;
+    return true;
+}
+static bool read_k(const json_t *v, struct qn__skips *s)
+{
+    size_t n = json_array_size(v);
+    if (!json_is_array(v) || n > QN_SKIPS_MAX) return false;
+    s->n = (int)n;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *row = json_array_get(v, i);
+        if (!read_i(json_array_get(row, 0), &s->at[i].epoch) || !read_i(json_array_get(row, 1), &s->at[i].from) ||
+            !read_i(json_array_get(row, 2), &s->at[i].to))
+            return false;
+    }
+    return true;
 }
 
 qn_status qn__run_state_write(const struct qn__run_state *s, char **out, qn_error *err)
@@ -53,7 +99,7 @@ qn_status qn__run_state_read(struct qn__run_state *s, const char *text, const ch
     QN_RUN_STATE_MAP(X)
 #undef X
     qn_status status =
-        bad ? qn__fail(err, 4034, QN_AT_FILE(file), "progress.json: %s: missing or malformed; expected a number", bad)
+        bad ? qn__fail(err, 4034, QN_AT_FILE(file), "progress.json: %s: missing or malformed; expected its value", bad)
             : QN_OK;
     json_decref(o);
     return status;

@@ -3,9 +3,10 @@
 #define QN_TRAIN_STATE_H
 #include "../include/quern/checkpoint.h"
 #include "network.h"
+#include "spike.h"
 
 /* X(type, name, first value). One row here is all it takes to have a field saved, restored and checked: `progress.json`
- * of a checkpoint is written and read by this list. i: int64_t, d: double. */
+ * of a checkpoint is written and read by this list. i: int64_t, d: double, l: losses, k: batches to skip. */
 #define QN_RUN_STATE_MAP(X)                                                                        \
     X(i, epoch, 0)            /* whole epochs done                                 */              \
     X(i, position, 0)         /* samples of this epoch handed out                   */             \
@@ -23,16 +24,23 @@
     X(d, stopping_value, 0)                                                                        \
     X(i, plateau_best, 0)     /* epoch of the last gain of the plateau schedule     */             \
     X(d, plateau_value, 0)                                                                         \
-    X(i, stopped_early, 0)
+    X(i, stopped_early, 0)                                                                         \
+    X(i, log_bytes, 0)        /* length of log.jsonl; lines behind it are of no saved step */      \
+    X(d, update_loss, 0)      /* sum over the micro runs since the last update      */              \
+    X(i, group_epoch, 0)      /* epoch and position of the first of them            */              \
+    X(i, group_first, 0)                                                                           \
+    X(i, rewinds, 0)          /* after loss spikes                                  */              \
+    X(k, skips, 0)            /* batches left out since                             */              \
+    X(l, losses, 0)           /* of the last updates, for finding spikes            */
 
 struct qn__run_state {
 #define QN_FIELD_i int64_t
 #define QN_FIELD_d double
+#define QN_FIELD_k struct qn__skips
+#define QN_FIELD_l struct qn__losses
 #define X(type, name, first) QN_FIELD_##type name;
     QN_RUN_STATE_MAP(X)
 #undef X
-#undef QN_FIELD_i
-#undef QN_FIELD_d
 };
 
 void qn__run_state_init(struct qn__run_state *s);

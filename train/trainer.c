@@ -1,6 +1,6 @@
 /* trainer.c - the training loop: see train.h. What happens when, and what is written down, is here; how a step is
  * computed is in the program. */
-#include "../include/quern/log.h"
+#include "log.h"
 #include "evaluate.h"
 #include "run_dir.h"
 #include "state.h"
@@ -50,6 +50,7 @@ static qn_status save(qn_trainer *t, const char *name, qn_error *err)
 {
     qn_loader_state at = qn_loader_tell(t->loader);
     t->state.position = at.epoch == t->state.epoch ? at.position : 0;
+    t->state.log_bytes = qn__log_bytes(t->log);
     struct qn__save s = { .dir = t->checkpoints, .run_id = t->run_id, .name = name, .net = &t->net, .state = &t->state,
                           .transform = qn_dataset_transform(t->parts.train_set),
                           .keep = (int)t->recipe->checkpoint.keep };
@@ -57,10 +58,30 @@ static qn_status save(qn_trainer *t, const char *name, qn_error *err)
 }
 
 /* A checkpoint in the middle of a run that fails is told, and the run goes on; the next one is tried as usual. */
-static void save_or_note(qn_trainer *t, const char *name)
+static bool save_or_note(qn_trainer *t, const char *name)
 {
     qn_error err = { 0 };
     if (save(t, name, &err)) note(t, err.text);
+    return err.code == 0;
+}
+
+/* On failure of the first attempt the newest checkpoint that verifies is taken; what was skipped is told. */
+static void tell(void *user, const char *line) { note(user, line); }
+
+static qn_status restore(qn_trainer *t, qn_error *err)
+{
+    qn_checkpoint *ck;
+    struct qn__run_state state;
+    QN_TRY(qn_checkpoint_open_newest(&ck, t->checkpoints, NULL, tell, t, err));
+    qn_status status = qn__run_state_read(&state, qn_checkpoint_text(ck, "progress.json"), qn_checkpoint_path(ck), err);
+    if (!status) status = qn__checkpoint_load(t->net.store, ck, QN_LOAD_MODEL | QN_LOAD_STATE, err);
+    if (!status) {
+        t->state = state;
+        snprintf(t->run_id, sizeof t->run_id, "%s", qn_checkpoint_run(ck));
+    }
+    qn_checkpoint_close(ck);
+    if (status) return status;
+    return qn_loader_seek(t->loader, (qn_loader_state){ t->state.epoch, t->state.position }, err);
 }
 
 /* ---- one step ------------------------------------------------------------------------------------------------ */
@@ -154,6 +175,76 @@ static qn_status update(qn_trainer *t, struct qn__runner *r, double loss, qn_err
     return QN_OK;
 }
 
+/* ---- losses that jump ----------------------------------------------------------------------------------------- */
+
+/* %g without the host's decimal comma */
+static const char *number(char buf[32], double x)
+{
+    snprintf(buf, 32, "%.5g", x);
+    for (char *p = buf; *p; p++)
+        if (*p == ',') *p = '.';
+    return buf;
+}
+
+static void log_spike(qn_trainer *t, const char *event, double loss, double limit)
+{
+    qn_log_begin(t->log, event);
+    qn_log_i64(t->log, "step", t->state.steps + 1);
+    qn_log_f64(t->log, "loss", loss);
+    qn_log_f64(t->log, "limit", limit);
+}
+
+/* Back to the newest checkpoint; the micro-batches of this update will be left out. */
+static qn_status rewind_run(qn_trainer *t, const qn_batch *b, double loss, double limit, qn_error *err)
+{
+    struct qn__run_state was = t->state;
+    char line[200];
+    bool same = was.group_epoch == b->epoch;
+    qn__skips_add(&was.skips, was.group_epoch, was.group_first, same ? b->first : INT64_MAX);
+    if (!same) qn__skips_add(&was.skips, b->epoch, 0, b->first);
+    QN_TRY(restore(t, err)); /* b is not valid any more */
+    t->state.rewinds = was.rewinds + 1;
+    t->state.skips = was.skips;
+    t->state.seconds = was.seconds;
+    snprintf(line, sizeof line, "back to step %lld, leaving out the batches of step %lld (rewind %lld of %lld)",
+             (long long)t->state.steps, (long long)was.steps + 1, (long long)t->state.rewinds,
+             (long long)t->recipe->spike.max_rewinds);
+    note(t, line);
+    qn_log_begin(t->log, "rewind");
+    qn_log_i64(t->log, "step", was.steps + 1);
+    qn_log_i64(t->log, "to", t->state.steps);
+    qn_log_i64(t->log, "rewinds", t->state.rewinds);
+    qn_log_f64(t->log, "loss", loss);
+    qn_log_f64(t->log, "limit", limit);
+    end_line(t);
+    return QN_OK;
+}
+
+/* loss: of the update that is about to be made. *rewound: the state is that of a checkpoint now. */
+static qn_status look_for_spike(qn_trainer *t, const qn_batch *b, double loss, bool *rewound, qn_error *err)
+{
+    const qn_recipe_spike *o = &t->recipe->spike;
+    double median, limit;
+    char line[300], a[32], m[32], l[32];
+    *rewound = false;
+    if (o->policy == QN_SPIKE_OFF || !isfinite(loss)) return QN_OK;
+    bool spike = qn__spike_limit(&t->state.losses, o, &median, &limit) && loss > limit;
+    if (!spike || o->policy == QN_SPIKE_WARN) qn__losses_add(&t->state.losses, o->window, loss);
+    if (!spike) return QN_OK;
+    snprintf(line, sizeof line, "warn W9002 step %lld: loss %s, median of the last %lld %s; expected at most %s",
+             (long long)t->state.steps + 1, number(a, loss), (long long)o->window, number(m, median), number(l, limit));
+    note(t, line);
+    log_spike(t, "spike", loss, limit);
+    end_line(t);
+    if (o->policy == QN_SPIKE_WARN) return QN_OK;
+    *rewound = o->policy == QN_SPIKE_REWIND && t->state.rewinds < o->max_rewinds;
+    if (*rewound) return rewind_run(t, b, loss, limit, err);
+    save_or_note(t, "diagnostic");
+    return qn__fail(err, 9002, QN_AT_FILE(t->dir), "step %lld: loss %s after %lld rewinds, median of the last %lld %s; "
+                    "expected at most %s; lower optimizer.lr or look at the data; saved checkpoints/diagnostic",
+                    (long long)t->state.steps + 1, a, (long long)t->state.rewinds, (long long)o->window, m, l);
+}
+
 static qn_status step(qn_trainer *t, const qn_batch *b, qn_error *err)
 {
     struct qn__runner *r;
@@ -168,12 +259,22 @@ static qn_status step(qn_trainer *t, const qn_batch *b, qn_error *err)
         t->state.epoch_correct += (double)count_correct(&t->net, r, b);
     }
     t->state.samples += b->count;
-    t->state.micro_runs++;
-    bool whole = t->state.micro_runs >= (t->recipe->accumulate > 1 ? t->recipe->accumulate : 1);
-    qn_status status = whole ? update(t, r, loss, err) : QN_OK;
+    if (t->state.micro_runs++ == 0) {
+        t->state.group_epoch = b->epoch;
+        t->state.group_first = b->first;
+        t->state.update_loss = 0;
+    }
+    t->state.update_loss += loss;
+    if (t->state.micro_runs >= (t->recipe->accumulate > 1 ? t->recipe->accumulate : 1)) {
+        bool rewound;
+        loss = t->state.update_loss / (double)t->state.micro_runs;
+        QN_TRY(look_for_spike(t, b, loss, &rewound, err));
+        if (rewound) return QN_OK;
+        QN_TRY(update(t, r, loss, err));
+    }
     t->state.seconds += qn__now() - begin;
-    if (!status) show_step(t, b);
-    return status;
+    show_step(t, b);
+    return QN_OK;
 }
 
 static bool asked_to_stop(const qn_trainer *t) { return t->opts.stop && *t->opts.stop; }
@@ -185,6 +286,7 @@ static qn_status train_epoch(qn_trainer *t, qn_error *err)
     for (;;) {
         QN_TRY(qn_loader_next(t->loader, &b, err));
         if (!b) return QN_OK;
+        if (qn__skips_has(&t->state.skips, b->epoch, b->first)) continue;
         QN_TRY(step(t, b, err));
         if (!asked_to_stop(t) || t->state.micro_runs > 0) continue;
         QN_TRY(save(t, NULL, err));
@@ -255,9 +357,14 @@ static bool watch(qn_trainer *t, const qn_metrics_summary *m)
     const char *metric = r->early_stopping.on ? r->early_stopping.metric : t->net.shape.n_classes ? "accuracy" : "loss";
     double value = qn__watched(m, metric);
     if (s->best_epoch == 0 || qn__is_gain(metric, value, s->best_value, 0)) {
+        int64_t old_epoch = s->best_epoch;
+        double old_value = s->best_value;
         s->best_epoch = now;
         s->best_value = value;
-        save_or_note(t, "best");
+        if (!save_or_note(t, "best")) { /* what is on disk still is the best that can be gone back to */
+            s->best_epoch = old_epoch;
+            s->best_value = old_value;
+        }
     }
     if (r->schedule.kind == QN_SCHEDULE_PLATEAU) {
         double x = qn__watched(m, r->schedule.metric);
@@ -301,21 +408,33 @@ static qn_status end_epoch(qn_trainer *t, qn_error *err)
     s->epoch_loss = s->epoch_count = s->epoch_correct = 0;
     s->stopped_early = done;
     int64_t every = t->recipe->checkpoint.every_epochs;
-    if (done || s->epoch == t->recipe->epochs || (every > 0 && s->epoch % every == 0)) save_or_note(t, NULL);
+    /* A rewind must never pass the best checkpoint: it would be of batches that were left out since. */
+    bool best = t->recipe->spike.policy == QN_SPIKE_REWIND && s->best_epoch == s->epoch;
+    if (done || best || s->epoch == t->recipe->epochs || (every > 0 && s->epoch % every == 0)) save_or_note(t, NULL);
     return QN_OK;
 }
 
 /* ---- the end ---------------------------------------------------------------------------------------------------- */
 
-/* Back to the best weights, if the run has a best checkpoint. */
+/* Back to the best weights, if the run has a best checkpoint. When that cannot be read any more, this is told and the
+ * last weights are taken. */
 static qn_status take_best(qn_trainer *t, qn_error *err)
 {
     char path[QN_PATH_MAX];
     qn_checkpoint *ck;
     QN_TRY(qn__path_join(path, t->checkpoints, "best", err));
     if (t->state.best_epoch == 0) return QN_OK;
-    QN_TRY(qn_checkpoint_open(&ck, path, err));
-    qn_status status = qn__checkpoint_load(t->net.store, ck, QN_LOAD_MODEL, err);
+    qn_error why = { 0 };
+    qn_status status = qn_checkpoint_open(&ck, path, &why);
+    if (status == QN_EMEMORY && err) *err = why;
+    if (status == QN_EMEMORY) return status;
+    if (status) {
+        note(t, why.text);
+        note(t, "the figures are those of the last weights, not of the best");
+        t->state.best_epoch = 0;
+        return QN_OK;
+    }
+    status = qn__checkpoint_load(t->net.store, ck, QN_LOAD_MODEL, err);
     qn_checkpoint_close(ck);
     return status;
 }
@@ -324,6 +443,7 @@ static qn_status finish(qn_trainer *t, qn_train_result *out, qn_error *err)
 {
     const qn_store_entry *skipped = qn_store_find(t->net.store, "optim.skipped");
     const struct qn__run_state *s = &t->state;
+    QN_TRY(take_best(t, err));
     out->epochs = s->epoch;
     out->skipped = skipped && skipped->data ? *(const int64_t *)skipped->data : 0;
     out->steps = s->steps - out->skipped;
@@ -333,7 +453,6 @@ static qn_status finish(qn_trainer *t, qn_train_result *out, qn_error *err)
     out->stopped_early = s->stopped_early;
     out->best_epoch = s->best_epoch;
     out->best_value = s->best_value;
-    QN_TRY(take_best(t, err));
     QN_TRY(evaluate_part(t, t->parts.train_set, &t->parts.valid, &out->valid, err));
     QN_TRY(evaluate_part(t, t->parts.test_set, &t->parts.test, &out->test, err));
     if (out->valid.count) log_summary(t, "best_valid", &out->valid);
@@ -344,6 +463,7 @@ static qn_status finish(qn_trainer *t, qn_train_result *out, qn_error *err)
 qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err)
 {
     memset(result, 0, sizeof *result);
+    if (t->recipe->spike.policy == QN_SPIKE_REWIND && t->state.samples == 0) QN_TRY(save(t, NULL, err));
     while (t->state.epoch < t->recipe->epochs && !t->state.stopped_early) {
         if (asked_to_stop(t)) {
             QN_TRY(save(t, NULL, err));
@@ -380,22 +500,6 @@ static qn_status open_network(qn_trainer *t, qn_error *err)
     int64_t updates = (t->micro_per_epoch + group - 1) / group;
     QN_TRY(qn__network_open(&t->net, r, qn_dataset_transform(t->parts.train_set), updates, threads, err));
     return qn__network_runner(&t->net, QN_MODE_TRAIN, n < r->batch ? n : r->batch, &first, err);
-}
-
-/* On failure of the first attempt the newest checkpoint that verifies is taken; what was skipped is told. */
-static void tell(void *user, const char *line) { note(user, line); }
-
-static qn_status restore(qn_trainer *t, qn_error *err)
-{
-    qn_checkpoint *ck;
-    QN_TRY(qn_checkpoint_open_newest(&ck, t->checkpoints, NULL, tell, t, err));
-    qn_status status = qn__checkpoint_load(t->net.store, ck, QN_LOAD_MODEL | QN_LOAD_STATE, err);
-    if (!status)
-        status = qn__run_state_read(&t->state, qn_checkpoint_text(ck, "progress.json"), qn_checkpoint_path(ck), err);
-    if (!status) snprintf(t->run_id, sizeof t->run_id, "%s", qn_checkpoint_run(ck));
-    qn_checkpoint_close(ck);
-    if (status) return status;
-    return qn_loader_seek(t->loader, (qn_loader_state){ t->state.epoch, t->state.position }, err);
 }
 
 static qn_status open_run_dir(qn_trainer *t, qn_error *err)
@@ -441,6 +545,17 @@ static qn_status load_recipe(qn_trainer *t, qn_error *err)
     return status;
 }
 
+/* From the newest checkpoint; the log forgets what came after it, for it will come again. */
+static qn_status go_on(qn_trainer *t, qn_error *err)
+{
+    QN_TRY(restore(t, err));
+    qn__log_trim(t->log, t->state.log_bytes);
+    qn_log_begin(t->log, "resume");
+    qn_log_i64(t->log, "from", t->state.steps);
+    end_line(t);
+    return QN_OK;
+}
+
 static qn_status open_trainer(qn_trainer *t, qn_error *err)
 {
     qn__run_state_init(&t->state);
@@ -455,7 +570,7 @@ static qn_status open_trainer(qn_trainer *t, qn_error *err)
     QN_TRY(open_run_dir(t, err));
     if (!t->lock) QN_TRY(qn_run_lock_take(&t->lock, t->dir, err));
     QN_TRY(open_logs(t, err));
-    return t->opts.resume ? restore(t, err) : QN_OK;
+    return t->opts.resume ? go_on(t, err) : QN_OK;
 }
 
 qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *recipe, const qn_trainer_opts *opts, qn_error *err)

@@ -284,6 +284,22 @@ typedef struct qn_recipe_log {
     int64_t every_steps;
 } qn_recipe_log;
 
+#define QN_SPIKE_MAP(X) X(OFF, "off") X(WARN, "warn") X(STOP, "stop") X(REWIND, "rewind")
+typedef enum qn_spike_policy {
+#define X(e, s) QN_SPIKE_##e,
+    QN_SPIKE_MAP(X)
+#undef X
+        QN_SPIKE_COUNT
+} qn_spike_policy;
+
+/* A loss above median + factor MAD of the last `window` updates' losses, where MAD is their median absolute deviation,
+ * but at least a hundredth of the median. */
+typedef struct qn_recipe_spike {
+    qn_spike_policy policy;
+    double factor;
+    int64_t window, max_rewinds;
+} qn_recipe_spike;
+
 typedef struct qn_recipe {
     int64_t format;
     const char *name; /* of the run's directory: letters, digits, '.', '_', '-' */
@@ -305,6 +321,7 @@ typedef struct qn_recipe {
     qn_recipe_ema ema;
     qn_recipe_penalties penalties;
     qn_recipe_log log;
+    qn_recipe_spike spike;
     void *memory; /* private */
 } qn_recipe;
 
