@@ -120,7 +120,20 @@ static void change_row(struct steps_parts *p, void *user)
     json_decref(o);
 }
 
-/* Every tensor of the checkpoint, changed: another end; left out: E4041. Returns how many there are. */
+/* Tensors of earlier optimizers need not be tried again; the long run does. */
+static bool is_new(const char *name)
+{
+    static char seen[200][80];
+    static int n;
+    if (getenv("QN_TEST_LONG")) return true;
+    for (int i = 0; i < n; i++)
+        if (strcmp(seen[i], name) == 0) return false;
+    assert_true(n < 200);
+    snprintf(seen[n++], sizeof seen[0], "%s", name);
+    return true;
+}
+
+/* Every tensor of the checkpoint, changed: another end; left out: E4041. Returns how many were tried. */
 static int every_tensor(const char *name, const char *run, int64_t step, const char *good)
 {
     char path[STEPS_PATH + 60];
@@ -131,10 +144,12 @@ static int every_tensor(const char *name, const char *run, int64_t step, const c
     if (qn_checkpoint_open(&ck, path, &err)) fail_msg("%s", err.text);
     const qn_safetensors *files[] = { qn_checkpoint_model(ck), qn_checkpoint_state(ck) };
     for (int f = 0; f < 2; f++)
-        for (int64_t i = 0; i < qn_safetensors_count(files[f]); i++, n++) {
+        for (int64_t i = 0; i < qn_safetensors_count(files[f]); i++) {
             qn_tensor_info info;
             struct steps_run r;
             qn_safetensors_at(files[f], i, &info);
+            if (!is_new(info.name)) continue;
+            n++;
             struct target t = { .name = info.name };
             char *got = continued(run, step, change_tensor, &t, &r);
             assert_true(t.found);
@@ -161,7 +176,8 @@ static void every_optimizer(void **state)
         char *good = steps_digest(&whole);
         int n = steps_list(whole.dir, step, 64);
         assert_int_equal(n, 7);
-        for (int k = 0; k < n; k++, resumes++) {
+        bool all = i == 0 || getenv("QN_TEST_LONG");
+        for (int k = all ? 0 : i % 3; k < n; k += all ? 1 : 3, resumes++) {
             char *got = continued(whole.dir, step[k], NULL, NULL, &part);
             expect_same(optimizers[i].name, step[k], good, got);
             free(got);
@@ -175,10 +191,10 @@ static void every_optimizer(void **state)
 
 /* ---- the rows of QN_RUN_STATE_MAP ----------------------------------------------------------------------------- */
 
-/* A run whose validation loss only rises, so that early stopping, plateau and best checkpoint all hang on the first
- * epoch; two epochs without gain end it. */
+/* A run whose validation loss rises after the second epoch, so that early stopping, plateau and best checkpoint all
+ * hang on that one; two epochs without gain end it. It is continued after the third. */
 static const char stale[] =
-    BASE("stale", "{\"name\": \"sgd\", \"lr\": 2}",
+    BASE("stale", "{\"name\": \"sgd\", \"lr\": 30}",
          "\"epochs\": 9, \"schedule\": {\"name\": \"plateau\", \"patience\": 1, \"gamma\": 0.9}, \"early_stopping\": "
          "{\"patience\": 2, \"metric\": \"loss\"}, \"checkpoint\": {\"keep\": 100}, "
          "\"spike\": {\"policy\": \"stop\", \"factor\": 1000000, \"window\": 4}");
@@ -207,7 +223,7 @@ static const struct { const char *name, *value, *harmless; } rows[] = {
     { "group_epoch", "5", "only a rewind looks at it: see test_spike" },
     { "group_first", "40", "only a rewind looks at it: see test_spike" },
     { "rewinds", "1", "only a rewind looks at it: see test_spike" },
-    { "skips", "[[1, 0, 1000]]", NULL },
+    { "skips", "[[3, 0, 1000]]", NULL },
     { "losses", "[\"1e-9\", \"1e-9\", \"1e-9\", \"1e-9\"]", NULL },
 };
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
@@ -225,15 +241,15 @@ static void every_row(void **state)
     assert_int_equal(sizeof listed / sizeof listed[0], N_ROWS);
     steps_train(&whole, stale, NULL);
     if (whole.status) fail_msg("%s", whole.err.text);
-    assert_int_equal(whole.result.best_epoch, 1); /* else the test tests nothing */
-    assert_int_equal(whole.result.epochs, 3);
+    assert_int_equal(whole.result.best_epoch, 2); /* else the test tests nothing */
+    assert_int_equal(whole.result.epochs, 4);
     assert_true(whole.result.stopped_early);
-    char *good = steps_digest(&whole), *same = continued(whole.dir, 2, NULL, NULL, &r);
-    expect_same("stale", 2, good, same);
+    char *good = steps_digest(&whole), *same = continued(whole.dir, 7, NULL, NULL, &r);
+    expect_same("stale", 7, good, same);
     for (int i = 0; i < N_ROWS; i++) {
         struct target t = { .name = rows[i].name, .value = rows[i].value };
         assert_string_equal(listed[i], rows[i].name);
-        char *got = continued(whole.dir, 2, change_row, &t, &r);
+        char *got = continued(whole.dir, 7, change_row, &t, &r);
         assert_true(t.found);
         if ((strcmp(got, good) == 0) != (rows[i].harmless != NULL))
             fail_msg("%s was changed to %s: the run ended %s", t.name, t.value, rows[i].harmless ? "differently" : "the same");
@@ -241,7 +257,7 @@ static void every_row(void **state)
         harmless += rows[i].harmless != NULL;
         t.omit = true;
         free(got);
-        free(continued(whole.dir, 2, change_row, &t, &r));
+        free(continued(whole.dir, 7, change_row, &t, &r));
         assert_int_equal(r.err.code, 4034);
     }
     free(good);
