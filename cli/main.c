@@ -24,6 +24,7 @@ static const struct {
     { &cli_doctor, cmd_doctor },
     { &cli_plan, cmd_plan },
     { &cli_show, cmd_show },
+    { &cli_search, cmd_search },
     { &cli_schema, cmd_schema },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -116,6 +116,8 @@ static int train(const qn_recipe *r, const struct options *o, const char *resume
                              .fd = STDERR_FILENO,
                              .quiet = o->quiet,
                              .threads = o->threads > 0 ? (int)o->threads : 0,
+                             .profile = o->profile,
+                             .check_finite = o->check_finite,
                              .stop = cli_stop_flag() };
     if (qn_trainer_open(&t, r, &opts, &err)) return cli_fail(&err);
     snprintf(run_dir, size, "%s", qn_trainer_run_dir(t));
@@ -127,6 +129,9 @@ static int train(const qn_recipe *r, const struct options *o, const char *resume
                 qn_trainer_run_dir(t));
     } else if (status) {
         cli_fail(&err);
+    } else if (o->profile) {
+        cli_print_profile(qn_trainer_program(t), o->json ? stderr : stdout);
+        fprintf(stderr, "trace of a few steps, for ui.perfetto.dev: %s/trace.json\n", qn_trainer_run_dir(t));
     }
     qn_trainer_free(t);
     return (int)status;

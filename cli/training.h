@@ -24,4 +24,7 @@ int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_res
 
 /* Cross-validation with o->folds runs: each held-out result, their mean and standard deviation. */
 int cli_train_folds(const char *path, const struct options *o);
+
+/* Operators of a profiled program, the one that took longest first. */
+void cli_print_profile(const qn_program *p, FILE *out);
 #endif

@@ -241,6 +241,7 @@ void qn_program_free(qn_program *p)
     qn__free(&alloc, p->step, n * sizeof *p->step);
     qn__free(&alloc, p->slot, 2 * n * sizeof *p->slot);
     qn__free(&alloc, p->raw, p->raw_bytes);
+    qn__free(&alloc, p->timing, n * sizeof *p->timing);
     qn_graph_free(p->g);
     qn__free(&alloc, p, sizeof *p);
 }

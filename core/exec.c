@@ -122,9 +122,25 @@ static qn_status launch(const qn_program *p, int32_t k, qn_error *err)
     const struct qn__step *s = &p->step[k];
     if (!s->kernel) return QN_OK;
     wake(p, k);
+    double start = p->timing ? qn__now() : 0;
     qn_status status = s->kernel->launch(s, err);
+    if (p->timing) {
+        qn_step_timing *t = &p->timing[k];
+        t->start = start;
+        t->last = qn__now() - start;
+        t->seconds += t->last;
+        t->runs++;
+    }
     bury(p, k);
     return status;
+}
+
+qn_status qn_program_profile(qn_program *p, bool on, qn_error *err)
+{
+    size_t n = (size_t)p->g->n;
+    qn__free(&p->alloc, p->timing, n * sizeof *p->timing);
+    p->timing = on ? qn__calloc(&p->alloc, n, sizeof *p->timing) : NULL;
+    return on && !p->timing ? qn__nomem(err, "profile", n * sizeof *p->timing) : QN_OK;
 }
 
 static qn_status check_loaded(const qn_program *p, qn_error *err)

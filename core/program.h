@@ -1,6 +1,7 @@
 /* program.h - the compiled program's fields; for compile.c, exec.c and report.c only. */
 #ifndef QN_CORE_PROGRAM_H
 #define QN_CORE_PROGRAM_H
+#include "../include/quern/profile.h"
 #include "plan.h"
 
 struct qn_program {
@@ -25,6 +26,7 @@ struct qn_program {
     char *io_at, *work_at;
     int64_t rng_before[4]; /* the random state before the last micro run */
     const struct qn__tensor *rng;
+    qn_step_timing *timing; /* by position; NULL: not measured */
 };
 
 /* The node a position runs. */

@@ -56,7 +56,7 @@ static struct qn__cost cost_of(const qn_program *p, const struct qn__node *y)
 
 qn_step_info qn_program_step(const qn_program *p, int i)
 {
-    qn_step_info info = { "", "", "", QN_MICRO, 0, 0, 0 };
+    qn_step_info info = { .op = "", .name = "", .variant = "" };
     for (int32_t k = 0, seen = 0; k < p->n_order; k++) {
         const struct qn__step *s = &p->step[k];
         if (!s->kernel || seen++ != i) continue;
@@ -68,4 +68,11 @@ qn_step_info qn_program_step(const qn_program *p, int i)
         break;
     }
     return info;
+}
+
+qn_step_timing qn_program_timing(const qn_program *p, int i)
+{
+    for (int32_t k = 0, seen = 0; k < p->n_order && p->timing; k++)
+        if (p->step[k].kernel && seen++ == i) return p->timing[k];
+    return (qn_step_timing){ 0 };
 }

@@ -4,6 +4,7 @@
 #include "evaluate.h"
 #include "run_dir.h"
 #include "state.h"
+#include "trace.h"
 #include "watch.h"
 #include "../core/base.h"
 #include <math.h>
@@ -26,11 +27,14 @@ struct qn_trainer {
     qn_logger *log;
     qn_events *events;
     qn_progress *progress;
+    struct qn__trace trace; /* only with opts.profile */
     double opened, data_seconds, first_step;
 };
 
 const char *qn_trainer_run_dir(const qn_trainer *t) { return t->dir; }
 const qn_recipe *qn_trainer_recipe(const qn_trainer *t) { return t->recipe; }
+
+const qn_program *qn_trainer_program(const qn_trainer *t) { return t->net.runner[0].program; }
 
 /* ---- notes and saves ---------------------------------------------------------------------------------------- */
 
@@ -161,6 +165,16 @@ static void show_step(qn_trainer *t, const qn_batch *b)
                                                                           : (double)NAN });
 }
 
+/* For opts.check_finite: before the update, so that no weight has been touched by it. */
+static qn_status check_values(qn_trainer *t, struct qn__runner *r, qn_error *err)
+{
+    char where[200];
+    QN_TRY(qn_program_find_nonfinite(r->program, where, sizeof where, err));
+    if (!where[0]) return QN_OK;
+    return qn__fail(err, 9001, QN_AT_FILE(t->dir), "step %lld: result of \"%s\" is not finite; expected finite values; "
+                    "lower optimizer.lr or look at the data", (long long)t->state.steps + 1, qn__show(where).s);
+}
+
 static qn_status update(qn_trainer *t, struct qn__runner *r, double loss, qn_error *err)
 {
     QN_TRY(qn_program_run(r->program, QN_UPDATE, err));
@@ -252,6 +266,7 @@ static qn_status step(qn_trainer *t, const qn_batch *b, qn_error *err)
     QN_TRY(qn__network_runner(&t->net, QN_MODE_TRAIN, b->count, &r, err));
     qn__runner_feed(&t->net, r, b);
     QN_TRY(qn_program_run(r->program, QN_MICRO, err));
+    if (t->opts.check_finite) QN_TRY(check_values(t, r, err));
     double loss = scalar(r, r->train.loss);
     if (isfinite(loss)) {
         t->state.epoch_loss += loss * b->count;
@@ -273,6 +288,8 @@ static qn_status step(qn_trainer *t, const qn_batch *b, qn_error *err)
         QN_TRY(update(t, r, loss, err));
     }
     t->state.seconds += qn__now() - begin;
+    bool updated = t->state.micro_runs == 0;
+    if (updated && t->opts.profile && r == &t->net.runner[0]) qn__trace_step(&t->trace, r->program);
     show_step(t, b);
     return QN_OK;
 }
@@ -454,6 +471,7 @@ static qn_status finish(qn_trainer *t, qn_train_result *out, qn_error *err)
     out->best_epoch = s->best_epoch;
     out->best_value = s->best_value;
     QN_TRY(evaluate_part(t, t->parts.train_set, &t->parts.valid, &out->valid, err));
+    if (t->opts.profile) QN_TRY(qn__trace_write(&t->trace, t->dir, err));
     QN_TRY(evaluate_part(t, t->parts.test_set, &t->parts.test, &out->test, err));
     if (out->valid.count) log_summary(t, "best_valid", &out->valid);
     if (out->test.count) log_summary(t, "test", &out->test);
@@ -570,6 +588,7 @@ static qn_status open_trainer(qn_trainer *t, qn_error *err)
     QN_TRY(open_run_dir(t, err));
     if (!t->lock) QN_TRY(qn_run_lock_take(&t->lock, t->dir, err));
     QN_TRY(open_logs(t, err));
+    if (t->opts.profile) QN_TRY(qn_program_profile(t->net.runner[0].program, true, err));
     return t->opts.resume ? go_on(t, err) : QN_OK;
 }
 
@@ -595,6 +614,7 @@ qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *recipe, const qn_tr
 void qn_trainer_free(qn_trainer *t)
 {
     if (!t) return;
+    qn__trace_free(&t->trace);
     qn_loader_free(t->loader);
     qn_progress_free(t->progress);
     qn_log_close(t->log, NULL);

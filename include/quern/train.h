@@ -41,6 +41,8 @@ typedef struct qn_trainer_opts {
     bool quiet;         /* no progress, only notes                                                       */
     int threads;        /* 0: the recipe's, or as many as there are cores                                */
     int max_bad_steps;  /* non-finite steps in a row before the run is given up; 0: 10                    */
+    bool profile;       /* time every operator; trace.json of a few steps in the run's directory             */
+    bool check_finite;  /* look at every value of every step and stop at the first that is not finite (E9001)  */
     /* Looked at between steps: non-zero ends the run after the step, saved. The library installs no signal handlers. */
     const volatile sig_atomic_t *stop;
 } qn_trainer_opts;
@@ -64,6 +66,8 @@ QN_API QN_CHECKED qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *r
 /* Trains to the end of the recipe and evaluates the best weights on validation and test part. QN_STOPPED when asked to
  * stop: everything is saved. E9001 after too many non-finite steps, E9002 when the loss ran away and the recipe says stop. */
 QN_API QN_CHECKED qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err);
+/* The program of a training step with a whole batch: with opts.profile, what its operators took. */
+QN_API const qn_program *qn_trainer_program(const qn_trainer *t);
 QN_API const char *qn_trainer_run_dir(const qn_trainer *t);
 QN_API const qn_recipe *qn_trainer_recipe(const qn_trainer *t);
 QN_API void qn_trainer_free(qn_trainer *t); /* NULL is fine */
