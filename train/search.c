@@ -43,6 +43,16 @@ static qn_status load(qn_recipe **out, const struct qn__search *s, char (*extra)
     return status;
 }
 
+/* What is wrong, without "--set KEY=VALUE: KEY: ", which the place in the space says already. */
+static const char *sentence(const qn_error *e, const char *set, const char *key)
+{
+    const char *at = strstr(e->text, set);
+    size_t n = strlen(key);
+    if (!at || strncmp(at + strlen(set), ": ", 2) != 0) return e->text;
+    at += strlen(set) + 2;
+    return strncmp(at, key, n) == 0 && at[n] == ':' && at[n + 1] == ' ' ? at + n + 2 : at;
+}
+
 /* Every listed value, and both ends of every range, must make a recipe: told at its place in the space before
  * anything is trained. */
 static void check_settings(struct qn__search *s, struct qn__report *report)
@@ -58,8 +68,7 @@ static void check_settings(struct qn__search *s, struct qn__report *report)
             if (!status)
                 qn_recipe_free(r);
             else
-                qn__problem(report, why.list[0].code, at, false, p->key, "%s: %.300s", qn__show(one[0]).s,
-                            strchr(why.list[0].text, ':') ? strchr(why.list[0].text, ':') + 2 : why.list[0].text);
+                qn__problem(report, why.list[0].code, at, false, p->key, "%.300s", sentence(&why.list[0], one[0], p->key));
         }
 }
 

@@ -129,7 +129,7 @@ static qn_status report_bad_step(qn_trainer *t, struct qn__runner *r, qn_error *
     qn_log_i64(t->log, "step", t->state.steps);
     qn_log_text(t->log, "first", where);
     end_line(t);
-    int limit = t->opts.max_bad_steps > 0 ? t->opts.max_bad_steps : 10;
+    int limit = t->opts.check_finite ? 1 : t->opts.max_bad_steps > 0 ? t->opts.max_bad_steps : 10;
     if (t->state.bad_in_a_row < limit) return QN_OK;
     save_or_note(t, "diagnostic"); /* beside, never over, the good ones */
     return qn__fail(
