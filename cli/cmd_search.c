@@ -24,7 +24,8 @@ static bool latest(char *out, size_t size, const char *parent, const char *name)
     snprintf(prefix, sizeof prefix, "%.200s-search-", name);
     DIR *dir = opendir(parent);
     for (struct dirent *e; dir && (e = readdir(dir));)
-        if (strncmp(e->d_name, prefix, strlen(prefix)) == 0 && qn__parse_i64(e->d_name + strlen(prefix), &n) && n > best)
+        if (strncmp(e->d_name, prefix, strlen(prefix)) == 0 && qn__parse_i64(e->d_name + strlen(prefix), &n) &&
+            n > best)
             best = n;
     if (dir) closedir(dir);
     int written = snprintf(out, size, "%s/%s%lld", parent, prefix, (long long)best);

@@ -68,7 +68,8 @@ static void check_settings(struct qn__search *s, struct qn__report *report)
             if (!status)
                 qn_recipe_free(r);
             else
-                qn__problem(report, why.list[0].code, at, false, p->key, "%.300s", sentence(&why.list[0], one[0], p->key));
+                qn__problem(report, why.list[0].code, at, false, p->key, "%.300s",
+                            sentence(&why.list[0], one[0], p->key));
         }
 }
 
@@ -112,7 +113,8 @@ static qn_status write_table(const struct qn__search *s, qn_error *err)
 
 static qn_status add_row(struct qn__search *s, const struct qn__trial *row, qn_error *err)
 {
-    if (!qn__grow(NULL, &s->row, &s->cap_rows, s->n_rows + 1, sizeof *s->row)) return qn__nomem(err, "trials", s->n_rows);
+    if (!qn__grow(NULL, &s->row, &s->cap_rows, s->n_rows + 1, sizeof *s->row))
+        return qn__nomem(err, "trials", s->n_rows);
     s->row[s->n_rows++] = *row;
     return QN_OK;
 }
@@ -273,9 +275,10 @@ static qn_status describe(const struct qn__search *s, const qn_recipe *r, char *
     QN_TRY(qn_recipe_write(r, &recipe, &n, err));
     qn__text_add(&t, "{\"recipe\":");
     qn__text_json(&t, r->name);
-    qn__text_add(&t, ",\"recipe_hash\":\"%016llx\",\"method\":\"%s\",\"seed\":%llu,\"trials\":%lld,\"space_hash\":\"%016llx\"}\n",
-                 (unsigned long long)qn__hash(recipe, n), methods[s->opts->method], (unsigned long long)s->opts->seed,
-                 (long long)s->trials, (unsigned long long)qn__hash(s->space.text, s->space.bytes));
+    qn__text_add(&t, ",\"recipe_hash\":\"%016llx\",\"space_hash\":\"%016llx\"",
+                 (unsigned long long)qn__hash(recipe, n), (unsigned long long)qn__hash(s->space.text, s->space.bytes));
+    qn__text_add(&t, ",\"method\":\"%s\",\"seed\":%llu,\"trials\":%lld}\n", methods[s->opts->method],
+                 (unsigned long long)s->opts->seed, (long long)s->trials);
     free(recipe);
     *out = t.failed ? NULL : strdup(t.s);
     qn__free(NULL, t.s, t.cap);
@@ -341,7 +344,7 @@ static qn_status open_search(struct qn__search *s, struct qn__report *report)
     return report->status;
 }
 
-/* ---- the result ------------------------------------------------------------------------------------------------------ */
+/* ---- the result ----------------------------------------------------------------------------------------------- */
 
 static void conclude(const struct qn__search *s, qn_search_result *out)
 {

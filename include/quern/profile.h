@@ -11,7 +11,8 @@
 extern "C" {
 #endif
 
-/* Measures the wall time of every operator from now on (counters at zero), or no longer. Off, it costs nothing. E5002. */
+/* Measures the wall time of every operator from now on (counters at zero), or no longer. Off, it costs nothing.
+ * E5002. */
 QN_API QN_CHECKED qn_status qn_program_profile(qn_program *p, bool on, qn_error *err);
 
 typedef struct qn_step_timing {

@@ -6,8 +6,8 @@
  *       "optimizer.momentum": { "uniform": [0, 0.99] },
  *       "model[0].linear": [64, 128, 256] }               // one of these; numbers, texts, true and false
  *
- * Trial 0 is always the recipe as it is. The settings of trial k follow from (seed, key path, k) alone, so a search that
- * was stopped or killed goes on with the trials that are missing. A search is a directory OUT/NAME-search-N:
+ * Trial 0 is always the recipe as it is. The settings of trial k follow from (seed, key path, k) alone, so a search
+ * that was stopped or killed goes on with the trials that are missing. A search is a directory OUT/NAME-search-N:
  *
  *     search.json   recipe, method, seed and space       trials.csv    a line per trial that has ended
  *     search.png    value over trial                      search-KEY.png value over each range that was searched
@@ -49,8 +49,8 @@ typedef struct qn_search_result {
     char settings[2048];        /* of the best trial: "--set=KEY=VALUE ..."           */
 } qn_search_result;
 
-/* QN_STOPPED when asked to stop: what has ended is kept. E2101..E2111 the space or the recipe (errors->list, with line and
- * column), E2001 a directory of another search, and those of training. A trial that fails numerically (E9xxx) counts as
+/* QN_STOPPED when asked to stop: what has ended is kept. E2101..E2112 the space or the recipe (errors->list, with line
+ * and column), E2001 a directory of another search, and those of training. A trial that fails numerically (E9xxx) counts as
  * the worst. errors must not be NULL. */
 QN_API QN_CHECKED qn_status qn_search_run(const qn_search_opts *opts, qn_search_result *out, qn_recipe_errors *errors);
 
