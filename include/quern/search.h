@@ -50,8 +50,8 @@ typedef struct qn_search_result {
 } qn_search_result;
 
 /* QN_STOPPED when asked to stop: what has ended is kept. E2101..E2112 the space or the recipe (errors->list, with line
- * and column), E2001 a directory of another search, and those of training. A trial that fails numerically (E9xxx) counts as
- * the worst. errors must not be NULL. */
+ * and column), E2001 a directory of another search, and those of training. A trial that fails numerically (E9xxx)
+ * counts as the worst. errors must not be NULL. */
 QN_API QN_CHECKED qn_status qn_search_run(const qn_search_opts *opts, qn_search_result *out, qn_recipe_errors *errors);
 
 #ifdef __cplusplus

@@ -119,14 +119,16 @@ def searches(folder):
     done = run(*words[:3], "-m", "halving", "-n3", "-t1", "-q", cwd=folder)
     rows = table(folder, "runs/r-search-2")[1:]
     check("halving", done.returncode == 0 and [r[1] for r in rows] == ["3", "1", "1", "1", "3"], rows)
-    for text, line in (('{ "optimizer.lrr": [1] }', 'E2105 config: b.json:1:21: optimizer.lrr: unknown key; did you mean "lr"?'),
+    for text, line in (('{ "optimizer.lrr": [1] }',
+                        'E2105 config: b.json:1:21: optimizer.lrr: unknown key; did you mean "lr"?'),
                        ('{ "epochs": {"log": [0, 1]} }',
                         'E2108 config: b.json:1:22: epochs: 0; expected a number above 0 for "log"'),
                        ('{ "epochs": 3 }', "E2107 config: b.json:1:13: epochs: expected a list or a range")):
         with open(os.path.join(folder, "b.json"), "w", encoding="utf-8") as f:
             f.write(text)
         done = run("search", "r.json", "--space=b.json", cwd=folder)
-        check("space " + text, done.returncode == 2 and done.stderr == f"error {line}\n", f"  {done.stderr!r}\n  {line!r}")
+        good = done.returncode == 2 and done.stderr == f"error {line}\n"
+        check("space " + text, good, f"  {done.stderr!r}\n  {line!r}")
     expect_error("no space", ["search", CNN],
                  "error E2001 usage: --space: missing; expected a file; see quern search --help")
 
