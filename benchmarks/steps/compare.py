@@ -23,8 +23,9 @@ LAYERS = {
     "mlp": [(784 * 512, True), (512 * 10, False)],
     "cnn": [(26 * 26 * 32 * 9, True), (11 * 11 * 64 * 32 * 9, False), (3 * 3 * 64 * 64 * 9, False),
             (576 * 64, False), (64 * 10, False)],
-    "strong": [(28 * 28 * 32 * 9, True), (28 * 28 * 32 * 32 * 9, False), (14 * 14 * 64 * 32 * 9, False),
-               (14 * 14 * 64 * 64 * 9, False), (7 * 7 * 128 * 64 * 9, False), (128 * 10, False)],
+    "strong": [(28 * 28 * 32 * 9, True), (14 * 14 * 64 * 32 * 9, False), (14 * 14 * 64 * 64 * 9, False),
+               (14 * 14 * 64 * 64 * 9, False), (7 * 7 * 128 * 64 * 9, False), (7 * 7 * 128 * 128 * 9, False),
+               (7 * 7 * 128 * 128 * 9, False), (128 * 10, False)],
 }
 HERE = os.path.dirname(os.path.abspath(__file__))
 

@@ -34,12 +34,20 @@ def block(inputs, outputs):
     return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
+class Residual(nn.Sequential):
+    """x + f(x)"""
+
+    def forward(self, x):
+        return x + super().forward(x)
+
+
 def strong():
-    """3x3 conv-norm-relu blocks 32-32-pool-64-64-pool-128, global average, dropout"""
+    """recipes/cnn-strong.json: 32-pool-64-residual-pool-128-residual, global maximum, dropout"""
     return nn.Sequential(
-        *block(1, 32), *block(32, 32), nn.MaxPool2d(2), nn.Dropout(0.2),
-        *block(32, 64), *block(64, 64), nn.MaxPool2d(2), nn.Dropout(0.3),
-        *block(64, 128), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.4), nn.Linear(128, 10))
+        *block(1, 32), nn.MaxPool2d(2),
+        *block(32, 64), Residual(*block(64, 64), *block(64, 64)), nn.MaxPool2d(2),
+        *block(64, 128), Residual(*block(128, 128), *block(128, 128)),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(0.25), nn.Linear(128, 10))
 
 
 MODELS = {"mlp": mlp, "cnn": cnn, "strong": strong}
