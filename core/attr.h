@@ -31,7 +31,7 @@ struct qn__axis_attr { int32_t axis, unused; int64_t size; };          /* concat
 
 struct qn__matmul_attr { int32_t ta, tb; struct qn__epilogue epilogue; };
 /* conv2d, conv2d_grad_x, conv2d_grad_w; every field filled in (no zero defaults). size: the [H,W] of dx for
- * conv2d_grad_x, the [kh,kw] of dw for conv2d_grad_w; channels likewise (C of dx, O x C/groups of dw follow from it). */
+ * conv2d_grad_x, the [kh,kw] of dw for conv2d_grad_w; channels likewise (C of dx; O x C/groups of dw follow). */
 struct qn__conv_attr {
     int32_t stride[2], dilation[2], pad[2], pad_end[2];
     int32_t groups, unused;

@@ -81,7 +81,9 @@ static qn_status schedule(qn_program *p, qn_error *err)
     p->order = qn__calloc(&p->alloc, n, sizeof *p->order);
     p->position = qn__calloc(&p->alloc, n, sizeof *p->position);
     p->step = qn__calloc(&p->alloc, n, sizeof *p->step);
-    p->slot = qn__calloc(&p->alloc, n, 2 * sizeof *p->slot); /* values, then workspaces */
+    size_t slots; /* values, then workspaces */
+    if (!qn__mul(&slots, n, 2)) return qn__nomem(err, "schedule", n);
+    p->slot = qn__calloc(&p->alloc, slots, sizeof *p->slot);
     if (!p->order || !p->position || !p->step || !p->slot) return qn__nomem(err, "schedule", n * sizeof *p->step);
     for (int phase = QN_MICRO; phase <= QN_UPDATE; phase++) {
         for (int32_t i = 1; i < p->g->n; i++) {

@@ -36,7 +36,9 @@ void qn__canvas_close(struct qn__canvas *c)
 unsigned char *qn__canvas_pixels(const struct qn__canvas *c)
 {
     size_t w = (size_t)c->w, h = (size_t)c->h, row = w * SCALE * 3;
-    unsigned char *out = malloc(w * h * 3);
+    size_t bytes;
+    if (!qn__mul(&bytes, w, h) || !qn__mul(&bytes, bytes, 3)) return NULL;
+    unsigned char *out = malloc(bytes);
     if (!out) return NULL;
     for (size_t y = 0; y < h; y++)
         for (size_t x = 0; x < w; x++)

@@ -244,7 +244,9 @@ static qn_status build(struct qn__layout *l, const qn_svg_graph *g, const double
     if (!qn__grow(NULL, &l->items, &l->item_cap, n, sizeof *l->items)) return no_memory(err);
     for (size_t i = 0; i < n; i++) l->items[i] = (struct qn__item){ .node = (int)i, .width = width[i] };
     l->item_count = n;
-    int *work = qn__calloc(NULL, 4 * n + 2 + (size_t)g->edge_count, sizeof *work);
+    size_t room;
+    if (!qn__mul(&room, n, 4) || !qn__add(&room, room, (size_t)g->edge_count + 2)) return no_memory(err);
+    int *work = qn__calloc(NULL, room, sizeof *work);
     if (!work) return no_memory(err);
     bool acyclic = assign_layers(l, g, work);
     if (acyclic) sink_sources(l, g, work);

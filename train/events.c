@@ -219,8 +219,8 @@ qn_status qn_events_image(qn_events *e, const char *tag, int64_t step, const voi
         return qn__fail(err, 2204, QN_AT_FIELD("events.image"), "%lld x %lld; expected 1..2^31-1",
                         (long long)width, (long long)height);
     size_t room = bytes + SMALL;
-    unsigned char *memory = malloc(3 * room); /* event, value and image, nested */
-    if (!memory) return qn__nomem(err, "events.image", 3 * room);
+    unsigned char *memory = qn__calloc(NULL, 3, room); /* event, value and image, nested */
+    if (!memory) return qn__nomem(err, "events.image", room);
     struct bytes b = start_event(memory), v = { memory + room, 0 }, i = { memory + 2 * room, 0 };
     put_field_varint(&i, 1, (uint64_t)height);
     put_field_varint(&i, 2, (uint64_t)width);

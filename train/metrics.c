@@ -55,7 +55,7 @@ static qn_status reserve(qn_metrics *m, size_t need, qn_error *err)
         if (!qn__mul(&cap, cap, 2)) return qn__nomem(err, "metrics.auc", SIZE_MAX);
     if (!qn__mul(&bytes, cap, width) || !qn__mul(&bytes, bytes, sizeof(float)))
         return qn__nomem(err, "metrics.auc", SIZE_MAX);
-    float *kept = qn__calloc(m->alloc, cap, width * sizeof(float));
+    float *kept = qn__calloc(m->alloc, bytes, 1);
     int32_t *label = qn__calloc(m->alloc, cap, sizeof *label);
     struct qn__scored *scratch = qn__calloc(m->alloc, cap, sizeof *scratch);
     bool ok = kept && label && scratch;

@@ -493,7 +493,7 @@ qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err)
     return finish(t, result, err);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------ */
+/* ---- opening ------------------------------------------------------------------------------------------ */
 
 static qn_status open_loader(qn_trainer *t, qn_error *err)
 {

@@ -264,7 +264,8 @@ enum { QN_SCHEDULE_MAX_AT = 16 };
  *   CONSTANT 1    STEP gamma^floor(u / every)    MULTI_STEP gamma^(number of at[] <= u)
  *   EXPONENTIAL gamma^(u / every)    COSINE end + (1 - end) (1 + cos(pi t)) / 2 (Loshchilov, Hutter 2017)
  *   LINEAR 1 + (end - 1) t           PLATEAU 1 (the host lowers "optim.plateau")
- *   ONE_CYCLE (Smith 2018): up from `start` to 1 over peak total updates and down to start / 10^4, both along half a cosine;
+ *   ONE_CYCLE (Smith 2018): up from `start` to 1 over peak total updates and down to start / 10^4, both along half a
+ *   cosine;
  *   the momentum is left alone. */
 typedef struct qn_schedule_opts {
     qn_schedule_kind kind;
@@ -278,8 +279,8 @@ typedef struct qn_schedule_opts {
 QN_API qn_t qn_schedule(qn_graph *g, qn_t updates, qn_t plateau, double base, const qn_schedule_opts *opts);
 
 /* One step of an optimizer. w and the moments are tensors of the store, all like grad: F32 or F64, one shape. What
- * changes from step to step comes from hyper [4] of the same dtype: learning rate, factor on the gradient, 1 to apply or
- * 0 to write nothing at all, number of the update from 1. Returns w after the step. Below, e = weight_decay,
+ * changes from step to step comes from hyper [4] of the same dtype: learning rate, factor on the gradient, 1
+ * to apply or 0 to write nothing at all, number of the update from 1. Returns w after the step. Below, e = weight_decay,
  * lr = hyper[0] lr_scale, g = clamp(hyper[1] grad, -clip_value, clip_value) (no clamp if 0); x / 0 counts as 0. */
 typedef struct qn_update_opts {
     double beta1, beta2; /* adam, lamb, lion; rmsprop: beta2                 */
@@ -302,7 +303,8 @@ QN_API qn_t qn_rmsprop(qn_graph *g, qn_t w, qn_t s, qn_t grad, qn_t hyper, const
 QN_API qn_t qn_rmsprop_momentum(qn_graph *g, qn_t w, qn_t s, qn_t v, qn_t grad, qn_t hyper, const qn_update_opts *opts);
 /* s += (g + e w)^2; w -= lr (g + e w) / (sqrt(s) + eps) (Duchi et al. 2011) */
 QN_API qn_t qn_adagrad(qn_graph *g, qn_t w, qn_t s, qn_t grad, qn_t hyper, const qn_update_opts *opts);
-/* u = m' / (sqrt(v') + eps) + e w with m', v' of adam; w -= lr |w| / |u| u, the ratio being 1 if a norm is 0 (You et al.
+/* u = m' / (sqrt(v') + eps) + e w with m', v' of adam; w -= lr |w| / |u| u, the ratio being 1 if a norm is 0
+ * (You et al.
  * 2020) */
 QN_API qn_t qn_lamb(qn_graph *g, qn_t w, qn_t m, qn_t v, qn_t grad, qn_t hyper, const qn_update_opts *opts);
 /* w -= lr (sign(beta1 m + (1 - beta1) g) + e w); m = beta2 m + (1 - beta2) g (Chen et al. 2023) */

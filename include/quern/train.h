@@ -64,7 +64,8 @@ typedef struct qn_train_result {
 QN_API QN_CHECKED qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *recipe, const qn_trainer_opts *opts,
                                             qn_error *err);
 /* Trains to the end of the recipe and evaluates the best weights on validation and test part. QN_STOPPED when asked to
- * stop: everything is saved. E9001 after too many non-finite steps, E9002 when the loss ran away and the recipe says stop. */
+ * stop: everything is saved. E9001 after too many non-finite steps, E9002 when the loss ran away and the
+ * recipe says stop. */
 QN_API QN_CHECKED qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err);
 /* The program of a training step with a whole batch: with opts.profile, what its operators took. */
 QN_API const qn_program *qn_trainer_program(const qn_trainer *t);
@@ -108,7 +109,8 @@ QN_API QN_CHECKED qn_status qn_parts_open(qn_parts *out, const qn_recipe *recipe
 QN_API void qn_parts_free(qn_parts *p);
 
 /* Other data of the same kind, transformed as t (of a trained model) says: a table FILE.csv, a directory with the test
- * images of a named set (t10k-images-idx3-ubyte and its labels, plain or .gz), or one with a folder of PNGs per class. */
+ * images of a named set (t10k-images-idx3-ubyte and its labels, plain or .gz), or one with a folder of PNGs
+ * per class. */
 QN_API QN_CHECKED qn_status qn_parts_open_other(qn_dataset **out, const qn_recipe *recipe, const qn_transform *t,
                                                 const char *path, qn_error *err);
 
@@ -119,7 +121,8 @@ QN_API QN_CHECKED qn_status qn_parts_open_other(qn_dataset **out, const qn_recip
 QN_API QN_CHECKED qn_status qn_plan_largest_batch(int64_t *out, const qn_recipe *recipe, const qn_transform *shape,
                                                   int64_t most, int threads, int64_t have, qn_error *err);
 
-/* E5001, as the trainer would say it, if a plan needs more than `have` bytes: what for, and the largest batch that fits. */
+/* E5001, as the trainer would say it, if a plan needs more than `have` bytes: what for, and the largest batch
+ * that fits. */
 QN_API QN_CHECKED qn_status qn_plan_fits(const qn_plan *plan, const qn_recipe *recipe, const qn_transform *shape,
                                          int64_t batch, int threads, int64_t have, qn_error *err);
 

@@ -1,5 +1,6 @@
 /* adam.c - m, v: averages of g and g^2; w -= lr m / c1 / (sqrt(v / c2) + eps), c = 1 - beta^t; decay w is added to g,
- * or (decoupled, AdamW) lr decay w is subtracted from w. lr decay w joins the step before it meets w: 1 - lr decay would
+ * or (decoupled, AdamW) lr decay w is subtracted from w. lr decay w joins the step before it meets w: 1 - lr decay
+ * would
  * lose most of its digits in f32. */
 #include "update.h"
 
