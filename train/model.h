@@ -24,7 +24,7 @@ struct qn__model_nodes {
 /* Appends the network for batches of `batch`. training: dropout and batch statistics; with_loss: target and loss too.
  * A softmax at the end of a classifier with cross-entropy, and a sigmoid at the end of one with BCE, is taken out of
  * the way of the loss, which works on logits. Mistakes of the recipe (shapes that do not fit) end up in the graph's
- * error,  * with the layer's name. */
+ * error, with the layer's name. */
 qn_status qn__model_build(qn_graph *g, const qn_recipe *r, const struct qn__model_shape *shape, int64_t batch,
                           bool training, bool with_loss, struct qn__model_nodes *out, qn_error *err);
 /* The layers alone: value[r->n_layers] receives what each gives. */

@@ -282,7 +282,8 @@ QN_API qn_t qn_schedule(qn_graph *g, qn_t updates, qn_t plateau, double base, co
  * changes from step to step comes from hyper [4] of the same dtype: learning rate, factor on the gradient, 1
  * to apply or 0 to write nothing at all, number of the update from 1. Returns w after the step. Below, e =
  * weight_decay, lr = hyper[0] lr_scale, g = clamp(hyper[1] grad, -clip_value, clip_value) (no clamp if 0); x
- * / 0 counts as 0. */ typedef struct qn_update_opts {
+ * / 0 counts as 0. */
+typedef struct qn_update_opts {
     double beta1, beta2; /* adam, lamb, lion; rmsprop: beta2                 */
     double eps, weight_decay, momentum;
     double lr_scale;     /* not 1 by default: set it                         */
