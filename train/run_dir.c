@@ -4,6 +4,7 @@
 #include "../core/file.h"
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,4 +62,32 @@ qn_status qn__run_dir_describe(const char *dir, const qn_recipe *recipe, int thr
     QN_TRY(qn_recipe_write(recipe, &text, NULL, err));
     QN_TRY(write_text(dir, "recipe.json", text, err));
     return write_text(dir, "versions.json", versions_text(threads), err);
+}
+
+/* The figures of a part that apply to it; JSON has no NaN. */
+static json_t *part_json(const qn_metrics_summary *m)
+{
+    const struct { const char *name; double value; } rows[] = {
+        { "loss", m->loss },        { "accuracy", m->accuracy },         { "top_k", m->top_k },
+        { "f1", m->f1_macro },      { "precision", m->precision_macro }, { "recall", m->recall_macro },
+        { "auc", m->auc },          { "mse", m->mse },                   { "mae", m->mae },
+    };
+    json_t *o = json_object();
+    if (o) json_object_set_new(o, "count", json_integer(m->count));
+    for (size_t i = 0; o && i < sizeof rows / sizeof rows[0]; i++)
+        if (isfinite(rows[i].value)) json_object_set_new(o, rows[i].name, json_real(rows[i].value));
+    return o;
+}
+
+qn_status qn__run_dir_result(const char *dir, const qn_train_result *r, qn_error *err)
+{
+    json_t *o =
+        json_pack("{s:I, s:I, s:I, s:f, s:b, s:I}", "epochs", (json_int_t)r->epochs, "steps",
+                  (json_int_t)r->steps, "skipped", (json_int_t)r->skipped, "seconds", r->seconds,
+                  "stopped_early", (int)r->stopped_early, "best_epoch", (json_int_t)r->best_epoch);
+    if (o && r->valid.count) json_object_set_new(o, "valid", part_json(&r->valid));
+    if (o && r->test.count) json_object_set_new(o, "test", part_json(&r->test));
+    char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
+    json_decref(o);
+    return write_text(dir, "result.json", text, err);
 }

@@ -1,7 +1,7 @@
 /* run_dir.h - the directory of a run. Private to train/. */
 #ifndef QN_TRAIN_RUN_DIR_H
 #define QN_TRAIN_RUN_DIR_H
-#include "../include/quern/recipe.h"
+#include "../include/quern/train.h"
 
 enum { QN_PATH_MAX = 4096 };
 
@@ -9,6 +9,8 @@ enum { QN_PATH_MAX = 4096 };
 qn_status qn__run_dir_make(char out[QN_PATH_MAX], const char *parent, const char *name, qn_error *err);
 /* recipe.json (resolved) and versions.json into the run's directory. */
 qn_status qn__run_dir_describe(const char *dir, const qn_recipe *recipe, int threads, qn_error *err);
+/* result.json: what came out of the run. */
+qn_status qn__run_dir_result(const char *dir, const qn_train_result *result, qn_error *err);
 /* "dir/name"; E6001 if it does not fit. */
 qn_status qn__path_join(char out[QN_PATH_MAX], const char *dir, const char *name, qn_error *err);
 #endif

@@ -475,7 +475,7 @@ static qn_status finish(qn_trainer *t, qn_train_result *out, qn_error *err)
     QN_TRY(evaluate_part(t, t->parts.test_set, &t->parts.test, &out->test, err));
     if (out->valid.count) log_summary(t, "best_valid", &out->valid);
     if (out->test.count) log_summary(t, "test", &out->test);
-    return QN_OK;
+    return qn__run_dir_result(t->dir, out, err);
 }
 
 qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err)

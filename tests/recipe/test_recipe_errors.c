@@ -49,7 +49,7 @@ static const struct {
                                   "one of quern, name, vars, data, augment, model, "
                                   "loss, optimizer, schedule, metrics, epochs, batch, accumulate, "
                                   "seed, device, threads, early_stopping, "
-                                  "checkpoint, clip, ema, penalties, log" },
+                                  "checkpoint, clip, ema, penalties, log, spike" },
     { "{\"quern\": 1, " MODEL "}",
       "error E2106 config: r.json:1:1: data: missing; expected an object or a string" },
     { "{\"data\": {\"digits\": 100}, " MODEL "}",

@@ -221,9 +221,12 @@ char *steps_digest(const struct steps_run *r)
     qn_checkpoint *ck;
     qn_error err;
     int n = steps_list(r->dir, step, 400);
-    snprintf(line, sizeof line, "status %d code %d epochs %lld steps %lld skipped %lld early %d best %lld %a valid %a %a\n",
-             r->status, r->err.code, (long long)x->epochs, (long long)x->steps, (long long)x->skipped, x->stopped_early,
-             (long long)x->best_epoch, x->best_value, x->valid.loss, x->valid.accuracy);
+    snprintf(
+        line, sizeof line,
+        "status %d code %d epochs %lld steps %lld skipped %lld early %d best %lld %a valid %a %a\n",
+        r->status, r->err.code, (long long)x->epochs, (long long)x->steps, (long long)x->skipped,
+        x->stopped_early, (long long)x->best_epoch, x->best_value, x->valid.loss,
+        x->valid.accuracy);
     add_text(&at, line);
     if (n > 0) {
         snprintf(line, sizeof line, "%s/checkpoints/step-%06lld", r->dir, (long long)step[n - 1]);

@@ -1,5 +1,6 @@
 /* Data that hurts: a batch whose gradient is not finite changes no weight, moment or average, and is counted and
- * named; a batch whose loss jumps is told, ends the run, or is left out after a rewind, with the bytes of a run that was
+ * named; a batch whose loss jumps is told, ends the run, or is left out after a rewind, with the bytes of a
+ * run that was
  * never given it. */
 #include "steps.h"
 #include <setjmp.h>
@@ -56,11 +57,14 @@ static const char *recipe(const char *name, const char *more)
 {
     static char text[2000];
     snprintf(text, sizeof text,
-             "{\"quern\": 1, \"name\": \"%s\", \"data\": {\"npy\": {\"images\": \"%s/x.npy\", \"labels\": \"%s/y.npy\"}, "
+             "{\"quern\": 1, \"name\": \"%s\", \"data\": {\"npy\": {\"images\": \"%s/x.npy\", "
+             "\"labels\": \"%s/y.npy\"}, "
              "\"shuffle\": false, \"normalize\": \"none\"}, "
              "\"model\": [{\"linear\": 8}, %s\"relu\", {\"linear\": 2}], "
-             "\"optimizer\": {\"name\": \"adamw\", \"lr\": 0.01}, \"ema\": {\"decay\": 0.9}, \"batch\": %d, \"epochs\": 1, \"log\": {\"every_steps\": 1}, %s}",
-             name, steps_root(), steps_root(), strstr(more, "spike") ? "" : "{\"batch_norm\": true}, ", BATCH, more);
+             "\"optimizer\": {\"name\": \"adamw\", \"lr\": 0.01}, \"ema\": {\"decay\": 0.9}, "
+             "\"batch\": %d, \"epochs\": 1, \"log\": {\"every_steps\": 1}, %s}",
+             name, steps_root(), steps_root(),
+             strstr(more, "spike") ? "" : "{\"batch_norm\": true}, ", BATCH, more);
     return text;
 }
 
@@ -76,7 +80,7 @@ static bool log_has(const char *dir, const char *text)
     return found;
 }
 
-/* ---- gradients that are not finite -------------------------------------------------------------------------------- */
+/* ---- gradients that are not finite -------------------------------------------------------------- */
 
 static bool may_move(const char *name)
 {
@@ -115,7 +119,9 @@ static void bad_gradient(void **state)
     data(30, 5, 25, 3e38f); /* ten in a row end the run */
     steps_train(&r, recipe("many", "\"checkpoint\": {\"every_steps\": 1, \"keep\": 100}"), NULL);
     assert_int_equal(r.status, 9);
-    snprintf(line, sizeof line, "error E9001 numeric: %s: step 15: 10 non-finite steps in a row, first in \"linear", r.dir);
+    snprintf(line, sizeof line,
+             "error E9001 numeric: %s: step 15: 10 non-finite steps in a row, first in \"linear",
+             r.dir);
     assert_memory_equal(r.err.text, line, strlen(line));
     snprintf(path, sizeof path, "%s/checkpoints/step-000005", r.dir);
     if (qn_checkpoint_open(&good, path, &err)) fail_msg("%s", err.text);
@@ -130,7 +136,7 @@ static void bad_gradient(void **state)
     assert_int_equal(step[n - 1], 5); /* the good one is the newest */
 }
 
-/* ---- losses that jump ------------------------------------------------------------------------------------------------ */
+/* ---- losses that jump -------------------------------------------------------------------------- */
 
 /* The tensors' lines of a digest. */
 static char *tensors_of(const struct steps_run *r)
@@ -145,8 +151,9 @@ static char *tensors_of(const struct steps_run *r)
 static void spike(void **state)
 {
     (void)state;
-    static const char rewind[] = "\"spike\": {\"policy\": \"rewind\", \"window\": 10, \"factor\": 20, \"max_rewinds\": 2}, "
-                                 "\"checkpoint\": {\"every_steps\": 7, \"keep\": 100}";
+    static const char rewind[] =
+        "\"spike\": {\"policy\": \"rewind\", \"window\": 10, \"factor\": 20, \"max_rewinds\": 2}, "
+        "\"checkpoint\": {\"every_steps\": 7, \"keep\": 100}";
     struct steps_run never, r;
     data(40, 30, 31, 0);
     steps_train(&never, recipe("never", rewind), NULL);

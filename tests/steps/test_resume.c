@@ -1,5 +1,6 @@
 /* A run that is continued from any of its checkpoints ends with the same bytes as one that was never interrupted, for
- * every optimizer; and every part of the saved state is needed for that: each tensor and each row of QN_RUN_STATE_MAP is
+ * every optimizer; and every part of the saved state is needed for that: each tensor and each row of
+ * QN_RUN_STATE_MAP is
  * changed and left out in turn, and the run must end differently, or refuse. run-tests: timeout 300 */
 #include "steps.h"
 #include "../../train/state.h"
@@ -16,18 +17,25 @@
 
 /* 96 training samples in batches of 20: five micro-batches an epoch, the last one smaller, two to an update, so that
  * the checkpoint at an epoch's end lies in the middle of an update. */
-#define BASE(name, optimizer, more)                                                                                     \
-    "{\"quern\": 1, \"name\": \"" name "\", \"data\": {\"digits\": 120, \"validation\": 0.2, \"workers\": 2}, "        \
-    "\"augment\": {\"flip\": 0.5, \"rotate\": 10, \"crop\": 2, \"scale\": 0.1, \"brightness\": 0.1, "                   \
-    "\"contrast\": 0.1, \"erase\": 0.5}, "                                                                              \
-    "\"model\": [{\"conv\": 4, \"stride\": 2}, {\"batch_norm\": true, \"activation\": \"relu\"}, {\"dropout\": 0.3}, "   \
-    "{\"linear\": 10}], \"optimizer\": " optimizer ", \"batch\": 20, \"accumulate\": 2, \"seed\": 7, "                  \
+#define BASE(name, optimizer, more)                                                                \
+    "{\"quern\": 1, \"name\": \"" name                                                             \
+    "\", \"data\": {\"digits\": 120, \"validation\": 0.2, \"workers\": 2}, "                       \
+    "\"augment\": {\"flip\": 0.5, \"rotate\": 10, \"crop\": 2, \"scale\": 0.1, \"brightness\": "   \
+    "0.1, "                                                                                        \
+    "\"contrast\": 0.1, \"erase\": 0.5}, "                                                         \
+    "\"model\": [{\"conv\": 4, \"stride\": 2}, {\"batch_norm\": true, \"activation\": \"relu\"}, " \
+    "{\"dropout\": 0.3}, "                                                                         \
+    "{\"linear\": 10}], \"optimizer\": " optimizer                                                 \
+    ", \"batch\": 20, \"accumulate\": 2, \"seed\": 7, "                                            \
     "\"ema\": {\"decay\": 0.9}, \"clip\": {\"norm\": 1}, \"log\": {\"every_steps\": 1}, " more "}"
 
 static const struct { const char *name, *recipe; } optimizers[] = {
-#define ROW(name, optimizer)                                                                                            \
-    { name, BASE(name, optimizer, "\"epochs\": 3, \"schedule\": {\"name\": \"cosine\", \"warmup\": 1}, "                \
-                                  "\"checkpoint\": {\"every_steps\": 1, \"keep\": 100}") }
+#define ROW(name, optimizer)                                                                       \
+    {                                                                                              \
+        name, BASE(name, optimizer,                                                                \
+                   "\"epochs\": 3, \"schedule\": {\"name\": \"cosine\", \"warmup\": 1}, "          \
+                   "\"checkpoint\": {\"every_steps\": 1, \"keep\": 100}")                          \
+    }
     ROW("sgd", "{\"name\": \"sgd\", \"lr\": 0.05, \"weight_decay\": 0.01}"),
     ROW("momentum", "{\"name\": \"sgd\", \"lr\": 0.05, \"momentum\": 0.9}"),
     ROW("nesterov", "{\"name\": \"sgd\", \"lr\": 0.05, \"momentum\": 0.9, \"nesterov\": true}"),
@@ -66,11 +74,11 @@ static void expect_same(const char *name, int64_t step, const char *a, const cha
             x = p + 1;
             y = q + 1;
         }
-    fail_msg("%s continued from step %lld differs:\n  %.*s\n  %.*s", name, (long long)step, (int)strcspn(x, "\n"), x,
-             (int)strcspn(y, "\n"), y);
+    fail_msg("%s continued from step %lld differs:\n  %.*s\n  %.*s", name, (long long)step,
+             (int)strcspn(x, "\n"), x, (int)strcspn(y, "\n"), y);
 }
 
-/* ---- changes ------------------------------------------------------------------------------------------------------ */
+/* ---- changes ------------------------------------------------------------------------------------- */
 
 struct target {
     const char *name;
@@ -252,7 +260,8 @@ static void every_row(void **state)
         char *got = continued(whole.dir, 7, change_row, &t, &r);
         assert_true(t.found);
         if ((strcmp(got, good) == 0) != (rows[i].harmless != NULL))
-            fail_msg("%s was changed to %s: the run ended %s", t.name, t.value, rows[i].harmless ? "differently" : "the same");
+            fail_msg("%s was changed to %s: the run ended %s", t.name, t.value,
+                     rows[i].harmless ? "differently" : "the same");
         if (rows[i].harmless) print_message("  %s: %s\n", rows[i].name, rows[i].harmless);
         harmless += rows[i].harmless != NULL;
         t.omit = true;

@@ -83,7 +83,9 @@ static void npy_files(void **state)
     in_dir(state);
     assert_int_equal(qn_npy_write("x.npy", &a, NULL), QN_OK);
     assert_int_equal(qn_npy_write("y.npy", &b, NULL), QN_OK);
-    same_as_read("{ \"npy\": { \"images\": \"x.npy\", \"labels\": \"y.npy\" }, \"regression\": true }", 1, 3, 0, 0, 0, 2);
+    same_as_read(
+        "{ \"npy\": { \"images\": \"x.npy\", \"labels\": \"y.npy\" }, \"regression\": true }", 1, 3,
+        0, 0, 0, 2);
     unlink("x.npy");
     unlink("y.npy");
     rmdir(dir);
