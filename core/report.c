@@ -16,8 +16,8 @@ qn_bytes qn_program_bytes(const qn_program *p)
     return b;
 }
 
-/* Counted from what was taken, not from the plan: the highest end of any value or workspace that a step was bound to.
- * A plan that reserved more than its steps touch, or less, would show. */
+/* The highest end of any value or workspace that a step is bound to. It comes from the slots that the plan filled, so
+ * it shows a sum that does not match its parts, not an allocation that does not match the plan. */
 static size_t span_end(const struct qn__slot *s, enum qn__place place, size_t end)
 {
     return s->place == place && s->offset + s->bytes > end ? s->offset + s->bytes : end;
