@@ -42,6 +42,14 @@ struct qn__view {
     int64_t count; /* product of dim */
 };
 
+/* What a kernel of a GPU needs to know of it to choose: of the device opened, or of a description (gpus/). */
+struct qn__gpu {
+    int32_t capability; /* 80, 86, 90, ... */
+    int32_t multiprocessors, threads_per_multiprocessor;
+    int64_t shared_per_block, shared_per_multiprocessor; /* bytes; per block: the most one may ask for */
+    int64_t l2, workspace;                               /* bytes; workspace: for cuBLASLt */
+};
+
 struct qn__args {
     enum qn__opcode op;
     int32_t n_in;
@@ -49,7 +57,10 @@ struct qn__args {
     const void *attr; /* the operator's struct of attr.h; NULL if it has none */
     uint32_t writes;  /* bit i: x[i] is written in place (and y is x[0] after the write) */
     int32_t threads;
+    const struct qn__gpu *gpu; /* NULL on the CPU */
 };
+
+struct qn__queue; /* the backend's own: where a kernel is enqueued (kernels/cuda/cuda.h) */
 
 struct qn__choice {
     int32_t variant; /* index into kernel->variants */
@@ -65,6 +76,8 @@ struct qn__step {
     const struct qn__kernel *kernel;
     void *state;     /* what prepare made        */
     void *workspace; /* NULL until bind          */
+    const struct qn__queue *queue; /* NULL on the CPU */
+    int32_t position; /* in the schedule */
 };
 
 struct qn__kernel {
@@ -76,10 +89,29 @@ struct qn__kernel {
     void (*release)(struct qn__step *);
 };
 
+/* A device that is not the CPU: what core asks of it. Every function that returns a status fills err. */
+struct qn__device; /* one opened device */
+struct qn__device_api {
+    qn_status (*count)(int *out, qn_error *err);
+    qn_status (*open)(struct qn__device **out, int index, const qn_alloc *alloc, qn_error *err);
+    void (*close)(struct qn__device *);
+    const struct qn__gpu *(*describe)(const struct qn__device *);
+    /* Memory of the device, at multiples of 256 bytes; what it holds at first is unspecified. */
+    qn_status (*take)(struct qn__device *, void **out, size_t bytes, qn_error *err);
+    void (*give)(struct qn__device *, void *memory, size_t bytes);
+    /* Copies that come after everything enqueued before and are done on return. */
+    qn_status (*put)(struct qn__device *, void *device, const void *host, size_t bytes, qn_error *err);
+    qn_status (*get)(struct qn__device *, void *host, const void *device, size_t bytes, qn_error *err);
+    const struct qn__queue *(*queue)(struct qn__device *, int stream); /* 0: compute */
+    /* Returns when everything enqueued is done; mistakes found on the device arrive here. */
+    qn_status (*wait)(struct qn__device *, qn_error *err);
+};
+
 /* A backend: for each opcode its kernel (NULL where the operator is lowered to others or needs none). */
 struct qn__backend {
     const char *name;
-    const struct qn__kernel *const *kernel; /* by opcode */
+    const struct qn__kernel *const *kernel;  /* by opcode */
+    const struct qn__device_api *device;     /* NULL for the CPU */
 };
 /* The CPU backend, f32 (oneDNN and SIMD loops) and f64 (the reference). Which of the two a node uses is decided
  * by qn__compute_dtype. */

@@ -16,4 +16,4 @@ static const struct qn__kernel *const table[] = {
 };
 
 extern const struct qn__backend QN_CAT(qn__cpu, KIND);
-const struct qn__backend QN_CAT(qn__cpu, KIND) = { "cpu", table };
+const struct qn__backend QN_CAT(qn__cpu, KIND) = { .name = "cpu", .kernel = table };
