@@ -51,10 +51,10 @@ struct qn__xent_attr {
 struct qn__rng_attr { int64_t samples, steps; };
 struct qn__reorder_attr { int32_t block, unused; };
 
-/* schedule: qn_schedule_opts with everything filled in; low is the factor that one_cycle ends with. */
+/* schedule: qn_schedule_opts with everything filled in */
 struct qn__schedule_attr {
     int32_t kind, n_at;
-    double base, warmup, every, gamma, total, end, peak, start, low, at[QN_SCHEDULE_MAX_AT];
+    double base, warmup, every, gamma, total, end, peak, start, at[QN_SCHEDULE_MAX_AT];
 };
 
 /* Optimizer rows. Operands: w, the row's moments, g, and last `hyper`, [4] of w's dtype on the device:

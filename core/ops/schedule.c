@@ -24,13 +24,13 @@ static qn_status check_attr(const struct qn__schedule_attr *a, qn_error *err)
     if (a->kind < 0 || a->kind >= QN_SCHEDULE_COUNT)
         return qn__fail(err, 2204, NULL, "kind %d; expected 0..%d", a->kind, QN_SCHEDULE_COUNT - 1);
     bool steps = a->kind == QN_SCHEDULE_STEP || a->kind == QN_SCHEDULE_EXPONENTIAL;
-    bool ends = a->kind == QN_SCHEDULE_COSINE || a->kind == QN_SCHEDULE_LINEAR;
+    bool ends = a->kind == QN_SCHEDULE_COSINE || a->kind == QN_SCHEDULE_LINEAR || a->kind == QN_SCHEDULE_ONE_CYCLE;
     QN_TRY(check_number("lr", a->base, false, DBL_MAX, err));
     QN_TRY(check_number("warmup", a->warmup, false, DBL_MAX, err));
     if (steps) QN_TRY(check_number("every", a->every, true, DBL_MAX, err));
     if (steps || a->kind == QN_SCHEDULE_MULTI_STEP) QN_TRY(check_number("gamma", a->gamma, false, DBL_MAX, err));
     if (a->kind == QN_SCHEDULE_MULTI_STEP) QN_TRY(check_times(a, err));
-    if (ends || a->kind == QN_SCHEDULE_ONE_CYCLE) QN_TRY(check_number("total", a->total, true, DBL_MAX, err));
+    if (ends) QN_TRY(check_number("total", a->total, true, DBL_MAX, err));
     if (ends) QN_TRY(check_number("end", a->end, false, DBL_MAX, err));
     if (a->kind != QN_SCHEDULE_ONE_CYCLE) return QN_OK;
     QN_TRY(check_number("peak", a->peak, false, 1, err));
@@ -70,7 +70,6 @@ qn_t qn_schedule(qn_graph *g, qn_t updates, qn_t plateau, double base, const qn_
     attr.end = opts->end;
     attr.peak = opts->peak;
     attr.start = opts->start;
-    attr.low = opts->start / 1e4;
     for (int i = 0; i < QN_SCHEDULE_MAX_AT && i < opts->n_at; i++) attr.at[i] = opts->at[i];
     return qn__node(g, QN_OP_schedule, (qn_t[]){ updates, plateau }, 2, &attr);
 }

@@ -264,9 +264,9 @@ enum { QN_SCHEDULE_MAX_AT = 16 };
  *   CONSTANT 1    STEP gamma^floor(u / every)    MULTI_STEP gamma^(number of at[] <= u)
  *   EXPONENTIAL gamma^(u / every)    COSINE end + (1 - end) (1 + cos(pi t)) / 2 (Loshchilov, Hutter 2017)
  *   LINEAR 1 + (end - 1) t           PLATEAU 1 (the host lowers "optim.plateau")
- *   ONE_CYCLE (Smith 2018): up from `start` to 1 over peak total updates and down to start / 10^4, both along half a
- *   cosine;
- *   the momentum is left alone. */
+ *   ONE_CYCLE, with up = peak total: start + (1 - start) (1 - cos(pi u / up)) / 2 while u < up, then
+ *     end + (1 - end) (1 + cos(pi (u - up) / (total - up))) / 2, and `end` from u = total on (Smith 2018, arXiv
+ *     1803.09820, with the half cosines that fastai and PyTorch draw; the momentum is left alone) */
 typedef struct qn_schedule_opts {
     qn_schedule_kind kind;
     double warmup, every, gamma, total, end, peak, start;

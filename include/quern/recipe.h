@@ -224,7 +224,7 @@ typedef struct qn_recipe_schedule {
     double every;       /* STEP: multiply by gamma each so many epochs                    */
     qn_reals at;        /* MULTI_STEP: multiply by gamma after these epochs               */
     double gamma;       /* STEP, MULTI_STEP, EXPONENTIAL (per epoch), PLATEAU             */
-    double end;         /* COSINE, LINEAR: factor at the last step                        */
+    double end;         /* COSINE, LINEAR, ONE_CYCLE: factor at the end                   */
     double peak;        /* ONE_CYCLE: share of all steps until the top, optimizer.lr      */
     double start;       /* ONE_CYCLE: factor at the first step                            */
     const char *metric; /* PLATEAU: of the validation part                                */

@@ -14,7 +14,7 @@ static double one_cycle(const struct qn__schedule_attr *a, double u)
 {
     double up = a->peak * a->total;
     if (u < up) return half_cosine(a->start, 1, u / up);
-    return half_cosine(1, a->low, progress(u - up, a->total - up));
+    return half_cosine(1, a->end, progress(u - up, a->total - up));
 }
 
 static double factor(const struct qn__schedule_attr *a, double u)

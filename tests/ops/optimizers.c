@@ -219,7 +219,8 @@ static const qn_schedule_opts plans[QN_SCHEDULE_COUNT] = {
     [QN_SCHEDULE_MULTI_STEP] = { .kind = QN_SCHEDULE_MULTI_STEP, .at = { 10, 25 }, .n_at = 2, .gamma = 0.1 },
     [QN_SCHEDULE_EXPONENTIAL] = { .kind = QN_SCHEDULE_EXPONENTIAL, .every = 10, .gamma = 0.5, .warmup = 2.5 },
     [QN_SCHEDULE_COSINE] = { .kind = QN_SCHEDULE_COSINE, .total = 100, .end = 0.1, .warmup = 10 },
-    [QN_SCHEDULE_ONE_CYCLE] = { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 100, .peak = 0.3, .start = 0.04 },
+    [QN_SCHEDULE_ONE_CYCLE] = { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 100, .peak = 0.3, .start = 0.04,
+                               .end = 0.1 },
     [QN_SCHEDULE_LINEAR] = { .kind = QN_SCHEDULE_LINEAR, .total = 100, .end = 0.25, .warmup = 10 },
     [QN_SCHEDULE_PLATEAU] = { .kind = QN_SCHEDULE_PLATEAU, .warmup = 3 },
 };
@@ -252,8 +253,8 @@ static const struct op_case schedule[] = {
     AT(EXPONENTIAL, 20, 0.25)
     AT(COSINE, 0, 0.1) AT(COSINE, 9, 1) AT(COSINE, 10, 1) AT(COSINE, 55, 0.55) AT(COSINE, 40, 0.775)
     AT(COSINE, 100, 0.1) AT(COSINE, 101, 0.1) AT(COSINE, 5000, 0.1)
-    AT(ONE_CYCLE, 0, 0.04) AT(ONE_CYCLE, 15, 0.52) AT(ONE_CYCLE, 30, 1) AT(ONE_CYCLE, 65, 0.500002)
-    AT(ONE_CYCLE, 100, 0.000004) AT(ONE_CYCLE, 200, 0.000004)
+    AT(ONE_CYCLE, 0, 0.04) AT(ONE_CYCLE, 15, 0.52) AT(ONE_CYCLE, 30, 1) AT(ONE_CYCLE, 65, 0.55)
+    AT(ONE_CYCLE, 100, 0.1) AT(ONE_CYCLE, 200, 0.1)
     AT(LINEAR, 0, 0.1) AT(LINEAR, 10, 1) AT(LINEAR, 55, 0.625) AT(LINEAR, 100, 0.25) AT(LINEAR, 300, 0.25)
     AT(PLATEAU, 0, 0.33333333333333333) AT(PLATEAU, 3, 1)
 };

@@ -156,7 +156,7 @@ double reference_schedule(const qn_schedule_opts *s, double u)
     if (s->kind == QN_SCHEDULE_COSINE) f = s->end + 0.5 * (1 - s->end) * (1 + cos(pi * t));
     if (s->kind == QN_SCHEDULE_LINEAR) f = (1 - t) + s->end * t;
     if (s->kind == QN_SCHEDULE_ONE_CYCLE) {
-        double last = s->start / 1e4, down = fmin((u - up) / (s->total - up), 1);
+        double last = s->end, down = fmin((u - up) / (s->total - up), 1);
         return u <= up ? s->start + (1 - s->start) * 0.5 * (1 - cos(pi * u / up))
                       : last + (1 - last) * 0.5 * (1 + cos(pi * down));
     }

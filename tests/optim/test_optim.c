@@ -49,7 +49,7 @@ static const struct setting {
       { .optimizer = { SGD }, .schedule = { .kind = QN_SCHEDULE_COSINE, .warmup = 5, .total = 15, .end = 0.1 } } },
     { "one cycle", NULL, NULL,
       { .optimizer = { SGD },
-        .schedule = { .kind = QN_SCHEDULE_ONE_CYCLE, .peak = 0.3, .total = 18, .start = 0.04 } } },
+        .schedule = { .kind = QN_SCHEDULE_ONE_CYCLE, .peak = 0.3, .total = 18, .start = 0.04, .end = 0.01 } } },
     { "everything", ".exp_avg", ".exp_avg_sq",
       { .optimizer = { ADAM(LAMB), .weight_decay = 0.1, .groups = two_groups, .n_groups = 3 }, .clip_norm = 0.4,
         .clip_value = 0.1, .l1 = 0.01, .l2 = 0.02, .ema_decay = 0.9,
@@ -258,7 +258,8 @@ static void schedules_follow_their_formulas(void **state)
         { .kind = QN_SCHEDULE_EXPONENTIAL, .every = 10, .gamma = 0.9, .warmup = 5 },
         { .kind = QN_SCHEDULE_COSINE, .total = 25, .end = 0.01, .warmup = 8 },
         { .kind = QN_SCHEDULE_COSINE, .total = 25 },
-        { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 25, .peak = 0.3, .start = 0.1, .warmup = 9 },
+        { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 25, .peak = 0.3, .start = 0.1, .end = 0.2, .warmup = 9 },
+        { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 25, .peak = 0.3, .start = 0.1 },
         { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 25, .peak = 1, .start = 0.1 },
         { .kind = QN_SCHEDULE_LINEAR, .total = 25, .end = 0.5, .warmup = 2 },
         { .kind = QN_SCHEDULE_PLATEAU, .warmup = 2 },
@@ -445,6 +446,8 @@ static void mistakes_are_told(void **state)
             .schedule = { .kind = QN_SCHEDULE_LINEAR, .total = 1, .end = -1 }),
         ROW("schedule: peak 2; expected a finite number, >= 0, at most 1; operands [1] []",
             .schedule = { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 1, .peak = 2 }),
+        ROW("schedule: end nan; expected a finite number, >= 0; operands [1] []",
+            .schedule = { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 1, .end = NAN }),
 #undef ROW
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) expect_error(&rows[i].o, NULL, QN_F32, rows[i].text);
