@@ -137,6 +137,28 @@ static qn_t layer(qn_graph *g, const qn_layer *l, const qn_t *in, bool training,
     return (qn_t){ 0 };
 }
 
+/* ---- test-time augmentation --------------------------------------------------------------------------- */
+
+/* [B,C,H,W] -> [2B,C,H,W]: the images, then their mirror images. */
+static qn_t with_mirror_images(qn_graph *g, qn_t x)
+{
+    int64_t width = qn_dim(g, x, 3);
+    int32_t *column = qn__calloc(NULL, (size_t)width, sizeof *column);
+    if (!column) return (qn_t){ 0 }; /* the next constructor refuses it */
+    for (int32_t i = 0; i < width; i++) column[i] = (int32_t)width - 1 - i;
+    qn_t mirrored = qn_gather(g, x, qn_constant(g, QN_I32, 1, &width, column), 3);
+    qn__free(NULL, column, (size_t)width * sizeof *column);
+    return qn_concat(g, (qn_t[]){ x, mirrored }, 2, 0);
+}
+
+/* [2B,K] -> [B,K]: the mean of what the two halves say. */
+static qn_t mean_of_halves(qn_graph *g, qn_t scores)
+{
+    int64_t batch = qn_dim(g, scores, 0) / 2, width = qn_dim(g, scores, 1);
+    qn_t pair = qn_reshape(g, scores, 3, (int64_t[]){ 2, batch, width });
+    return qn_mean(g, pair, 1u << 0, false);
+}
+
 /* ---- the network ------------------------------------------------------------------------------------ */
 
 static bool has_weights(qn_layer_kind k)
@@ -240,14 +262,17 @@ qn_status qn__model_build(qn_graph *g, const qn_recipe *r, const struct qn__mode
     qn_t *value = qn__calloc(NULL, n, sizeof *value);
     if (!value) return qn__nomem(err, "model", n * sizeof *value);
     out->x = qn_input(g, "x", QN_F32, shape->rank + 1, dims);
-    all_layers(g, r, out->x, training, value);
+    bool twice = r->augment.test_flip && !training && shape->rank == 3;
+    qn_t in = twice ? with_mirror_images(g, out->x) : out->x;
+    all_layers(g, r, in, training, value);
     const qn_layer *last = &r->layers[n - 1];
     bool softmax_last = last->kind == QN_LAYER_SOFTMAX && r->loss.kind == QN_LOSS_CROSS_ENTROPY;
     bool sigmoid_last = last->kind == QN_LAYER_SIGMOID && r->loss.kind == QN_LOSS_BCE;
     qn_t end = value[n - 1];
-    if (softmax_last || sigmoid_last) end = last->input[0] == QN_INPUT ? out->x : value[last->input[0]];
+    if (softmax_last || sigmoid_last) end = last->input[0] == QN_INPUT ? in : value[last->input[0]];
     qn__free(NULL, value, n * sizeof *value);
     out->scores = as_rows(g, end);
+    if (twice) out->scores = mean_of_halves(g, out->scores);
     out->output = r->loss.kind == QN_LOSS_CROSS_ENTROPY ? qn_softmax(g, out->scores)
                   : r->loss.kind == QN_LOSS_BCE         ? qn_sigmoid(g, out->scores)
                                                         : out->scores;

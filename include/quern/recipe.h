@@ -115,6 +115,7 @@ typedef struct qn_recipe_augment {
     double erase;      /* probability of blanking a rectangle                   */
     double erase_size; /* its largest share of the image's area                 */
     double mixup;      /* alpha of Beta(alpha, alpha); 0: off                   */
+    bool test_flip;    /* evaluation averages the scores of image and mirror image */
 } qn_recipe_augment;
 
 /* ---- model -------------------------------------------------------------------------------- */
