@@ -51,8 +51,7 @@ static int changed_recipe(qn_recipe **out, const qn_model *m, const struct list 
     qn_recipe_errors errs;
     *out = NULL;
     if (qn_recipe_write(qn_model_recipe(m), &text, NULL, &err)) return cli_fail(&err);
-    qn_status status =
-        qn_recipe_parse(out, "recipe.json", text, strlen(text), sets->v, sets->n, &errs);
+    qn_status status = qn_recipe_parse(out, "recipe.json", text, strlen(text), sets->v, sets->n, &errs);
     free(text);
     return status ? cli_fail_recipe(&errs, "recipe.json", status) : 0;
 }
@@ -65,14 +64,12 @@ static qn_status own_data(struct test_part *t, const qn_recipe *r, const qn_mode
     t->over = test ? &t->parts.test : &t->parts.valid;
     t->name = test ? "test" : "validation";
     if (t->over->n == 0)
-        return qn__fail(
-            err, 3054, QN_AT_FIELD("data"),
-            "neither a test nor a validation part; expected one of them, or other data by --data");
+        return qn__fail(err, 3054, QN_AT_FIELD("data"),
+                        "neither a test nor a validation part; expected one of them, or other data by --data");
     return qn_dataset_set_transform(t->ds, qn_model_transform(m), err);
 }
 
-int cli_open_test(struct test_part *out, const qn_model *m, const struct list *sets,
-                  const char *data)
+int cli_open_test(struct test_part *out, const qn_model *m, const struct list *sets, const char *data)
 {
     qn_error err = { 0 };
     qn_recipe *r;
@@ -113,8 +110,7 @@ json_t *cli_real(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 int cli_print_json(json_t *o, int indent)
 {
-    char *text = o ? json_dumps(o, (indent ? (size_t)JSON_INDENT(2) : (size_t)JSON_COMPACT) |
-                                       JSON_REAL_PRECISION(9))
+    char *text = o ? json_dumps(o, (indent ? (size_t)JSON_INDENT(2) : (size_t)JSON_COMPACT) | JSON_REAL_PRECISION(9))
                    : NULL;
     qn_error err;
     json_decref(o);

@@ -14,8 +14,7 @@ struct samples {
 };
 /* A .png picture, .npy array, .csv or .txt table of any path, or "-" for standard input (which may be any of these:
  * PNG and .npy are told apart by their first bytes). Nothing is kept on failure. */
-qn_status cli_read_samples(struct samples *out, const char *path, const qn_transform *t,
-                           qn_error *err);
+qn_status cli_read_samples(struct samples *out, const char *path, const qn_transform *t, qn_error *err);
 void cli_free_samples(struct samples *s);
 
 /* ---- outputs --------------------------------------------------------------------------------------------------- */
@@ -42,8 +41,7 @@ struct test_part {
 };
 /* The recipe's test part, the validation part where there is none, or the data at `data` (not NULL); normalised as the
  * model's checkpoint says. sets change where the recipe's data is. Prints what went wrong; 0 or the exit code. */
-int cli_open_test(struct test_part *out, const qn_model *m, const struct list *sets,
-                  const char *data);
+int cli_open_test(struct test_part *out, const qn_model *m, const struct list *sets, const char *data);
 void cli_close_test(struct test_part *t);
 
 /* ---- JSON ------------------------------------------------------------------------------------------------------- */

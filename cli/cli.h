@@ -65,8 +65,8 @@ struct command {
     int min_args, max_args;
 };
 
-extern const struct command cli_train, cli_eval, cli_predict, cli_plan, cli_check, cli_show,
-    cli_search, cli_schema, cli_devices, cli_doctor, cli_convert, cli_demo, cli_ensemble;
+extern const struct command cli_train, cli_eval, cli_predict, cli_plan, cli_check, cli_show, cli_search, cli_schema,
+    cli_devices, cli_doctor, cli_convert, cli_demo, cli_ensemble;
 
 int cmd_train(int argc, char **argv);
 int cmd_schema(int argc, char **argv);
@@ -87,8 +87,7 @@ int cli_parse(const struct command *c, int argc, char **argv, struct options *o)
 void cli_free(struct options *o);
 
 /* The same without printing: QN_OK, or the error. *help: --help was asked for. */
-qn_status cli_options(const struct command *c, int argc, char **argv, struct options *o, bool *help,
-                      qn_error *err);
+qn_status cli_options(const struct command *c, int argc, char **argv, struct options *o, bool *help, qn_error *err);
 void cli_help(const struct command *c, FILE *out);
 
 /* E2002 for a QN_ variable that is unknown or malformed. */

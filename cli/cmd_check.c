@@ -26,12 +26,11 @@ struct check {
 static void keep_line(struct check *c, const char *level, const char *topic, const char *text)
 {
     if (c->lines)
-        json_array_append_new(c->lines, json_pack("{s:s, s:s, s:o}", "level", level, "topic", topic,
-                                                  "text", cli_text(text)));
+        json_array_append_new(c->lines,
+                              json_pack("{s:s, s:s, s:o}", "level", level, "topic", topic, "text", cli_text(text)));
 }
 
-static void say(struct check *c, const char *level, const char *topic, const char *format,
-                va_list args)
+static void say(struct check *c, const char *level, const char *topic, const char *format, va_list args)
 {
     char text[600];
     vsnprintf(text, sizeof text, format, args);
@@ -39,8 +38,7 @@ static void say(struct check *c, const char *level, const char *topic, const cha
     if (!c->lines) printf("%s %s: %s\n", level, topic, text);
 }
 
-__attribute__((format(printf, 3, 4))) static void ok(struct check *c, const char *topic,
-                                                     const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void ok(struct check *c, const char *topic, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -48,8 +46,7 @@ __attribute__((format(printf, 3, 4))) static void ok(struct check *c, const char
     va_end(args);
 }
 
-__attribute__((format(printf, 3, 4))) static void warn(struct check *c, const char *topic,
-                                                       const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void warn(struct check *c, const char *topic, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -84,13 +81,11 @@ static void check_samples(struct check *c, qn_dataset *ds, const char *name)
         warn(c, "samples", "%lld more bad samples are not listed", (long long)(c->bad - BAD_SHOWN));
     if (c->bad == before) ok(c, "samples", "all %lld of %s can be read", (long long)n, name);
     if (qn_dataset_ignored(ds))
-        warn(c, "samples", "%lld files that are not .png are left out",
-             (long long)qn_dataset_ignored(ds));
+        warn(c, "samples", "%lld files that are not .png are left out", (long long)qn_dataset_ignored(ds));
 }
 
 /* Samples per class of a part; labels themselves were checked when the data was read. */
-static void check_balance(struct check *c, const qn_dataset *ds, const qn_indices *part,
-                          const char *name)
+static void check_balance(struct check *c, const qn_dataset *ds, const qn_indices *part, const char *name)
 {
     const qn_transform *t = qn_dataset_transform(ds);
     int64_t *count = calloc((size_t)t->n_classes + 1, sizeof *count), least = INT64_MAX, most = 0;
@@ -107,17 +102,15 @@ static void check_balance(struct check *c, const qn_dataset *ds, const qn_indice
         if (count[k] > most) most = count[k];
     }
     free(count);
-    const char *low = t->class_name ? t->class_name[rare] : "?",
-               *high = t->class_name ? t->class_name[common] : "?";
+    const char *low = t->class_name ? t->class_name[rare] : "?", *high = t->class_name ? t->class_name[common] : "?";
     if (least == 0)
         warn(c, "classes", "%s part: no sample of class \"%s\"", name, qn__show(low).s);
     else if (most > 10 * least)
-        warn(c, "classes",
-             "%s part: %lld of \"%s\" but %lld of \"%s\"; consider loss.class_weights", name,
+        warn(c, "classes", "%s part: %lld of \"%s\" but %lld of \"%s\"; consider loss.class_weights", name,
              (long long)most, qn__show(high).s, (long long)least, qn__show(low).s);
     else
-        ok(c, "classes", "%s part: %d classes, the smallest of %lld samples, the largest of %lld",
-           name, t->n_classes, (long long)least, (long long)most);
+        ok(c, "classes", "%s part: %d classes, the smallest of %lld samples, the largest of %lld", name, t->n_classes,
+           (long long)least, (long long)most);
 }
 
 static void check_splits(struct check *c)
@@ -125,18 +118,16 @@ static void check_splits(struct check *c)
     const qn_parts *p = &c->parts;
     const qn_recipe *r = c->recipe;
     bool watched = r->early_stopping.on || r->schedule.kind == QN_SCHEDULE_PLATEAU;
-    ok(c, "splits", "%lld training, %lld validation, %lld test samples", (long long)p->train.n,
-       (long long)p->valid.n, (long long)p->test.n);
+    ok(c, "splits", "%lld training, %lld validation, %lld test samples", (long long)p->train.n, (long long)p->valid.n,
+       (long long)p->test.n);
     if (p->valid.n == 0)
         warn(c, "splits", "no validation part; %s watch%s the training part; set data.validation",
-             watched ? "early stopping, the schedule and the best checkpoint"
-                     : "the best checkpoint",
+             watched ? "early stopping, the schedule and the best checkpoint" : "the best checkpoint",
              watched ? "" : "es");
-    if (p->test.n == 0)
-        warn(c, "splits", "no test part; the result is measured on the validation part only");
+    if (p->test.n == 0) warn(c, "splits", "no test part; the result is measured on the validation part only");
     if (p->train.n < r->batch)
-        warn(c, "splits", "batch %lld is larger than the training part of %lld",
-             (long long)r->batch, (long long)p->train.n);
+        warn(c, "splits", "batch %lld is larger than the training part of %lld", (long long)r->batch,
+             (long long)p->train.n);
 }
 
 static bool check_data(struct check *c)
@@ -187,12 +178,12 @@ static void check_memory(struct check *c)
     qn_bytes b = qn_program_bytes(c->plan.program);
     size_t need = b.params + b.buffers + b.state + b.grads + b.io + b.work;
     int64_t batch = c->parts.train.n < c->recipe->batch ? c->parts.train.n : c->recipe->batch;
-    if (qn_plan_fits(&c->plan, c->recipe, qn_dataset_transform(c->parts.train_set), batch,
-                     threads_of(c), have.bytes, &err))
+    if (qn_plan_fits(&c->plan, c->recipe, qn_dataset_transform(c->parts.train_set), batch, threads_of(c), have.bytes,
+                     &err))
         error(c, "memory", &err);
     else
-        ok(c, "memory", "needs %.1f MiB beside the data; have %.1f MiB (%s)",
-           (double)need / 1048576, (double)have.bytes / 1048576, have.limit);
+        ok(c, "memory", "needs %.1f MiB beside the data; have %.1f MiB (%s)", (double)need / 1048576,
+           (double)have.bytes / 1048576, have.limit);
 }
 
 /* The deepest directory of path that is there. */
@@ -223,14 +214,12 @@ static void check_disk(struct check *c)
     }
     double have = (double)fs.f_bavail * (double)fs.f_frsize;
     if (need <= have) {
-        ok(c, "disk", "checkpoints need %.1f MiB; %.1f MiB are free", need / 1048576,
-           have / 1048576);
+        ok(c, "disk", "checkpoints need %.1f MiB; %.1f MiB are free", need / 1048576, have / 1048576);
         return;
     }
     qn__fail(&err, 6002, QN_AT_FILE("runs"),
-             "checkpoints need %.1f MiB (%lld kept, the best, one being written); "
-             "%.1f MiB are free",
-             need / 1048576, (long long)c->recipe->checkpoint.keep, have / 1048576);
+             "checkpoints need %.1f MiB (%lld kept, the best, one being written); %.1f MiB are free", need / 1048576,
+             (long long)c->recipe->checkpoint.keep, have / 1048576);
     error(c, "disk", &err);
 }
 
@@ -241,18 +230,15 @@ static void check_decay(struct check *c)
     const qn_recipe_schedule *s = &c->recipe->schedule;
     double epochs = (double)c->recipe->epochs;
     if (s->kind == QN_SCHEDULE_STEP && s->every >= epochs)
-        warn(c, "schedule", "step: every %g epochs, but the run has %g; the rate never changes",
-             s->every, epochs);
+        warn(c, "schedule", "step: every %g epochs, but the run has %g; the rate never changes", s->every, epochs);
     for (int i = 0; s->kind == QN_SCHEDULE_MULTI_STEP && i < s->at.n; i++)
         if (s->at.v[i] >= epochs)
-            warn(c, "schedule", "multi_step: epoch %g is not before the end of the run, %g",
-                 s->at.v[i], epochs);
+            warn(c, "schedule", "multi_step: epoch %g is not before the end of the run, %g", s->at.v[i], epochs);
     if (s->kind == QN_SCHEDULE_EXPONENTIAL && pow(s->gamma, epochs) < 1e-6)
         warn(c, "schedule", "exponential: the factor falls to %.2g; the last epochs learn nothing",
              pow(s->gamma, epochs));
     if (s->kind == QN_SCHEDULE_PLATEAU && s->patience >= c->recipe->epochs)
-        warn(c, "schedule",
-             "plateau: patience %lld, but the run has %g epochs; the rate never changes",
+        warn(c, "schedule", "plateau: patience %lld, but the run has %g epochs; the rate never changes",
              (long long)s->patience, epochs);
 }
 
@@ -261,36 +247,29 @@ static void check_schedule(struct check *c)
     const qn_recipe *r = c->recipe;
     const qn_recipe_schedule *s = &r->schedule;
     int64_t group = r->accumulate > 1 ? r->accumulate : 1, before = c->warnings;
-    int64_t micro = (c->parts.train.n + r->batch - 1) / r->batch,
-            updates = (micro + group - 1) / group;
+    int64_t micro = (c->parts.train.n + r->batch - 1) / r->batch, updates = (micro + group - 1) / group;
     double all = (double)(updates * r->epochs);
     if (s->kind != QN_SCHEDULE_ONE_CYCLE && s->warmup >= (double)r->epochs)
-        warn(c, "schedule",
-             "warm-up of %g epochs is not over when the run ends after %lld; the rate never "
-             "reaches %g",
+        warn(c, "schedule", "warm-up of %g epochs is not over when the run ends after %lld; the rate never reaches %g",
              s->warmup, (long long)r->epochs, r->optimizer.lr);
     else if (s->kind != QN_SCHEDULE_ONE_CYCLE && s->warmup > 0 && s->warmup * (double)updates < 1)
-        warn(c, "schedule", "warm-up of %g epochs is less than one of %lld updates", s->warmup,
-             (long long)updates);
+        warn(c, "schedule", "warm-up of %g epochs is less than one of %lld updates", s->warmup, (long long)updates);
     if (s->kind == QN_SCHEDULE_ONE_CYCLE && (s->peak * all < 1 || (1 - s->peak) * all < 1))
-        warn(c, "schedule", "one_cycle: peak %g of %g updates leaves no update on one side of it",
-             s->peak, all);
+        warn(c, "schedule", "one_cycle: peak %g of %g updates leaves no update on one side of it", s->peak, all);
     check_decay(c);
     if (r->early_stopping.on && r->early_stopping.patience >= r->epochs)
-        warn(c, "schedule",
-             "early_stopping: patience %lld, but the run has %lld epochs; it never stops early",
+        warn(c, "schedule", "early_stopping: patience %lld, but the run has %lld epochs; it never stops early",
              (long long)r->early_stopping.patience, (long long)r->epochs);
     if (c->warnings == before)
-        ok(c, "schedule", "%lld updates an epoch, %.0f in all; the rate is right to the end",
-           (long long)updates, all);
+        ok(c, "schedule", "%lld updates an epoch, %.0f in all; the rate is right to the end", (long long)updates, all);
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
 static void check_all(struct check *c)
 {
-    ok(c, "recipe", "%s: %d layers, %lld epochs of batches of %lld", c->recipe->name,
-       (int)c->recipe->n_layers, (long long)c->recipe->epochs, (long long)c->recipe->batch);
+    ok(c, "recipe", "%s: %d layers, %lld epochs of batches of %lld", c->recipe->name, (int)c->recipe->n_layers,
+       (long long)c->recipe->epochs, (long long)c->recipe->batch);
     if (!check_data(c)) return;
     check_schedule(c);
     if (!check_model(c)) return;
@@ -311,9 +290,7 @@ int cmd_check(int argc, char **argv)
         check_all(&c);
         code = c.code;
         if (o.json)
-            cli_print_json(json_pack("{s:b, s:i, s:O}", "ok", code == 0, "warnings", c.warnings,
-                                     "lines", c.lines),
-                           2);
+            cli_print_json(json_pack("{s:b, s:i, s:O}", "ok", code == 0, "warnings", c.warnings, "lines", c.lines), 2);
     }
     json_decref(c.lines);
     qn_plan_free(&c.plan);

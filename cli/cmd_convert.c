@@ -40,31 +40,26 @@ static qn_dtype result_type(qn_dtype from, qn_dtype wish)
     return wish == QN_DTYPE_COUNT || !qn_dtype_is_float(from) ? from : wish;
 }
 
-static qn_status element_count(int64_t *out, int rank, const int64_t *dim, const char *name,
-                               qn_error *err)
+static qn_status element_count(int64_t *out, int rank, const int64_t *dim, const char *name, qn_error *err)
 {
-    return qn__count(out, dim, rank)
-               ? QN_OK
-               : qn__fail(err, 2203, QN_AT_FIELD(name), "too many elements; expected below 2^48");
+    return qn__count(out, dim, rank) ? QN_OK
+                                     : qn__fail(err, 2203, QN_AT_FIELD(name), "too many elements; expected below 2^48");
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static qn_status read_tensor(struct tensors *t, const qn_safetensors *st, int64_t i, qn_dtype wish,
-                             qn_error *err)
+static qn_status read_tensor(struct tensors *t, const qn_safetensors *st, int64_t i, qn_dtype wish, qn_error *err)
 {
     qn_tensor_info info;
     size_t bytes;
     qn_safetensors_at(st, i, &info);
     if (info.dtype == QN_DTYPE_COUNT)
-        return qn__fail(err, 4017, QN_AT_FIELD(info.name),
-                        "%s; expected F64 F32 BF16 F16 I64 I32 U8 or BOOL",
+        return qn__fail(err, 4017, QN_AT_FIELD(info.name), "%s; expected F64 F32 BF16 F16 I64 I32 U8 or BOOL",
                         qn__show(info.dtype_name).s);
     qn_tensor_data *out = &t->at[t->n];
     *out = (qn_tensor_data){ .dtype = result_type(info.dtype, wish), .rank = info.rank };
     memcpy(out->dim, info.dim, sizeof out->dim);
-    if (!qn__mul(&bytes, (size_t)info.count, qn_dtype_size(out->dtype)))
-        return qn__nomem(err, info.name, SIZE_MAX);
+    if (!qn__mul(&bytes, (size_t)info.count, qn_dtype_size(out->dtype))) return qn__nomem(err, info.name, SIZE_MAX);
     char *name = strdup(info.name);
     void *data = calloc(bytes + 1, 1);
     out->name = name;
@@ -87,8 +82,7 @@ static qn_status read_meta(struct tensors *t, const qn_safetensors *st, qn_error
     return QN_OK;
 }
 
-static qn_status read_safetensors(struct tensors *t, const qn_safetensors *st, qn_dtype wish,
-                                  qn_error *err)
+static qn_status read_safetensors(struct tensors *t, const qn_safetensors *st, qn_dtype wish, qn_error *err)
 {
     int64_t n = qn_safetensors_count(st);
     t->at = calloc((size_t)n + 1, sizeof *t->at);
@@ -106,15 +100,13 @@ static qn_status read_npy(struct tensors *t, const char *path, qn_dtype wish, qn
     const char *slash = strrchr(path, '/'), *leaf = slash ? slash + 1 : path;
     QN_TRY(qn_npy_read(&a, path, err));
     t->at = calloc(1, sizeof *t->at);
-    qn_status status =
-        t->at ? element_count(&count, a.rank, a.dim, "shape", err) : qn__nomem(err, path, 0);
+    qn_status status = t->at ? element_count(&count, a.rank, a.dim, "shape", err) : qn__nomem(err, path, 0);
     if (!status) {
         qn_tensor_data *out = &t->at[0];
         *out = (qn_tensor_data){ .dtype = result_type(a.dtype, wish), .rank = a.rank };
         memcpy(out->dim, a.dim, sizeof out->dim);
         char *name = strndup(leaf, strlen(leaf) - 4);
-        void *data =
-            qn__mul(&bytes, (size_t)count, qn_dtype_size(out->dtype)) ? calloc(bytes + 1, 1) : NULL;
+        void *data = qn__mul(&bytes, (size_t)count, qn_dtype_size(out->dtype)) ? calloc(bytes + 1, 1) : NULL;
         out->name = name;
         out->data = data;
         t->n = 1;
@@ -158,8 +150,7 @@ static qn_status write_directory(const struct tensors *t, const char *dir, qn_er
             if (!isalnum((unsigned char)*p) && !strchr("._-", *p)) *p = '_';
         if (name[0] == '.') name[0] = '_';
         int n = snprintf(path, sizeof path, "%s/%s.npy", dir, name);
-        if (n < 0 || (size_t)n >= sizeof path)
-            return qn__fail(err, 6002, QN_AT_FILE(dir), "path too long");
+        if (n < 0 || (size_t)n >= sizeof path) return qn__fail(err, 6002, QN_AT_FILE(dir), "path too long");
         QN_TRY(write_npy(&t->at[i], path, err));
     }
     return QN_OK;
@@ -174,12 +165,10 @@ static bool is_directory(const char *path)
 
 static qn_status write_tensors(const struct tensors *t, const char *path, qn_error *err)
 {
-    if (has_suffix(path, ".safetensors"))
-        return qn_safetensors_write(path, t->at, t->n, t->meta, t->n_meta, err);
+    if (has_suffix(path, ".safetensors")) return qn_safetensors_write(path, t->at, t->n, t->meta, t->n_meta, err);
     if (is_directory(path)) return write_directory(t, path, err);
     if (t->n != 1)
-        return qn__fail(err, 2001, QN_AT_FILE(path),
-                        "%lld tensors; expected 1 for a .npy file, or a directory",
+        return qn__fail(err, 2001, QN_AT_FILE(path), "%lld tensors; expected 1 for a .npy file, or a directory",
                         (long long)t->n);
     return write_npy(&t->at[0], path, err);
 }
@@ -198,19 +187,16 @@ static qn_status convert(const char *from, const char *to, qn_dtype wish, qn_err
     qn_safetensors *st = NULL;
     bool npy_in = has_suffix(from, ".npy"), npy_out = has_suffix(to, ".npy") || is_directory(to);
     if (!npy_in && !has_suffix(from, ".safetensors"))
-        return qn__fail(err, 2001, QN_AT_FILE(from),
-                        "name of an unknown kind; expected .safetensors or .npy");
+        return qn__fail(err, 2001, QN_AT_FILE(from), "name of an unknown kind; expected .safetensors or .npy");
     if (!npy_out && !has_suffix(to, ".safetensors"))
         return qn__fail(err, 2001, QN_AT_FILE(to),
                         "name of an unknown kind; expected .safetensors, .npy or a directory");
     if (npy_out && wish != QN_DTYPE_COUNT && wish != QN_F32)
-        return qn__fail(err, 2001, QN_AT_FIELD("--dtype"),
-                        "bf16 or f16 in a .npy file; expected f32");
+        return qn__fail(err, 2001, QN_AT_FIELD("--dtype"), "bf16 or f16 in a .npy file; expected f32");
     if (npy_in) {
         QN_TRY(read_npy(&t, from, wish, err));
     } else {
-        QN_TRY(
-            qn_safetensors_open(&st, from, &(qn_safetensors_opts){ .allow_nonfinite = true }, err));
+        QN_TRY(qn_safetensors_open(&st, from, &(qn_safetensors_opts){ .allow_nonfinite = true }, err));
     }
     qn_status status = npy_in ? QN_OK : read_safetensors(&t, st, wish, err);
     if (!status) status = write_tensors(&t, to, err);

@@ -14,8 +14,7 @@
 /* Beside the sources, where `make install` puts it, or in the current directory; false if it is in none. */
 static bool find_recipe(char *out, size_t size)
 {
-    static const char *const places[] = { "../../recipes/demo.json",
-                                          "../share/quern/recipes/demo.json" };
+    static const char *const places[] = { "../../recipes/demo.json", "../share/quern/recipes/demo.json" };
     char exe[2048];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     exe[n > 0 ? n : 0] = 0;
@@ -42,8 +41,7 @@ static bool has_images(const qn_recipe *r)
 static int load_recipe(struct demo *d, const struct options *o)
 {
     static const char *const synthetic[] = {
-        "data={\"digits\": 12000, \"validation\": 0.05, \"test_fraction\": 0.2, \"normalize\": "
-        "\"standard\"}",
+        "data={\"digits\": 12000, \"validation\": 0.05, \"test_fraction\": 0.2, \"normalize\": \"standard\"}",
         "augment.flip=false", /* a mirrored 2 is none */
     };
     char path[4096];
@@ -52,8 +50,7 @@ static int load_recipe(struct demo *d, const struct options *o)
     if (!find_recipe(path, sizeof path)) {
         qn_error err;
         qn__fail(&err, 6001, QN_AT_FILE("recipes/demo.json"),
-                 "not found beside the command; expected it in the "
-                 "sources, or installed under share/quern/recipes");
+                 "not found beside the command; expected it in the sources, or installed under share/quern/recipes");
         return cli_fail(&err);
     }
     int code = cli_load_recipe(&d->recipe, path, o);
@@ -114,8 +111,8 @@ static int train(struct demo *d, const struct options *o)
 
 static void print_result(const struct demo *d)
 {
-    printf("%-26s the weights of the best epoch, %lld of %lld; try: quern eval %s/checkpoint\n",
-           "checkpoint", (long long)d->result.best_epoch, (long long)d->result.epochs, d->out);
+    printf("%-26s the weights of the best epoch, %lld of %lld; try: quern eval %s/checkpoint\n", "checkpoint",
+           (long long)d->result.best_epoch, (long long)d->result.epochs, d->out);
     printf("%-26s one line per event\n", "log.jsonl");
     printf("all of it is in %s\n", d->out);
     printf("%lld steps in %.1f s, %.0f samples/s\n", (long long)d->result.steps, d->result.seconds,

@@ -22,8 +22,7 @@ static const char *vector_name(void)
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f")) return "AVX-512";
-    if (__builtin_cpu_supports("avx2"))
-        return __builtin_cpu_supports("fma") ? "AVX2 with FMA" : "AVX2";
+    if (__builtin_cpu_supports("avx2")) return __builtin_cpu_supports("fma") ? "AVX2 with FMA" : "AVX2";
     return __builtin_cpu_supports("avx") ? "AVX" : "SSE2";
 #else
     return "128-bit";
@@ -65,21 +64,19 @@ int cmd_devices(int argc, char **argv)
     int cores = omp_get_num_procs();
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     if (o.json) {
-        code = cli_print_json(
-            json_pack("[{s:s, s:b, s:o, s:i, s:I, s:s, s:i, s:f, s:I, s:s}, {s:s, s:b, s:s}]",
-                      "device", "cpu", "usable", 1, "name", cli_text(cpu_name(name, sizeof name)),
-                      "cores", cores, "online", (json_int_t)online, "vectors", vector_name(),
-                      "vector_bits", vector_bits(), "memory", total_memory(), "available",
-                      (json_int_t)have.bytes, "limit", have.limit, "device", "cuda", "usable", 0,
-                      "reason", no_cuda),
-            2);
+        code = cli_print_json(json_pack("[{s:s, s:b, s:o, s:i, s:I, s:s, s:i, s:f, s:I, s:s}, {s:s, s:b, s:s}]",
+                                        "device", "cpu", "usable", 1, "name", cli_text(cpu_name(name, sizeof name)),
+                                        "cores", cores, "online", (json_int_t)online, "vectors", vector_name(),
+                                        "vector_bits", vector_bits(), "memory", total_memory(), "available",
+                                        (json_int_t)have.bytes, "limit", have.limit, "device", "cuda", "usable", 0,
+                                        "reason", no_cuda),
+                              2);
     } else {
         printf("cpu   %s\n", qn__show(cpu_name(name, sizeof name)).s);
         printf("      %d cores for this process, %ld in the machine\n", cores, online);
-        printf("      %s, %d bits: %d floats at once\n", vector_name(), vector_bits(),
-               vector_bits() / 32);
-        printf("      %.2f GiB of memory, %.2f GiB can be taken (%s)\n",
-               total_memory() / 1073741824, (double)have.bytes / 1073741824, have.limit);
+        printf("      %s, %d bits: %d floats at once\n", vector_name(), vector_bits(), vector_bits() / 32);
+        printf("      %.2f GiB of memory, %.2f GiB can be taken (%s)\n", total_memory() / 1073741824,
+               (double)have.bytes / 1073741824, have.limit);
         printf("cuda  %s\n", no_cuda);
     }
     cli_free(&o);

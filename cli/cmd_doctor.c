@@ -22,8 +22,7 @@ struct result {
     const char *remedy;
 };
 
-__attribute__((format(printf, 3, 4))) static void set(struct result *r, enum outcome outcome,
-                                                      const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void set(struct result *r, enum outcome outcome, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -32,10 +31,7 @@ __attribute__((format(printf, 3, 4))) static void set(struct result *r, enum out
     va_end(args);
 }
 
-static void set_error(struct result *r, const qn_error *err)
-{
-    set(r, FAILED, "%.290s", err->text);
-}
+static void set_error(struct result *r, const qn_error *err) { set(r, FAILED, "%.290s", err->text); }
 
 /* ---- matrix product ---------------------------------------------------------------------------------------------- */
 
@@ -66,8 +62,7 @@ static double worst(const float *a, const float *b, const float *c)
 
 static qn_status product(double *out, qn_graph *g, qn_store *s, qn_program **p, qn_error *err)
 {
-    qn_t a = qn_input(g, "a", QN_F32, 2, (int64_t[]){ M, K }),
-         b = qn_input(g, "b", QN_F32, 2, (int64_t[]){ K, N });
+    qn_t a = qn_input(g, "a", QN_F32, 2, (int64_t[]){ M, K }), b = qn_input(g, "b", QN_F32, 2, (int64_t[]){ K, N });
     qn_t c = qn_matmul(g, a, b, NULL);
     QN_TRY(qn_compile(p, g, &c, 1, s, NULL, err));
     QN_TRY(qn_program_load(*p, err));
@@ -92,8 +87,8 @@ static void check_product(struct result *r)
     if (status)
         set_error(r, &err);
     else
-        set(r, off <= 1 ? GOOD : FAILED,
-            "[%d,%d] x [%d,%d]: largest error %.3f of what rounding allows", M, K, K, N, off);
+        set(r, off <= 1 ? GOOD : FAILED, "[%d,%d] x [%d,%d]: largest error %.3f of what rounding allows", M, K, K, N,
+            off);
     qn_program_free(p);
     qn_graph_free(g);
     qn_store_free(s);
@@ -138,8 +133,7 @@ static void check_file(struct result *r)
     qn_error err = { 0 };
     scratch(path, sizeof path, ".bin");
     for (int i = 0; bytes && i < BYTES; i++) bytes[i] = (char)(i * 31 + i / 256);
-    qn_status status =
-        bytes ? qn__file_replace(path, bytes, BYTES, &err) : qn__nomem(&err, "file", BYTES);
+    qn_status status = bytes ? qn__file_replace(path, bytes, BYTES, &err) : qn__nomem(&err, "file", BYTES);
     if (!status) status = qn__file_read_all(NULL, path, BYTES, &back, &n, &err);
     unlink(path);
     if (status)
@@ -158,25 +152,21 @@ static void check_file(struct result *r)
 /* Under a locale with a decimal comma, if one is installed, numbers must still have a point. */
 static void check_locale(struct result *r)
 {
-    static const char *const names[] = { "de_DE.UTF-8", "fr_FR.UTF-8", "es_ES.UTF-8",
-                                         "de_DE",       "fr_FR",       "pl_PL.UTF-8" };
+    static const char *const names[] = { "de_DE.UTF-8", "fr_FR.UTF-8", "es_ES.UTF-8", "de_DE", "fr_FR", "pl_PL.UTF-8" };
     locale_t comma = (locale_t)0, before = (locale_t)0;
     char text[32];
     double x = 0;
     size_t i = 0;
-    for (; i < sizeof names / sizeof names[0] && !comma; i++)
-        comma = newlocale(LC_ALL_MASK, names[i], (locale_t)0);
+    for (; i < sizeof names / sizeof names[0] && !comma; i++) comma = newlocale(LC_ALL_MASK, names[i], (locale_t)0);
     if (comma) before = uselocale(comma);
-    bool good = qn__parse_f64("2.5", false, &x) && x == 2.5 &&
-                strcmp(qn__format_f64(text, 2.5), "2.5") == 0;
+    bool good = qn__parse_f64("2.5", false, &x) && x == 2.5 && strcmp(qn__format_f64(text, 2.5), "2.5") == 0;
     good = good && !qn__parse_f64("2,5", false, &x);
     if (comma) uselocale(before);
     if (comma) freelocale(comma);
     if (comma)
         set(r, good ? GOOD : FAILED, "2.5 is written and read with a point under %s", names[i - 1]);
     else
-        set(r, good ? GOOD : FAILED,
-            "2.5 is written and read with a point (no locale with a comma is installed)");
+        set(r, good ? GOOD : FAILED, "2.5 is written and read with a point (no locale with a comma is installed)");
 }
 
 static void check_images(struct result *r)
@@ -189,24 +179,21 @@ static void check_images(struct result *r)
     else if (qn_idx_read(&labels, IMAGES "/t10k-labels-idx1-ubyte.gz", &err))
         set_error(r, &err);
     else
-        set(r, labels.rank == 1 && labels.dim[0] == 10000 ? GOOD : FAILED,
-            "%lld test labels in " IMAGES, (long long)labels.dim[0]);
+        set(r, labels.rank == 1 && labels.dim[0] == 10000 ? GOOD : FAILED, "%lld test labels in " IMAGES,
+            (long long)labels.dim[0]);
     qn_array_free(&labels);
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-static const char *outcome_name(enum outcome o)
-{
-    return o == GOOD ? "ok" : o == NOTE ? "note" : "failed";
-}
+static const char *outcome_name(enum outcome o) { return o == GOOD ? "ok" : o == NOTE ? "note" : "failed"; }
 
 static void print_text(const struct library *l, const struct result *r, int n)
 {
     printf("%-14s %-12s %-12s\n", "library", "built with", "loaded");
     for (int i = 0; i < CLI_LIBRARIES; i++)
-        printf("%-14s %-12s %-12s %s%s\n", l[i].name, l[i].built, l[i].loaded,
-               l[i].good ? "ok" : "failed: install ", l[i].good ? "" : l[i].package);
+        printf("%-14s %-12s %-12s %s%s\n", l[i].name, l[i].built, l[i].loaded, l[i].good ? "ok" : "failed: install ",
+               l[i].good ? "" : l[i].package);
     printf("%-14s %s\n%-14s OpenMP %d, %d threads\n\n", "compiler", __VERSION__, "threads", _OPENMP,
            omp_get_max_threads());
     for (int i = 0; i < n; i++) {
@@ -219,17 +206,14 @@ static int print_json(const struct library *l, const struct result *r, int n)
 {
     json_t *libraries = json_array(), *checks = json_array();
     for (int i = 0; i < CLI_LIBRARIES; i++)
-        json_array_append_new(libraries, json_pack("{s:s, s:s, s:o, s:b}", "name", l[i].name,
-                                                   "built", l[i].built, "loaded",
-                                                   cli_text(l[i].loaded), "good", l[i].good));
+        json_array_append_new(libraries, json_pack("{s:s, s:s, s:o, s:b}", "name", l[i].name, "built", l[i].built,
+                                                   "loaded", cli_text(l[i].loaded), "good", l[i].good));
     for (int i = 0; i < n; i++)
-        json_array_append_new(checks,
-                              json_pack("{s:s, s:s, s:o, s:s}", "name", r[i].name, "result",
-                                        outcome_name(r[i].outcome), "text", cli_text(r[i].text),
-                                        "remedy", r[i].outcome == GOOD ? "" : r[i].remedy));
-    return cli_print_json(json_pack("{s:o, s:s, s:i, s:o}", "libraries", libraries, "compiler",
-                                    __VERSION__, "threads", omp_get_max_threads(), "checks",
-                                    checks),
+        json_array_append_new(checks, json_pack("{s:s, s:s, s:o, s:s}", "name", r[i].name, "result",
+                                                outcome_name(r[i].outcome), "text", cli_text(r[i].text), "remedy",
+                                                r[i].outcome == GOOD ? "" : r[i].remedy));
+    return cli_print_json(json_pack("{s:o, s:s, s:i, s:o}", "libraries", libraries, "compiler", __VERSION__, "threads",
+                                    omp_get_max_threads(), "checks", checks),
                           2);
 }
 
@@ -260,8 +244,8 @@ int cmd_doctor(int argc, char **argv)
         { .name = "fashion-mnist", .remedy = "apt-get install dataset-fashion-mnist" },
     };
     enum { CHECKS = sizeof r / sizeof r[0] };
-    static void (*const check[CHECKS])(struct result *) = { check_product, check_png, check_file,
-                                                            check_locale, check_images };
+    static void (*const check[CHECKS])(struct result *) = { check_product, check_png, check_file, check_locale,
+                                                            check_images };
     int code = cli_parse(&cli_doctor, argc, argv, &o);
     if (code >= 0) return code;
     cli_libraries(l);

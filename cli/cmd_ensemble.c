@@ -22,10 +22,7 @@ struct ensemble {
 
 static bool classes(const struct ensemble *e) { return cli_is_classifier(e->model[0]); }
 
-static int64_t sample_at(const struct ensemble *e, int64_t i)
-{
-    return e->test.over ? e->test.over->at[i] : i;
-}
+static int64_t sample_at(const struct ensemble *e, int64_t i) { return e->test.over ? e->test.over->at[i] : i; }
 
 /* ---- opening --------------------------------------------------------------------------------------------------- */
 
@@ -35,21 +32,18 @@ static qn_status open_models(struct ensemble *e, const struct options *o, qn_err
     e->weight = calloc((size_t)o->args.n, sizeof *e->weight);
     if (!e->model || !e->weight) return qn__nomem(err, "models", 0);
     for (int i = 0; i < o->args.n; i++) {
-        QN_TRY(
-            qn_model_open(&e->model[i], o->args.v[i], o->threads > 0 ? (int)o->threads : 0, err));
+        QN_TRY(qn_model_open(&e->model[i], o->args.v[i], o->threads > 0 ? (int)o->threads : 0, err));
         e->n++;
         e->weight[i] = 1;
         if (cli_is_classifier(e->model[i]) == classes(e) &&
             qn_model_outputs(e->model[i]) == qn_model_outputs(e->model[0]))
             continue;
-        return qn__fail(err, 2001, QN_AT_FILE(o->args.v[i]),
-                        "%lld outputs; expected %lld as in %s, of the same kind",
-                        (long long)qn_model_outputs(e->model[i]),
-                        (long long)qn_model_outputs(e->model[0]), qn__show(o->args.v[0]).s);
+        return qn__fail(err, 2001, QN_AT_FILE(o->args.v[i]), "%lld outputs; expected %lld as in %s, of the same kind",
+                        (long long)qn_model_outputs(e->model[i]), (long long)qn_model_outputs(e->model[0]),
+                        qn__show(o->args.v[0]).s);
     }
     if (e->method == VOTE && !classes(e))
-        return qn__fail(err, 2001, QN_AT_FIELD("--method"),
-                        "vote; expected mean for models that predict values");
+        return qn__fail(err, 2001, QN_AT_FIELD("--method"), "vote; expected mean for models that predict values");
     e->width = classes(e) ? cli_n_classes(e->model[0]) : qn_model_outputs(e->model[0]);
     return QN_OK;
 }
@@ -63,11 +57,9 @@ static int weigh(struct ensemble *e)
         qn_error err = { 0 };
         qn_status status = qn_parts_open(&p, qn_model_recipe(e->model[i]), &err);
         if (!status && p.valid.n == 0)
-            status = qn__fail(&err, 2001, QN_AT_FIELD("--method"),
-                              "weighted; %s has no validation part to weigh it by",
+            status = qn__fail(&err, 2001, QN_AT_FIELD("--method"), "weighted; %s has no validation part to weigh it by",
                               qn__show(qn_model_path(e->model[i])).s);
-        if (!status)
-            status = qn_dataset_set_transform(p.train_set, qn_model_transform(e->model[i]), &err);
+        if (!status) status = qn_dataset_set_transform(p.train_set, qn_model_transform(e->model[i]), &err);
         if (!status) status = qn_model_evaluate(e->model[i], p.train_set, &p.valid, &s, NULL, &err);
         if (!status) e->weight[i] = classes(e) ? s.accuracy : 1 / (s.loss + 1e-12);
         qn_parts_free(&p);
@@ -80,8 +72,7 @@ static qn_status take_memory(struct ensemble *e, qn_error *err)
 {
     size_t cells;
     e->samples = e->test.over ? e->test.over->n : qn_dataset_count(e->test.ds);
-    if (!qn__mul(&cells, (size_t)e->samples, (size_t)e->width))
-        return qn__nomem(err, "answers", SIZE_MAX);
+    if (!qn__mul(&cells, (size_t)e->samples, (size_t)e->width)) return qn__nomem(err, "answers", SIZE_MAX);
     e->sum = calloc(cells, sizeof *e->sum);
     e->own = calloc(cells, sizeof *e->own);
     return e->sum && e->own ? QN_OK : qn__nomem(err, "answers", cells * sizeof *e->sum);
@@ -104,11 +95,9 @@ enum { BATCH = 256 };
 /* The answers of one model, normalised as it was trained, in e->own. */
 static qn_status ask(struct ensemble *e, qn_model *m, qn_error *err)
 {
-    size_t in = (size_t)qn_transform_size(qn_model_transform(m)), out = (size_t)qn_model_outputs(m),
-           inputs, outputs;
+    size_t in = (size_t)qn_transform_size(qn_model_transform(m)), out = (size_t)qn_model_outputs(m), inputs, outputs;
     QN_TRY(qn_dataset_set_transform(e->test.ds, qn_model_transform(m), err));
-    if (!qn__mul(&inputs, BATCH, in) || !qn__mul(&outputs, BATCH, out))
-        return qn__nomem(err, "batch", SIZE_MAX);
+    if (!qn__mul(&inputs, BATCH, in) || !qn__mul(&outputs, BATCH, out)) return qn__nomem(err, "batch", SIZE_MAX);
     float *x = calloc(inputs, sizeof *x), *y = calloc(outputs, sizeof *y);
     qn_status status = x && y ? QN_OK : qn__nomem(err, "batch", inputs * sizeof *x);
     for (int64_t at = 0, n; at < e->samples && !status; at += n) {
@@ -147,8 +136,7 @@ static void finish(struct ensemble *e)
 {
     double total = 0;
     for (int i = 0; i < e->n; i++) total += e->method == VOTE ? 1 : e->weight[i];
-    for (int64_t i = 0; i < e->samples * e->width; i++)
-        e->sum[i] = (float)((double)e->sum[i] / total);
+    for (int64_t i = 0; i < e->samples * e->width; i++) e->sum[i] = (float)((double)e->sum[i] / total);
 }
 
 /* ---- measuring -------------------------------------------------------------------------------------------------- */
@@ -162,36 +150,29 @@ static double log_loss(const struct ensemble *e, const float *scores)
     return sum / (double)e->samples;
 }
 
-static qn_status measure_values(struct ensemble *e, qn_metrics *m, const float *scores,
-                                qn_error *err)
+static qn_status measure_values(struct ensemble *e, qn_metrics *m, const float *scores, qn_error *err)
 {
     for (int64_t i = 0; i < e->samples; i++)
-        QN_TRY(qn_metrics_add_values(m, scores + i * e->width,
-                                     qn_dataset_target(e->test.ds, sample_at(e, i)), 1, err));
+        QN_TRY(qn_metrics_add_values(m, scores + i * e->width, qn_dataset_target(e->test.ds, sample_at(e, i)), 1, err));
     return QN_OK;
 }
 
-static qn_status measure_classes(struct ensemble *e, qn_metrics *m, const float *scores,
-                                 qn_error *err)
+static qn_status measure_classes(struct ensemble *e, qn_metrics *m, const float *scores, qn_error *err)
 {
     for (int64_t i = 0; i < e->samples; i++) {
         int32_t label = qn_dataset_label(e->test.ds, sample_at(e, i));
         QN_TRY(qn_metrics_add_classes(m, scores + i * e->width, &label, 1, err));
     }
-    if (e->method != VOTE || scores != e->sum)
-        qn_metrics_add_loss(m, log_loss(e, scores), (double)e->samples);
+    if (e->method != VOTE || scores != e->sum) qn_metrics_add_loss(m, log_loss(e, scores), (double)e->samples);
     return QN_OK;
 }
 
-static qn_status measure(struct ensemble *e, const float *scores, qn_metrics_summary *out,
-                         qn_error *err)
+static qn_status measure(struct ensemble *e, const float *scores, qn_metrics_summary *out, qn_error *err)
 {
     qn_metrics *m;
-    qn_metrics_options o = { .kind = classes(e) ? QN_METRICS_CLASSES : QN_METRICS_REGRESSION,
-                             .width = e->width };
+    qn_metrics_options o = { .kind = classes(e) ? QN_METRICS_CLASSES : QN_METRICS_REGRESSION, .width = e->width };
     QN_TRY(qn_metrics_create(&m, &o, NULL, err));
-    qn_status status =
-        classes(e) ? measure_classes(e, m, scores, err) : measure_values(e, m, scores, err);
+    qn_status status = classes(e) ? measure_classes(e, m, scores, err) : measure_values(e, m, scores, err);
     if (!status) status = qn_metrics_result(m, out, err);
     qn_metrics_free(m);
     return status;
@@ -209,38 +190,32 @@ static void print_row(const char *name, const qn_metrics_summary *s, double weig
     printf("\n");
 }
 
-static void print_table(const struct ensemble *e, const qn_metrics_summary *each,
-                        const qn_metrics_summary *all)
+static void print_table(const struct ensemble *e, const qn_metrics_summary *each, const qn_metrics_summary *all)
 {
     static const char *const names[] = { "mean of all", "vote of all", "weighted mean of all" };
     printf("%s, %lld samples\n", e->test.name, (long long)e->samples);
     printf("%-32s %9s %9s%s\n", "model", classes(e) ? "accuracy" : "MSE", classes(e) ? "F1" : "MAE",
            classes(e) ? "      loss" : "");
     for (int i = 0; i < e->n; i++)
-        print_row(qn__show(qn_model_path(e->model[i])).s, &each[i],
-                  e->method == WEIGHTED ? e->weight[i] : 0);
+        print_row(qn__show(qn_model_path(e->model[i])).s, &each[i], e->method == WEIGHTED ? e->weight[i] : 0);
     print_row(names[e->method], all, 0);
 }
 
-static int print_json(const struct ensemble *e, const qn_metrics_summary *each,
-                      const qn_metrics_summary *all)
+static int print_json(const struct ensemble *e, const qn_metrics_summary *each, const qn_metrics_summary *all)
 {
     static const char *const names[] = { "mean", "vote", "weighted" };
     json_t *models = json_array();
     for (int i = 0; i < e->n; i++)
-        json_array_append_new(
-            models, json_pack("{s:o, s:f, s:o}", "model", cli_text(qn_model_path(e->model[i])),
-                              "weight", e->weight[i], "metrics", cli_summary_json(&each[i])));
-    return cli_print_json(json_pack("{s:s, s:s, s:o, s:o}", "method", names[e->method], "data",
-                                    e->test.name, "models", models, "ensemble",
-                                    cli_summary_json(all)),
+        json_array_append_new(models, json_pack("{s:o, s:f, s:o}", "model", cli_text(qn_model_path(e->model[i])),
+                                                "weight", e->weight[i], "metrics", cli_summary_json(&each[i])));
+    return cli_print_json(json_pack("{s:s, s:s, s:o, s:o}", "method", names[e->method], "data", e->test.name, "models",
+                                    models, "ensemble", cli_summary_json(all)),
                           2);
 }
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
 
-static qn_status ask_all(struct ensemble *e, qn_metrics_summary *each, qn_metrics_summary *all,
-                         qn_error *err)
+static qn_status ask_all(struct ensemble *e, qn_metrics_summary *each, qn_metrics_summary *all, qn_error *err)
 {
     QN_TRY(take_memory(e, err));
     if (classes(e) && qn_dataset_label(e->test.ds, sample_at(e, 0)) < 0)
@@ -280,9 +255,7 @@ int cmd_ensemble(int argc, char **argv)
     struct ensemble e = { 0 };
     int code = cli_parse(&cli_ensemble, argc, argv, &o);
     if (code >= 0) return code;
-    e.method = !o.method || strcmp(o.method, "mean") == 0 ? MEAN
-               : strcmp(o.method, "vote") == 0            ? VOTE
-                                                          : WEIGHTED;
+    e.method = !o.method || strcmp(o.method, "mean") == 0 ? MEAN : strcmp(o.method, "vote") == 0 ? VOTE : WEIGHTED;
     code = cli_check_device(o.device, "cpu", true);
     if (!code) code = run(&e, &o);
     close_ensemble(&e);

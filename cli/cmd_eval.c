@@ -39,8 +39,7 @@ static void print_table(const qn_model *m, const struct test_part *t, const qn_m
                         const int64_t *confusion)
 {
     int64_t n = cli_n_classes(m);
-    printf("%-18s %s\n%-18s %s, %lld samples\n", "model", qn_model_path(m), "data", t->name,
-           (long long)s->count);
+    printf("%-18s %s\n%-18s %s, %lld samples\n", "model", qn_model_path(m), "data", t->name, (long long)s->count);
     if (s->ignored) printf("%-18s %lld\n", "ignored", (long long)s->ignored);
     if (s->nonfinite) printf("%-18s %lld\n", "not finite", (long long)s->nonfinite);
     line("loss", s->loss);
@@ -58,8 +57,8 @@ static void print_table(const qn_model *m, const struct test_part *t, const qn_m
     for (int64_t c = 0; c < n; c++) {
         struct class_figures f = figures_of(confusion, n, c);
         char buf[24];
-        printf("%-24.24s %9lld %9.4f %9.4f %9.4f\n", qn__show(cli_class_name(m, c, buf)).s,
-               (long long)f.support, f.precision, f.recall, f.f1);
+        printf("%-24.24s %9lld %9.4f %9.4f %9.4f\n", qn__show(cli_class_name(m, c, buf)).s, (long long)f.support,
+               f.precision, f.recall, f.f1);
     }
 }
 
@@ -67,19 +66,17 @@ static int print_json(const qn_model *m, const struct test_part *t, const qn_met
                       const int64_t *confusion)
 {
     int64_t n = cli_n_classes(m);
-    json_t *o = json_pack("{s:o, s:s, s:o}", "model", cli_text(qn_model_path(m)), "data", t->name,
-                          "metrics", cli_summary_json(s));
+    json_t *o = json_pack("{s:o, s:s, s:o}", "model", cli_text(qn_model_path(m)), "data", t->name, "metrics",
+                          cli_summary_json(s));
     json_t *classes = json_array(), *matrix = json_array();
     for (int64_t c = 0; confusion && c < n; c++) {
         struct class_figures f = figures_of(confusion, n, c);
         char buf[24];
         json_t *row = json_array();
         json_array_append_new(classes, json_pack("{s:o, s:I, s:f, s:f, s:f}", "class",
-                                                 cli_text(cli_class_name(m, c, buf)), "samples",
-                                                 (json_int_t)f.support, "precision", f.precision,
-                                                 "recall", f.recall, "f1", f.f1));
-        for (int64_t k = 0; k < n; k++)
-            json_array_append_new(row, json_integer(confusion[c * n + k]));
+                                                 cli_text(cli_class_name(m, c, buf)), "samples", (json_int_t)f.support,
+                                                 "precision", f.precision, "recall", f.recall, "f1", f.f1));
+        for (int64_t k = 0; k < n; k++) json_array_append_new(row, json_integer(confusion[c * n + k]));
         json_array_append_new(matrix, row);
     }
     if (confusion) {
@@ -96,16 +93,14 @@ static qn_status draw(const qn_model *m, const int64_t *confusion, const char *p
     const qn_transform *t = qn_model_transform(m);
     int64_t n = cli_n_classes(m);
     if (!confusion)
-        return qn__fail(err, 2001, QN_AT_FIELD("--out"),
-                        "the model predicts values; expected one of classes");
+        return qn__fail(err, 2001, QN_AT_FIELD("--out"), "the model predicts values; expected one of classes");
     if (n > CHART_CLASSES)
-        return qn__fail(err, 2001, QN_AT_FIELD("--out"), "%lld classes; expected at most %d",
-                        (long long)n, CHART_CLASSES);
+        return qn__fail(err, 2001, QN_AT_FIELD("--out"), "%lld classes; expected at most %d", (long long)n,
+                        CHART_CLASSES);
     qn_confusion_chart chart = { .title = "Confusion matrix",
                                  .counts = confusion,
                                  .classes = (int)n,
-                                 .names = t->n_classes == n ? (const char *const *)t->class_name
-                                                            : NULL };
+                                 .names = t->n_classes == n ? (const char *const *)t->class_name : NULL };
     return qn_plot_confusion(path, &chart, err);
 }
 
@@ -120,10 +115,9 @@ static int evaluate(qn_model *m, const struct options *o)
     int code = cli_open_test(&t, m, &o->set, o->data);
     if (code) return code;
     size_t cells;
-    bool ok = !cli_is_classifier(m) || (qn__mul(&cells, (size_t)n, (size_t)n) &&
-                                        (confusion = calloc(cells, sizeof *confusion)) != NULL);
-    qn_status status = ok ? qn_model_evaluate(m, t.ds, t.over, &s, confusion, &err)
-                          : qn__nomem(&err, "confusion", 0);
+    bool ok = !cli_is_classifier(m) ||
+              (qn__mul(&cells, (size_t)n, (size_t)n) && (confusion = calloc(cells, sizeof *confusion)) != NULL);
+    qn_status status = ok ? qn_model_evaluate(m, t.ds, t.over, &s, confusion, &err) : qn__nomem(&err, "confusion", 0);
     if (!status && o->out) status = draw(m, confusion, o->out, &err);
     if (status)
         code = cli_fail(&err);
@@ -144,8 +138,7 @@ int cmd_eval(int argc, char **argv)
     int code = cli_parse(&cli_eval, argc, argv, &o);
     if (code >= 0) return code;
     code = cli_check_device(o.device, "cpu", true);
-    if (!code && qn_model_open(&m, o.args.v[0], o.threads > 0 ? (int)o.threads : 0, &err))
-        code = cli_fail(&err);
+    if (!code && qn_model_open(&m, o.args.v[0], o.threads > 0 ? (int)o.threads : 0, &err)) code = cli_fail(&err);
     if (!code) code = evaluate(m, &o);
     qn_model_free(m);
     cli_free(&o);

@@ -9,12 +9,12 @@ struct report {
     const struct options *o;
     const qn_recipe *recipe;
     qn_transform shape;
-    qn_plan plan;         /* for this machine, or the outline for a GPU */
-    const qn_gpu *gpu;    /* NULL: this machine                          */
-    size_t memory;        /* there is                                    */
-    int64_t largest;      /* batch; -1: not known                        */
-    double flops, bytes;  /* of a step                                   */
-    double bound[2];      /* seconds: f32, bf16                          */
+    qn_plan plan;        /* for this machine, or the outline for a GPU */
+    const qn_gpu *gpu;   /* NULL: this machine                          */
+    size_t memory;       /* there is                                    */
+    int64_t largest;     /* batch; -1: not known                        */
+    double flops, bytes; /* of a step                                   */
+    double bound[2];     /* seconds: f32, bf16                          */
 };
 
 /* ---- collecting ------------------------------------------------------------------------------------------- */
@@ -53,9 +53,16 @@ static qn_status collect(struct report *r, qn_error *err)
 static void print_memory(const struct report *r)
 {
     qn_bytes b = qn_program_bytes(r->plan.program);
-    const struct { const char *name; size_t bytes; } rows[] = {
-        { "weights", b.params },     { "running statistics", b.buffers }, { "optimizer state", b.state },
-        { "gradients", b.grads },    { "inputs and results", b.io },      { "activations and workspace", b.work },
+    const struct {
+        const char *name;
+        size_t bytes;
+    } rows[] = {
+        { "weights", b.params },
+        { "running statistics", b.buffers },
+        { "optimizer state", b.state },
+        { "gradients", b.grads },
+        { "inputs and results", b.io },
+        { "activations and workspace", b.work },
         { "libraries (set aside)", r->gpu ? (size_t)r->gpu->workspace : 0 },
     };
     size_t total = 0;

@@ -20,21 +20,18 @@ static json_t *top_classes(const struct job *j, const float *scores, int64_t n)
         int64_t best = -1;
         char buf[24];
         for (int64_t c = 0; c < n; c++) {
-            bool later =
-                last < 0 || scores[c] < scores[last] || (scores[c] == scores[last] && c > last);
+            bool later = last < 0 || scores[c] < scores[last] || (scores[c] == scores[last] && c > last);
             if (later && (best < 0 || scores[c] > scores[best])) best = c;
         }
         if (best < 0) break; /* a score that is no number */
-        json_array_append_new(list, json_pack("{s:o, s:o}", "class",
-                                              cli_text(cli_class_name(j->model, best, buf)),
+        json_array_append_new(list, json_pack("{s:o, s:o}", "class", cli_text(cli_class_name(j->model, best, buf)),
                                               "probability", cli_real((double)scores[best])));
         last = best;
     }
     return list;
 }
 
-static json_t *answer(const struct job *j, const char *input, int64_t index, const float *row,
-                      float *scores)
+static json_t *answer(const struct job *j, const char *input, int64_t index, const float *row, float *scores)
 {
     char buf[24];
     json_t *o = json_pack("{s:o, s:I}", "input", cli_text(input), "index", (json_int_t)index);
@@ -54,8 +51,7 @@ static json_t *answer(const struct job *j, const char *input, int64_t index, con
     return o;
 }
 
-static qn_status print_answers(const struct job *j, const char *input, const float *y, int64_t n,
-                               qn_error *err)
+static qn_status print_answers(const struct job *j, const char *input, const float *y, int64_t n, qn_error *err)
 {
     float *scores = calloc((size_t)cli_n_classes(j->model), sizeof *scores);
     if (!scores) return qn__nomem(err, "scores", 0);
@@ -117,8 +113,7 @@ int cmd_predict(int argc, char **argv)
     j.top = o.top > 0 ? o.top : 3;
     j.batch = o.batch > 0 ? o.batch : 256;
     code = cli_check_device(o.device, "cpu", true);
-    if (!code && qn_model_open(&j.model, o.args.v[0], o.threads > 0 ? (int)o.threads : 0, &err))
-        code = cli_fail(&err);
+    if (!code && qn_model_open(&j.model, o.args.v[0], o.threads > 0 ? (int)o.threads : 0, &err)) code = cli_fail(&err);
     if (!code) code = predict_all(&j, &o);
     qn_model_free(j.model);
     cli_free(&o);

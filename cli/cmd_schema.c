@@ -36,9 +36,7 @@ int cmd_schema(int argc, char **argv)
     if (o.args.n)
         code = print_recipe(o.args.v[0], &o);
     else
-        code = print_schema(o.markdown ? QN_SCHEMA_MARKDOWN
-                            : o.json   ? QN_SCHEMA_JSON
-                                       : QN_SCHEMA_TEXT);
+        code = print_schema(o.markdown ? QN_SCHEMA_MARKDOWN : o.json ? QN_SCHEMA_JSON : QN_SCHEMA_TEXT);
     cli_free(&o);
     return code;
 }

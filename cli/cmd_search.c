@@ -74,11 +74,19 @@ static int search(const struct options *o, const char *resume)
     qn_search_result result;
     qn_recipe_errors errors;
     struct options shown = *o;
-    qn_search_opts opts = { .recipe = o->args.v[0], .space = o->space, .sets = o->set.v, .n_sets = o->set.n,
-                            .method = method_of(o->method), .trials = o->trials > 0 ? o->trials : 0,
-                            .seed = o->seed > 0 ? (uint64_t)o->seed : 0, .out = o->out, .resume = resume,
-                            .threads = o->threads > 0 ? (int)o->threads : 0, .stop = cli_stop_flag(),
-                            .report = print_line, .user = &shown };
+    qn_search_opts opts = { .recipe = o->args.v[0],
+                            .space = o->space,
+                            .sets = o->set.v,
+                            .n_sets = o->set.n,
+                            .method = method_of(o->method),
+                            .trials = o->trials > 0 ? o->trials : 0,
+                            .seed = o->seed > 0 ? (uint64_t)o->seed : 0,
+                            .out = o->out,
+                            .resume = resume,
+                            .threads = o->threads > 0 ? (int)o->threads : 0,
+                            .stop = cli_stop_flag(),
+                            .report = print_line,
+                            .user = &shown };
     qn_status status = qn_search_run(&opts, &result, &errors);
     if (status == QN_STOPPED)
         fprintf(stderr, "stopped: %lld trials are kept; go on with the same options and --resume=%s\n",

@@ -78,7 +78,9 @@ static void print_layers(const qn_layer_info *row, int n)
     printf("%-28s %-16s %-20s %12lld\n", "total", "", "", (long long)total);
 }
 
-struct counts { int values, operators, updates; };
+struct counts {
+    int values, operators, updates;
+};
 
 /* Of a stage's text: a value a line; sources are not launched. */
 static struct counts count_values(const char *text)
@@ -156,8 +158,7 @@ static qn_status show_shaped(const qn_recipe *r, const qn_transform *shape, cons
 {
     struct stages s = { 0 };
     qn_plan plan;
-    qn_status status =
-        qn_plan_open(&plan, r, shape, 0, 0, &(qn_compile_opts){ .dump = keep_stage, .user = &s }, err);
+    qn_status status = qn_plan_open(&plan, r, shape, 0, 0, &(qn_compile_opts){ .dump = keep_stage, .user = &s }, err);
     if (!status) {
         status = show_stages(&s, r, shape, o, err);
         qn_plan_free(&plan);

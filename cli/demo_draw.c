@@ -40,8 +40,7 @@ static void point(struct curve *c, double x, const json_t *y)
 static void log_line(struct curves *c, const json_t *o)
 {
     const char *event = json_string_value(json_object_get(o, "event"));
-    double epoch = json_number_value(json_object_get(o, "epoch")),
-           step = json_number_value(json_object_get(o, "step"));
+    double epoch = json_number_value(json_object_get(o, "epoch")), step = json_number_value(json_object_get(o, "step"));
     const json_t *loss = json_object_get(o, "loss"), *accuracy = json_object_get(o, "accuracy");
     if (!event) return;
     if (strcmp(event, "step") == 0) point(&c->step_loss, step, loss);
@@ -84,9 +83,7 @@ static qn_status read_log(struct curves *c, const char *path, qn_error *err)
 
 static qn_plot_series series(const char *name, const struct curve *c, int color, bool markers)
 {
-    return (qn_plot_series){
-        .name = name, .x = c->x, .y = c->y, .n = c->n, .color = color, .markers = markers
-    };
+    return (qn_plot_series){ .name = name, .x = c->x, .y = c->y, .n = c->n, .color = color, .markers = markers };
 }
 
 static qn_status draw_curves(const struct demo *d, qn_error *err)
@@ -95,22 +92,14 @@ static qn_status draw_curves(const struct demo *d, qn_error *err)
     struct curves *c = calloc(1, sizeof *c);
     if (!c) return qn__nomem(err, "curves", sizeof *c);
     qn_status status = read_log(c, picture(d, path, sizeof path, "log.jsonl"), err);
-    qn_plot_series loss[] = { series("training (running mean)",
-                                     c->step_loss.n ? &c->step_loss : &c->train_loss, 1, false),
+    qn_plot_series loss[] = { series("training (running mean)", c->step_loss.n ? &c->step_loss : &c->train_loss, 1,
+                                     false),
                               series("validation", &c->valid_loss, 2, true) };
     qn_plot_series accuracy[] = { series("training", &c->train_accuracy, 1, true),
                                   series("validation", &c->valid_accuracy, 2, true) };
     qn_line_chart charts[] = {
-        { .title = "Loss",
-          .x_label = "epoch",
-          .y_label = "cross-entropy",
-          .series = loss,
-          .count = 2 },
-        { .title = "Accuracy",
-          .x_label = "epoch",
-          .y_label = "share of images",
-          .series = accuracy,
-          .count = 2 },
+        { .title = "Loss", .x_label = "epoch", .y_label = "cross-entropy", .series = loss, .count = 2 },
+        { .title = "Accuracy", .x_label = "epoch", .y_label = "share of images", .series = accuracy, .count = 2 },
     };
     picture(d, path, sizeof path, "curves.png");
     if (!status) status = qn_plot_lines(path, charts, 2, err);
@@ -137,11 +126,8 @@ static qn_status draw_confusion(const struct demo *d, qn_error *err)
     if (!counts) return qn__nomem(err, "confusion", cells * sizeof *counts);
     qn_status status = qn_model_evaluate(d->model, d->test.ds, d->test.over, &s, counts, err);
     snprintf(title, sizeof title, "%s: %lld test images, %.2f%% right",
-             d->synthetic ? "Synthetic digits" : "Fashion-MNIST", (long long)s.count,
-             100 * s.accuracy);
-    qn_confusion_chart chart = {
-        .title = title, .counts = counts, .classes = (int)n, .names = names(d)
-    };
+             d->synthetic ? "Synthetic digits" : "Fashion-MNIST", (long long)s.count, 100 * s.accuracy);
+    qn_confusion_chart chart = { .title = title, .counts = counts, .classes = (int)n, .names = names(d) };
     picture(d, path, sizeof path, "confusion.png");
     if (!status) status = qn_plot_confusion(path, &chart, err);
     if (!status) say(path, "which classes are taken for which");
@@ -187,8 +173,7 @@ static qn_status predict(const struct demo *d, struct images *im, qn_error *err)
     for (int64_t i = 0; !status && i < im->n; i++) {
         char buf[24];
         im->predicted[i] = (int32_t)cli_highest(y + (size_t)i * k, (int64_t)k);
-        snprintf(im->label[i], sizeof im->label[i], "%s %.0f%%",
-                 cli_class_name(d->model, im->predicted[i], buf),
+        snprintf(im->label[i], sizeof im->label[i], "%s %.0f%%", cli_class_name(d->model, im->predicted[i], buf),
                  100 * (double)y[(size_t)i * k + (size_t)im->predicted[i]]);
         im->labels[i] = im->label[i];
     }
@@ -206,9 +191,7 @@ static qn_status read_images(const struct demo *d, struct images *im, qn_error *
                            .channels = t->dim[0],
                            .h = t->dim[1],
                            .w = t->dim[2] };
-    if (t->rank != 3)
-        return qn__fail(err, 3014, QN_AT_FIELD("demo"), "data of rank %d; expected images",
-                        t->rank);
+    if (t->rank != 3) return qn__fail(err, 3014, QN_AT_FIELD("demo"), "data of rank %d; expected images", t->rank);
     if (!qn__mul(&cells, SHOWN, (size_t)im->size)) return qn__nomem(err, "images", SIZE_MAX);
     im->x = calloc(cells, sizeof *im->x);
     im->pixels = calloc(cells, sizeof *im->pixels);
@@ -225,23 +208,19 @@ static qn_status read_images(const struct demo *d, struct images *im, qn_error *
 
 static qn_plot_images images_of(const struct images *im, int64_t n)
 {
-    return (qn_plot_images){
-        .data = im->pixels, .n = n, .channels = im->channels, .h = im->h, .w = im->w
-    };
+    return (qn_plot_images){ .data = im->pixels, .n = n, .channels = im->channels, .h = im->h, .w = im->w };
 }
 
 static qn_status draw_samples(const struct demo *d, const struct images *im, qn_error *err)
 {
     char path[4200];
-    qn_image_sheet sheet = {
-        .title = d->synthetic ? "Synthetic digits: the first test images and what the network says"
-                              : "The first test images and what the network says",
-        .images = images_of(im, im->n),
-        .truth = im->truth,
-        .predicted = im->predicted,
-        .names = names(d),
-        .classes = qn_model_transform(d->model)->n_classes
-    };
+    qn_image_sheet sheet = { .title = d->synthetic ? "Synthetic digits: the first test images and what the network says"
+                                                   : "The first test images and what the network says",
+                             .images = images_of(im, im->n),
+                             .truth = im->truth,
+                             .predicted = im->predicted,
+                             .names = names(d),
+                             .classes = qn_model_transform(d->model)->n_classes };
     QN_TRY(qn_plot_sheet(picture(d, path, sizeof path, "samples.png"), &sheet, err));
     say(path, "test images, predicted and true labels");
     return QN_OK;
@@ -281,15 +260,13 @@ static void add_heat(const struct images *im, const float *dx, float *heat)
 }
 
 /* A picture with normal noise of a deviation of 0.1 of the pixels' range (Box and Muller 1958). */
-static void add_noise(const qn_transform *t, const float *x, float *noisy, int64_t size,
-                      uint32_t image, uint32_t copy)
+static void add_noise(const qn_transform *t, const float *x, float *noisy, int64_t size, uint32_t image, uint32_t copy)
 {
     uint64_t key = qn__stream_key(1, qn__hash_str("saliency"));
     int64_t plane = size / t->dim[0];
     for (int64_t i = 0; i < size; i++) {
         struct qn__words w = qn__philox(key, (uint32_t)i, image, copy, 0);
-        double radius = sqrt(-2 * log(1 - qn__unit_f64(w.w[0]))),
-               angle = 6.283185307179586 * qn__unit_f64(w.w[1]);
+        double radius = sqrt(-2 * log(1 - qn__unit_f64(w.w[0]))), angle = 6.283185307179586 * qn__unit_f64(w.w[1]);
         int c = t->channels > 1 ? (int)(i / plane) : 0;
         noisy[i] = x[i] + (float)(0.1 / t->std[c] * radius * cos(angle));
     }
@@ -297,13 +274,11 @@ static void add_noise(const qn_transform *t, const float *x, float *noisy, int64
 
 /* The gradient itself is as ragged as the function that the network computes; its mean over noisy copies of the picture
  * shows what is stable in it (Smilkov et al., "SmoothGrad", 2017). */
-static qn_status heat_of(const struct demo *d, struct images *im, int64_t i, float *noisy,
-                         float *dx, qn_error *err)
+static qn_status heat_of(const struct demo *d, struct images *im, int64_t i, float *noisy, float *dx, qn_error *err)
 {
     enum { COPIES = 32 };
     for (uint32_t copy = 0; copy < COPIES; copy++) {
-        add_noise(qn_model_transform(d->model), im->x + i * im->size, noisy, im->size, (uint32_t)i,
-                  copy);
+        add_noise(qn_model_transform(d->model), im->x + i * im->size, noisy, im->size, (uint32_t)i, copy);
         QN_TRY(qn_model_saliency(d->model, noisy, im->predicted[i], dx, err));
         add_heat(im, dx, im->heat + i * im->h * im->w);
     }
@@ -314,10 +289,8 @@ static qn_status draw_saliency(const struct demo *d, struct images *im, qn_error
 {
     char path[4200];
     int64_t n = im->n < SALIENCY ? im->n : SALIENCY;
-    float *dx = calloc((size_t)im->size, sizeof *dx),
-          *noisy = calloc((size_t)im->size, sizeof *noisy);
-    qn_status status =
-        dx && noisy ? QN_OK : qn__nomem(err, "saliency", (size_t)im->size * sizeof *dx);
+    float *dx = calloc((size_t)im->size, sizeof *dx), *noisy = calloc((size_t)im->size, sizeof *noisy);
+    qn_status status = dx && noisy ? QN_OK : qn__nomem(err, "saliency", (size_t)im->size * sizeof *dx);
     for (int64_t i = 0; i < n && !status; i++) status = heat_of(d, im, i, noisy, dx, err);
     free(dx);
     free(noisy);
@@ -325,8 +298,7 @@ static qn_status draw_saliency(const struct demo *d, struct images *im, qn_error
                                 .images = images_of(im, n),
                                 .heat = im->heat,
                                 .labels = im->labels };
-    if (!status)
-        status = qn_plot_saliency(picture(d, path, sizeof path, "saliency.png"), &sheet, err);
+    if (!status) status = qn_plot_saliency(picture(d, path, sizeof path, "saliency.png"), &sheet, err);
     if (!status) say(path, "pixels that matter most");
     return status;
 }

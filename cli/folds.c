@@ -31,8 +31,7 @@ static struct spread spread_of(const struct fold *f, int n, bool accuracy)
 static void print_text(const struct fold *f, int n)
 {
     bool accuracy = isfinite(f[0].accuracy);
-    printf("%-5s %-32s %8s %10s %10s\n", "fold", "run", "held out", "loss",
-           accuracy ? "accuracy" : "");
+    printf("%-5s %-32s %8s %10s %10s\n", "fold", "run", "held out", "loss", accuracy ? "accuracy" : "");
     for (int i = 0; i < n; i++) {
         printf("%-5d %-32s %8lld %10.4g", i, f[i].dir, (long long)f[i].count, f[i].loss);
         if (accuracy) printf(" %10.4f", f[i].accuracy);
@@ -48,13 +47,11 @@ static int print_json(const struct fold *f, int n)
     struct spread loss = spread_of(f, n, false), right = spread_of(f, n, true);
     json_t *folds = json_array();
     for (int i = 0; i < n; i++)
-        json_array_append_new(folds,
-                              json_pack("{s:o, s:I, s:o, s:o}", "run", cli_text(f[i].dir),
-                                        "held_out", (json_int_t)f[i].count, "loss",
-                                        cli_real(f[i].loss), "accuracy", cli_real(f[i].accuracy)));
-    return cli_print_json(json_pack("{s:o, s:o, s:o, s:o, s:o}", "folds", folds, "accuracy_mean",
-                                    cli_real(right.mean), "accuracy_deviation",
-                                    cli_real(right.deviation), "loss_mean", cli_real(loss.mean),
+        json_array_append_new(folds, json_pack("{s:o, s:I, s:o, s:o}", "run", cli_text(f[i].dir), "held_out",
+                                               (json_int_t)f[i].count, "loss", cli_real(f[i].loss), "accuracy",
+                                               cli_real(f[i].accuracy)));
+    return cli_print_json(json_pack("{s:o, s:o, s:o, s:o, s:o}", "folds", folds, "accuracy_mean", cli_real(right.mean),
+                                    "accuracy_deviation", cli_real(right.deviation), "loss_mean", cli_real(loss.mean),
                                     "loss_deviation", cli_real(loss.deviation)),
                           0);
 }

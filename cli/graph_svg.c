@@ -100,8 +100,9 @@ qn_status cli_draw_graph(const char *path, const char *recipe, const char *stage
     char title[200];
     qn_status status = make_room(&d, text) ? take_text(&d, err) : qn__nomem(err, "picture", strlen(text));
     snprintf(title, sizeof title, "%.120s after %.40s", recipe, stage);
-    qn_svg_graph g = { .title = title, .nodes = d.node, .node_count = d.n_nodes, .edges = d.edge,
-                       .edge_count = d.n_edges };
+    qn_svg_graph g = {
+        .title = title, .nodes = d.node, .node_count = d.n_nodes, .edges = d.edge, .edge_count = d.n_edges
+    };
     if (!status) status = qn_svg_write(path, &g, err);
     free(d.node);
     free(d.edge);

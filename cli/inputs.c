@@ -46,20 +46,15 @@ static qn_status read_png(struct samples *s, const char *path, const qn_transfor
 {
     qn_array image = { 0 };
     if (t->rank != 3)
-        return qn__fail(err, 3014, QN_AT_FILE(path),
-                        "a picture; expected %lld numbers, which the model reads",
+        return qn__fail(err, 3014, QN_AT_FILE(path), "a picture; expected %lld numbers, which the model reads",
                         (long long)qn_transform_size(t));
-    qn_png_options o = { .channels = (int)t->dim[0],
-                         .height = (int)t->dim[1],
-                         .width = (int)t->dim[2] };
+    qn_png_options o = { .channels = (int)t->dim[0], .height = (int)t->dim[1], .width = (int)t->dim[2] };
     QN_TRY(qn_png_read(&image, path, &o, err));
     qn_status status = take(s, t, 1, err);
     if (!status && t->bytes) {
         status = qn_transform_image(t, &image, s->x, err);
-    } else if (
-        !status) { /* trained on numbers: bytes are 0..1, as a data set of floats would have them */
-        for (int64_t i = 0; i < s->size; i++)
-            s->x[i] = (float)((const uint8_t *)image.data)[i] / 255.0f;
+    } else if (!status) { /* trained on numbers: bytes are 0..1, as a data set of floats would have them */
+        for (int64_t i = 0; i < s->size; i++) s->x[i] = (float)((const uint8_t *)image.data)[i] / 255.0f;
         normalise(t, s->x, s->size);
     }
     qn_array_free(&image);
@@ -96,15 +91,14 @@ static qn_status check_finite(const struct samples *s, const char *path, qn_erro
 {
     for (int64_t i = 0; i < s->n * s->size; i++)
         if (!isfinite(s->x[i]))
-            return qn__fail(err, 3043, QN_AT_FILE(path),
-                            "sample %lld, number %lld: not finite; expected a number",
+            return qn__fail(err, 3043, QN_AT_FILE(path), "sample %lld, number %lld: not finite; expected a number",
                             (long long)(i / s->size), (long long)(i % s->size));
     return QN_OK;
 }
 
 /* Numbers of a table's features, in order, stand for a row of it. */
-static qn_status table_rows(struct samples *s, const qn_transform *t, const float *x, int64_t n,
-                            const char *path, qn_error *err)
+static qn_status table_rows(struct samples *s, const qn_transform *t, const float *x, int64_t n, const char *path,
+                            qn_error *err)
 {
     char where[400];
     size_t room = 40 * (size_t)t->n_columns + 1;
@@ -129,9 +123,7 @@ static qn_status read_npy(struct samples *s, const char *path, const qn_transfor
 {
     qn_array a = { 0 };
     char found[160], want[80];
-    qn_transform row = {
-        .rank = 1, .dim = { t->n_columns }
-    }; /* a table's features, before they are encoded */
+    qn_transform row = { .rank = 1, .dim = { t->n_columns } }; /* a table's features, before they are encoded */
     const qn_transform *shape = t->n_columns > 0 ? &row : t;
     QN_TRY(qn_npy_read(&a, path, err));
     bool one = sample_dims(&a, 0, shape) && a.rank > 0;
@@ -161,10 +153,7 @@ static qn_status read_npy(struct samples *s, const char *path, const qn_transfor
 /* ---- rows of numbers -------------------------------------------------------------------------------------------- */
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
-static bool ends_number(char c)
-{
-    return c == 0 || c == '\n' || c == ',' || c == ';' || is_blank(c);
-}
+static bool ends_number(char c) { return c == 0 || c == '\n' || c == ',' || c == ';' || is_blank(c); }
 
 /* One line: numbers with blanks, commas or semicolons between. -1: not a number at *column. */
 static int64_t scan_line(const char *line, float *x, int64_t most, int64_t *column)
@@ -191,20 +180,18 @@ static int64_t scan_line(const char *line, float *x, int64_t most, int64_t *colu
     }
 }
 
-static qn_status scan_row(struct samples *s, const char *line, int64_t number, const char *path,
-                          qn_error *err)
+static qn_status scan_row(struct samples *s, const char *line, int64_t number, const char *path, qn_error *err)
 {
     int64_t column = 0, n = scan_line(line, s->x + s->n * s->size, s->size, &column);
     if (n < 0) {
         char word[80];
-        snprintf(word, sizeof word, "%.*s", (int)strcspn(line + column - 1, ",; \t\r\n"),
-                 line + column - 1);
-        return qn__fail(err, 3031, QN_AT_LINE(path, number, column, NULL),
-                        "\"%s\"; expected a number", qn__show(word).s);
+        snprintf(word, sizeof word, "%.*s", (int)strcspn(line + column - 1, ",; \t\r\n"), line + column - 1);
+        return qn__fail(err, 3031, QN_AT_LINE(path, number, column, NULL), "\"%s\"; expected a number",
+                        qn__show(word).s);
     }
     if (n != s->size)
-        return qn__fail(err, 3032, QN_AT_LINE(path, number, 0, NULL), "%lld numbers; expected %lld",
-                        (long long)n, (long long)s->size);
+        return qn__fail(err, 3032, QN_AT_LINE(path, number, 0, NULL), "%lld numbers; expected %lld", (long long)n,
+                        (long long)s->size);
     s->n++;
     return QN_OK;
 }
@@ -224,8 +211,8 @@ static bool is_heading(const char *line)
 }
 
 /* Rows of numbers for a network that reads images or plain arrays. */
-static qn_status read_numbers(struct samples *s, const char *text, const char *path,
-                              const qn_transform *t, qn_error *err)
+static qn_status read_numbers(struct samples *s, const char *text, const char *path, const qn_transform *t,
+                              qn_error *err)
 {
     int64_t lines = 1, number = 0;
     for (const char *p = text; (p = strchr(p, '\n')); p++) lines++;
@@ -260,8 +247,7 @@ static int64_t first_fields(const char *text, const qn_transform *t, bool *headi
         if (!end) continue;
         field[at] = 0;
         at = 0;
-        for (int c = 0; c < t->n_columns; c++)
-            *heading = *heading || strcmp(field, t->column[c].name) == 0;
+        for (int c = 0; c < t->n_columns; c++) *heading = *heading || strcmp(field, t->column[c].name) == 0;
         if (*p != t->delimiter) return n;
         n++;
     }
@@ -269,8 +255,7 @@ static int64_t first_fields(const char *text, const qn_transform *t, bool *headi
 
 /* A file with a heading is read by its names, one without by position: all columns of the training file, or the
  * features in order. */
-static qn_status read_table(struct samples *s, const char *path, const char *text,
-                            const qn_transform *t, qn_error *err)
+static qn_status read_table(struct samples *s, const char *path, const char *text, const qn_transform *t, qn_error *err)
 {
     bool heading;
     int64_t n = first_fields(text, t, &heading), highest = 0;
@@ -281,15 +266,13 @@ static qn_status read_table(struct samples *s, const char *path, const char *tex
         if (t->column[c].index > highest) highest = t->column[c].index;
     for (int c = 0; c < t->n_columns && !heading && n <= highest; c++) own.column[c].index = c;
     qn_csv_options o = { .delimiter = t->delimiter, .no_header = !heading, .transform = &own };
-    qn_status status =
-        n <= highest && !heading && n != t->n_columns
-            ? qn__fail(err, 3032, QN_AT_LINE(path, 1, 0, NULL),
-                       "%lld fields; expected the %d features, or a row of the training file",
-                       (long long)n, t->n_columns)
-            : qn_dataset_from_csv(&ds, path, &o, err);
+    qn_status status = n <= highest && !heading && n != t->n_columns
+                           ? qn__fail(err, 3032, QN_AT_LINE(path, 1, 0, NULL),
+                                      "%lld fields; expected the %d features, or a row of the training file",
+                                      (long long)n, t->n_columns)
+                           : qn_dataset_from_csv(&ds, path, &o, err);
     if (!status) status = take(s, t, qn_dataset_count(ds), err);
-    for (int64_t i = 0; !status && i < s->n; i++)
-        status = qn_dataset_read(ds, i, s->x + i * s->size, err);
+    for (int64_t i = 0; !status && i < s->n; i++) status = qn_dataset_read(ds, i, s->x + i * s->size, err);
     qn_dataset_free(ds);
     qn_transform_free(&own);
     return status;
@@ -307,8 +290,7 @@ static bool has_suffix(const char *path, const char *suffix)
 static void blanks_to_delimiters(char *text, char delimiter)
 {
     for (char *p = text; *p; p++) {
-        bool inside = p > text && p[-1] != '\n' && p[-1] != delimiter && p[1] && !is_blank(p[1]) &&
-                      p[1] != '\n';
+        bool inside = p > text && p[-1] != '\n' && p[-1] != delimiter && p[1] && !is_blank(p[1]) && p[1] != '\n';
         if (is_blank(*p) && inside) *p = delimiter;
     }
 }
@@ -318,8 +300,7 @@ static qn_status memory_file(int *fd, char path[40], const char *bytes, size_t n
 {
     size_t at = 0;
     *fd = memfd_create("quern", MFD_CLOEXEC);
-    if (*fd < 0)
-        return qn__fail(err, 6002, QN_AT_FILE("-"), "memfd_create: %s", qn__file_reason(errno));
+    if (*fd < 0) return qn__fail(err, 6002, QN_AT_FILE("-"), "memfd_create: %s", qn__file_reason(errno));
     while (at < n) {
         ssize_t wrote = write(*fd, bytes + at, n - at);
         if (wrote < 0 && errno == EINTR) continue;
@@ -338,8 +319,7 @@ static void rename_in_error(qn_error *err, const char *from, const char *to)
 {
     char *at = strstr(err->text, from), text[sizeof err->text];
     if (!at) return;
-    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - err->text), err->text, qn__show(to).s,
-             at + strlen(from));
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - err->text), err->text, qn__show(to).s, at + strlen(from));
     memcpy(err->text, text, sizeof text);
     qn__escape(err->file, sizeof err->file, to, sizeof err->file - 1);
 }
@@ -350,8 +330,7 @@ static qn_status read_text(struct samples *out, const char *path, char *text, si
     char place[40];
     int fd;
     if (strlen(text) != n)
-        return qn__fail(err, 3032, QN_AT_BYTE(path, (int64_t)strlen(text), NULL),
-                        "a NUL byte; expected text");
+        return qn__fail(err, 3032, QN_AT_BYTE(path, (int64_t)strlen(text), NULL), "a NUL byte; expected text");
     if (t->n_columns == 0) return read_numbers(out, text, path, t, err);
     if (blanks && !strchr(text, t->delimiter)) blanks_to_delimiters(text, t->delimiter);
     QN_TRY(memory_file(&fd, place, text, n, err));
@@ -361,8 +340,8 @@ static qn_status read_text(struct samples *out, const char *path, char *text, si
     return status;
 }
 
-static qn_status read_bytes(struct samples *out, const char *path, char *bytes, size_t n,
-                            const qn_transform *t, qn_error *err)
+static qn_status read_bytes(struct samples *out, const char *path, char *bytes, size_t n, const qn_transform *t,
+                            qn_error *err)
 {
     char place[40];
     int fd;
@@ -396,8 +375,7 @@ static qn_status read_stdin(char **out, size_t *n, qn_error *err)
     return got > 0 ? qn__fail(err, 3001, QN_AT_FILE("-"), "more than %d bytes", TEXT_MAX) : QN_OK;
 }
 
-qn_status cli_read_samples(struct samples *out, const char *path, const qn_transform *t,
-                           qn_error *err)
+qn_status cli_read_samples(struct samples *out, const char *path, const qn_transform *t, qn_error *err)
 {
     char *text = NULL;
     size_t n = 0;
@@ -417,8 +395,8 @@ qn_status cli_read_samples(struct samples *out, const char *path, const qn_trans
         if (text) qn__free(NULL, text, n + 1);
     } else {
         status = qn__fail(err, 2001, QN_AT_FILE(path),
-                          "name of an unknown kind of file; expected one that ends in .png, "
-                          ".csv, .txt or .npy, or - for standard input");
+                          "name of an unknown kind of file; expected one that ends in .png, .csv, .txt or .npy, or - "
+                          "for standard input");
     }
     if (status) cli_free_samples(out);
     return status;

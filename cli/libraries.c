@@ -11,8 +11,7 @@ static void parts_of(const char *version, int64_t out[3])
 {
     memset(out, 0, 3 * sizeof *out);
     for (int i = 0; i < 3; i++) {
-        while (*version >= '0' && *version <= '9' && out[i] < 1000000)
-            out[i] = 10 * out[i] + (*version++ - '0');
+        while (*version >= '0' && *version <= '9' && out[i] < 1000000) out[i] = 10 * out[i] + (*version++ - '0');
         if (*version != '.') return;
         version++;
     }
@@ -27,8 +26,7 @@ static bool good_version(const char *built, const char *loaded)
     return l[1] > b[1] || (l[1] == b[1] && l[2] >= b[2]);
 }
 
-static void add(struct library *l, const char *name, const char *built, const char *loaded,
-                const char *package)
+static void add(struct library *l, const char *name, const char *built, const char *loaded, const char *package)
 {
     l->name = name;
     l->package = package;
@@ -48,8 +46,7 @@ void cli_libraries(struct library list[CLI_LIBRARIES])
     char built[48], loaded[48];
     const dnnl_version_t *dnnl = dnnl_version();
     add(&list[0], "quern", QN_VERSION, qn_version(), "quern");
-    add(&list[1], "oneDNN",
-        dnnl_text(built, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH),
+    add(&list[1], "oneDNN", dnnl_text(built, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH),
         dnnl_text(loaded, dnnl->major, dnnl->minor, dnnl->patch), "libdnnl-dev");
     add(&list[2], "libpng", PNG_LIBPNG_VER_STRING, png_get_libpng_ver(NULL), "libpng-dev");
     add(&list[3], "zlib", ZLIB_VERSION, zlibVersion(), "zlib1g-dev");
@@ -63,8 +60,8 @@ qn_status cli_check_libraries(qn_error *err)
     for (int i = 0; i < CLI_LIBRARIES; i++)
         if (!list[i].good)
             return qn__fail(err, 7002, QN_AT_FIELD(list[i].name),
-                            "version %s is loaded; expected %s or later of the same "
-                            "major version; install %s, or see quern doctor",
+                            "version %s is loaded; expected %s or later of the same major version; install %s, or see "
+                            "quern doctor",
                             list[i].loaded, list[i].built, list[i].package);
     return QN_OK;
 }

@@ -13,18 +13,10 @@ static const struct {
     const struct command *spec;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    { &cli_train, cmd_train },
-    { &cli_eval, cmd_eval },
-    { &cli_predict, cmd_predict },
-    { &cli_ensemble, cmd_ensemble },
-    { &cli_check, cmd_check },
-    { &cli_convert, cmd_convert },
-    { &cli_demo, cmd_demo },
-    { &cli_devices, cmd_devices },
-    { &cli_doctor, cmd_doctor },
-    { &cli_plan, cmd_plan },
-    { &cli_show, cmd_show },
-    { &cli_search, cmd_search },
+    { &cli_train, cmd_train },       { &cli_eval, cmd_eval },       { &cli_predict, cmd_predict },
+    { &cli_ensemble, cmd_ensemble }, { &cli_check, cmd_check },     { &cli_convert, cmd_convert },
+    { &cli_demo, cmd_demo },         { &cli_devices, cmd_devices }, { &cli_doctor, cmd_doctor },
+    { &cli_plan, cmd_plan },         { &cli_show, cmd_show },       { &cli_search, cmd_search },
     { &cli_schema, cmd_schema },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

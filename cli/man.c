@@ -6,13 +6,11 @@ void cli_overview(const struct command *const *commands, int n, FILE *out)
 {
     fprintf(out, "Usage: quern COMMAND [OPTION...] [ARGUMENT...]\n"
                  "Quern trains neural networks described by recipes.\n\nCommands:\n");
-    for (int i = 0; i < n; i++)
-        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fprintf(out,
-            "\n  quern COMMAND --help   its options\n  quern --version        the version\n\n"
-            "Exit status: 0 done, 2 usage or recipe, 3 data, 4 model, 5 memory, 6 input/output, 7 "
-            "device,\n"
-            "9 numerical stop, 70 internal error, 75 stopped on request with the state saved.\n");
+    for (int i = 0; i < n; i++) fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    fprintf(out, "\n  quern COMMAND --help   its options\n  quern --version        the version\n\n"
+                 "Exit status: 0 done, 2 usage or recipe, 3 data, 4 model, 5 memory, 6 input/output, 7 "
+                 "device,\n"
+                 "9 numerical stop, 70 internal error, 75 stopped on request with the state saved.\n");
 }
 
 /* Text for troff: '-' and '\' escaped, no line begins with a control character. */
@@ -36,12 +34,10 @@ static void man_option(const struct option_row *row, FILE *out)
     fputs("\\fB\\-\\-", out);
     roff(out, row->name);
     fputs("\\fR", out);
-    if (row->arg)
-        fprintf(out, row->type == OPTION_MAYBE ? "[=\\fI%s\\fR]" : "=\\fI%s\\fR", row->arg);
+    if (row->arg) fprintf(out, row->type == OPTION_MAYBE ? "[=\\fI%s\\fR]" : "=\\fI%s\\fR", row->arg);
     fputs("\n", out);
     roff(out, row->doc);
-    for (int i = 0; row->choices && row->choices[i]; i++)
-        fprintf(out, "%s%s", i ? ", " : " (", row->choices[i]);
+    for (int i = 0; row->choices && row->choices[i]; i++) fprintf(out, "%s%s", i ? ", " : " (", row->choices[i]);
     fputs(row->choices ? ").\n" : ".\n", out);
 }
 
@@ -55,17 +51,15 @@ static void man_command(const struct command *c, FILE *out)
 
 void cli_man(const struct command *const *commands, int n, FILE *out)
 {
-    fprintf(
-        out,
-        ".\\\" Written by `quern --man`; do not edit. The source is cli/tables.c.\n"
-        ".TH QUERN 1 \"\" \"Quern %s\" \"User Commands\"\n.SH NAME\nquern \\- train neural "
-        "networks from recipes\n"
-        ".SH SYNOPSIS\n\\fBquern\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...] [\\fIARGUMENT\\fR...]\n"
-        ".SH DESCRIPTION\nQuern trains neural networks that JSON recipes describe. Results go to "
-        "standard output,\n"
-        "progress and errors to standard error; an error is one line that begins with its "
-        "code.\n.SH COMMANDS\n",
-        qn_version());
+    fprintf(out,
+            ".\\\" Written by `quern --man`; do not edit. The source is cli/tables.c.\n"
+            ".TH QUERN 1 \"\" \"Quern %s\" \"User Commands\"\n.SH NAME\nquern \\- train neural "
+            "networks from recipes\n"
+            ".SH SYNOPSIS\n\\fBquern\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...] [\\fIARGUMENT\\fR...]\n"
+            ".SH DESCRIPTION\nQuern trains neural networks that JSON recipes describe. Results go to "
+            "standard output,\n"
+            "progress and errors to standard error; an error is one line that begins with its code.\n.SH COMMANDS\n",
+            qn_version());
     for (int i = 0; i < n; i++) man_command(commands[i], out);
     fputs(".SH ENVIRONMENT\n"
           ".TP\n.B QN_THREADS\nCPU threads, where neither option nor recipe says.\n"

@@ -116,8 +116,7 @@ static void unknown_option(struct parse *p, const char *name, const char *shown)
     for (int i = 0; i < n; i++) names[i] = p->c->option[i].name;
     names[n++] = "help";
     int near = qn__nearest(name, names, n);
-    snprintf(message, sizeof message,
-             near >= 0 ? "unknown option; did you mean --%s?" : "unknown option%s",
+    snprintf(message, sizeof message, near >= 0 ? "unknown option; did you mean --%s?" : "unknown option%s",
              near >= 0 ? names[near] : "");
     usage(p, shown, message, "");
 }
@@ -211,8 +210,7 @@ static void fill(struct argp_option *out, const struct command *c)
         int flags = row->type == OPTION_MAYBE ? OPTION_ARG_OPTIONAL : 0;
         out[i] = (struct argp_option){ row->name, key_of(c, i), row->arg, flags, row->doc, 0 };
     }
-    out[c->n_options] =
-        (struct argp_option){ "help", HELP_KEY, NULL, 0, "Print this and exit", -1 };
+    out[c->n_options] = (struct argp_option){ "help", HELP_KEY, NULL, 0, "Print this and exit", -1 };
     out[c->n_options + 1] = (struct argp_option){ 0 };
 }
 
@@ -229,20 +227,14 @@ static void check_args(struct parse *p)
     if (p->o->args.n < c->min_args) usage(p, c->args, "missing", c->args);
 }
 
-qn_status cli_options(const struct command *c, int argc, char **argv, struct options *o, bool *help,
-                      qn_error *err)
+qn_status cli_options(const struct command *c, int argc, char **argv, struct options *o, bool *help, qn_error *err)
 {
     struct parse p = { .c = c, .o = o, .err = err };
-    struct argp argp = {
-        .options = p.option, .parser = parser, .args_doc = c->args, .doc = c->doc
-    };
-    *o = (struct options){
-        .threads = -1, .seed = -1, .epochs = -1, .folds = -1, .batch = -1, .trials = -1, .top = -1
-    };
+    struct argp argp = { .options = p.option, .parser = parser, .args_doc = c->args, .doc = c->doc };
+    *o = (struct options){ .threads = -1, .seed = -1, .epochs = -1, .folds = -1, .batch = -1, .trials = -1, .top = -1 };
     *help = false;
     fill(p.option, c);
-    if (argp_parse(&argp, argc, argv, ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &p))
-        diagnose(&p, argc);
+    if (argp_parse(&argp, argc, argv, ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &p)) diagnose(&p, argc);
     *help = p.help;
     if (!p.help) check_args(&p);
     return p.help ? QN_OK : p.status;

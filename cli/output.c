@@ -94,8 +94,7 @@ static qn_status check_variable(const char *text, qn_error *err)
     enum { N = sizeof variables / sizeof *variables };
     const char *names[N], *equals = strchr(text, '=');
     char name[80];
-    static const char *const own[] = { "QN_TEST_",
-                                       "QN_BUILD=", "QN_SETUP" }; /* of make and the tests */
+    static const char *const own[] = { "QN_TEST_", "QN_BUILD=", "QN_SETUP" }; /* of make and the tests */
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (strncmp(text, own[i], strlen(own[i])) == 0) return QN_OK;
     if (!equals) return QN_OK;
@@ -108,11 +107,8 @@ static qn_status check_variable(const char *text, qn_error *err)
                         variables[i].expected);
     }
     int near = qn__nearest(name, names, N);
-    if (near >= 0)
-        return qn__fail(err, 2002, QN_AT_FIELD(name), "unknown variable; did you mean %s?",
-                        names[near]);
-    return qn__fail(err, 2002, QN_AT_FIELD(name),
-                    "unknown variable; expected QN_THREADS, QN_SYNC, QN_PLAN or QN_DUMP");
+    if (near >= 0) return qn__fail(err, 2002, QN_AT_FIELD(name), "unknown variable; did you mean %s?", names[near]);
+    return qn__fail(err, 2002, QN_AT_FIELD(name), "unknown variable; expected QN_THREADS, QN_SYNC, QN_PLAN or QN_DUMP");
 }
 
 qn_status cli_environment(char *const *env, qn_error *err)

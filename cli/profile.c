@@ -3,7 +3,10 @@
 #include "../include/quern/profile.h"
 #include <stdlib.h>
 
-struct row { qn_step_info step; qn_step_timing time; };
+struct row {
+    qn_step_info step;
+    qn_step_timing time;
+};
 
 static int by_seconds(const void *a, const void *b)
 {

@@ -62,8 +62,8 @@ static void put_json(const qn_tensor_info *t, const struct statistics *s, const 
     char text[32];
     printf("{\"name\":");
     cli_json_text(t->name);
-    printf(",\"dtype\":\"%s\",\"shape\":%s,\"bytes\":%lld,\"nonfinite\":%lld", t->dtype_name, dims,
-           (long long)t->bytes, (long long)s->nonfinite);
+    printf(",\"dtype\":\"%s\",\"shape\":%s,\"bytes\":%lld,\"nonfinite\":%lld", t->dtype_name, dims, (long long)t->bytes,
+           (long long)s->nonfinite);
     for (int i = 0; i < 4; i++)
         printf(",\"%s\":%s", names[i], isfinite(value[i]) ? qn__format_f64(text, value[i]) : "null");
     printf("}");

@@ -7,58 +7,55 @@ static const char *const methods[] = { "grid", "random", "halving", NULL };
 static const char *const averages[] = { "mean", "vote", "weighted", NULL };
 
 #define AT(member) offsetof(struct options, member)
-#define SET                                                                                        \
-    {                                                                                              \
-        "set", 's', "KEY=VALUE", OPTION_TEXTS, AT(set), 0, 0, NULL,                                \
-            "Replace a value of the recipe: optimizer.lr=3e-4, model[0].conv=64; may be repeated"  \
+#define SET \
+    { \
+        "set", 's', "KEY=VALUE", OPTION_TEXTS, AT(set), 0, 0, NULL, \
+            "Replace a value of the recipe: optimizer.lr=3e-4, model[0].conv=64; may be repeated" \
     }
-#define DEVICE                                                                                     \
-    {                                                                                              \
-        "device", 'd', "NAME", OPTION_TEXT, AT(device), 0, 0, NULL, "auto, cpu, cuda or cuda:N"    \
+#define DEVICE \
+    { \
+        "device", 'd', "NAME", OPTION_TEXT, AT(device), 0, 0, NULL, "auto, cpu, cuda or cuda:N" \
     }
-#define THREADS                                                                                    \
-    {                                                                                              \
-        "threads", 't', "N", OPTION_INT, AT(threads), 1, 1024, NULL,                               \
-            "CPU threads; default: one per core"                                                   \
+#define THREADS \
+    { \
+        "threads", 't', "N", OPTION_INT, AT(threads), 1, 1024, NULL, "CPU threads; default: one per core" \
     }
-#define SEED(what)                                                                                 \
-    {                                                                                              \
-        "seed", 0, "N", OPTION_INT, AT(seed), 0, 9007199254740991, NULL, what                      \
+#define SEED(what) \
+    { \
+        "seed", 0, "N", OPTION_INT, AT(seed), 0, 9007199254740991, NULL, what \
     }
-#define BATCH                                                                                      \
-    {                                                                                              \
-        "batch", 'b', "N", OPTION_INT, AT(batch), 1, 1048576, NULL, "Samples computed at once"     \
+#define BATCH \
+    { \
+        "batch", 'b', "N", OPTION_INT, AT(batch), 1, 1048576, NULL, "Samples computed at once" \
     }
-#define OUT(what, doc)                                                                             \
-    {                                                                                              \
-        "out", 'o', what, OPTION_TEXT, AT(out), 0, 0, NULL, doc                                    \
+#define OUT(what, doc) \
+    { \
+        "out", 'o', what, OPTION_TEXT, AT(out), 0, 0, NULL, doc \
     }
-#define DATA                                                                                       \
-    {                                                                                              \
-        "data", 0, "PATH", OPTION_TEXT, AT(data), 0, 0, NULL,                                      \
-            "Directory or file with other data than the model's own"                               \
+#define DATA \
+    { \
+        "data", 0, "PATH", OPTION_TEXT, AT(data), 0, 0, NULL, "Directory or file with other data than the model's own" \
     }
-#define QUIET                                                                                      \
-    {                                                                                              \
-        "quiet", 'q', NULL, OPTION_FLAG, AT(quiet), 0, 0, NULL, "No progress, only results"        \
+#define QUIET \
+    { \
+        "quiet", 'q', NULL, OPTION_FLAG, AT(quiet), 0, 0, NULL, "No progress, only results" \
     }
-#define JSON(doc)                                                                                  \
-    {                                                                                              \
-        "json", 'j', NULL, OPTION_FLAG, AT(json), 0, 0, NULL, doc                                  \
+#define JSON(doc) \
+    { \
+        "json", 'j', NULL, OPTION_FLAG, AT(json), 0, 0, NULL, doc \
     }
-#define RESUME(doc)                                                                                \
-    {                                                                                              \
-        "resume", 'r', "DIR", OPTION_MAYBE, AT(resume), 0, 0, NULL, doc                            \
+#define RESUME(doc) \
+    { \
+        "resume", 'r', "DIR", OPTION_MAYBE, AT(resume), 0, 0, NULL, doc \
     }
-#define COMMAND(name_, summary_, args_, min_, max_, doc_)                                          \
-    const struct command cli_##name_ = { .name = #name_,                                           \
-                                         .summary = summary_,                                      \
-                                         .args = args_,                                            \
-                                         .option = name_##_options,                                \
-                                         .n_options = (int)(sizeof name_##_options /               \
-                                                            sizeof *name_##_options),              \
-                                         .min_args = min_,                                         \
-                                         .max_args = max_,                                         \
+#define COMMAND(name_, summary_, args_, min_, max_, doc_) \
+    const struct command cli_##name_ = { .name = #name_, \
+                                         .summary = summary_, \
+                                         .args = args_, \
+                                         .option = name_##_options, \
+                                         .n_options = (int)(sizeof name_##_options / sizeof *name_##_options), \
+                                         .min_args = min_, \
+                                         .max_args = max_, \
                                          .doc = doc_ };
 
 static const struct option_row train_options[] = {
@@ -68,38 +65,28 @@ static const struct option_row train_options[] = {
     SEED("Instead of the recipe's"),
     { "epochs", 'e', "N", OPTION_INT, AT(epochs), 1, 1000000, NULL, "Instead of the recipe's" },
     { "folds", 'f', "K", OPTION_INT, AT(folds), 2, 100, NULL,
-      "Cross-validation: train K times, each time with another K-th of the training part held "
-      "out" },
+      "Cross-validation: train K times, each time with another K-th of the training part held out" },
     RESUME("Go on with the run in DIR, or with the latest of this recipe"),
     OUT("DIR", "Where runs are kept; default: runs"),
     { "check-finite", 0, NULL, OPTION_FLAG, AT(check_finite), 0, 0, NULL,
       "Look at every result and stop at the first that is not finite, naming the operator" },
-    { "profile", 0, NULL, OPTION_FLAG, AT(profile), 0, 0, NULL,
-      "Time each operator; table at the end" },
+    { "profile", 0, NULL, OPTION_FLAG, AT(profile), 0, 0, NULL, "Time each operator; table at the end" },
     QUIET,
     JSON("Print one JSON object per epoch"),
 };
-COMMAND(
-    train, "train the network of a recipe", "RECIPE", 1, 1,
-    "Trains the network that RECIPE describes and writes OUT/NAME-N/: the resolved recipe, the "
-    "versions, the "
-    "log, the best and the last checkpoint. An existing run is never overwritten. Ctrl-C saves "
-    "the state and "
-    "ends with 75; --resume goes on bit for bit. With --folds every run is kept like any other, "
-    "and the held-out "
-    "results are printed with their mean and standard deviation.")
+COMMAND(train, "train the network of a recipe", "RECIPE", 1, 1,
+        "Trains the network that RECIPE describes and writes OUT/NAME-N/: the resolved recipe, the versions, the log, "
+        "the best and the last checkpoint. An existing run is never overwritten. Ctrl-C saves the state and ends with "
+        "75; --resume goes on bit for bit. With --folds every run is kept like any other, and the held-out results are "
+        "printed with their mean and standard deviation.")
 
 static const struct option_row eval_options[] = {
-    DATA,   SET,     OUT("FILE", "Draw the confusion matrix into FILE, a PNG"),
-    DEVICE, THREADS, JSON("Print JSON"),
+    DATA, SET, OUT("FILE", "Draw the confusion matrix into FILE, a PNG"), DEVICE, THREADS, JSON("Print JSON"),
 };
-COMMAND(
-    eval, "measure a trained model on test data", "MODEL", 1, 1,
-    "Loss and metrics of MODEL, a checkpoint or a run's directory, on the test part of its data; "
-    "on the validation "
-    "part where there is none. With --data: on a table, on a directory with the test images of "
-    "a named set, or on "
-    "one with a folder of PNGs per class.")
+COMMAND(eval, "measure a trained model on test data", "MODEL", 1, 1,
+        "Loss and metrics of MODEL, a checkpoint or a run's directory, on the test part of its data; on the validation "
+        "part where there is none. With --data: on a table, on a directory with the test images of a named set, or on "
+        "one with a folder of PNGs per class.")
 
 static const struct option_row predict_options[] = {
     { "top", 'k', "N", OPTION_INT, AT(top), 1, 1000, NULL, "How many classes to list; default: 3" },
@@ -108,19 +95,13 @@ static const struct option_row predict_options[] = {
     BATCH,
     OUT("FILE", "Write to FILE instead of stdout"),
 };
-COMMAND(
-    predict, "apply a trained model to files", "MODEL INPUT...", 2, 1 << 20,
-    "Prints one JSON object per sample. INPUT is a .png image (converted to the size and "
-    "channels that the model "
-    "reads), a .csv table, a .txt with one sample per line, a .npy array of one sample or many, "
-    "or - for standard "
-    "input: rows of numbers or of the table, or a PNG or .npy file. Numbers are in the units of "
-    "the training data; "
-    "a pixel is 0..255. A first line that names columns is taken as such. The checkpoint "
-    "carries recipe, class "
-    "names and normalisation. The first input that cannot be read ends the command; those "
-    "before it have been "
-    "answered.")
+COMMAND(predict, "apply a trained model to files", "MODEL INPUT...", 2, 1 << 20,
+        "Prints one JSON object per sample. INPUT is a .png image (converted to the size and channels that the model "
+        "reads), a .csv table, a .txt with one sample per line, a .npy array of one sample or many, or - for standard "
+        "input: rows of numbers or of the table, or a PNG or .npy file. Numbers are in the units of the training data; "
+        "a pixel is 0..255. A first line that names columns is taken as such. The checkpoint carries recipe, class "
+        "names and normalisation. The first input that cannot be read ends the command; those before it have been "
+        "answered.")
 
 static const struct option_row plan_options[] = {
     SET,
@@ -133,9 +114,9 @@ static const struct option_row plan_options[] = {
     JSON("Print JSON"),
 };
 COMMAND(plan, "what a recipe will cost, before anything is allocated", "RECIPE", 1, 1,
-        "FLOPs, bytes by class, a table of operators with arithmetic intensity, and the largest "
-        "batch that fits into the memory there is. With --gpu: what the plan takes on that GPU, and "
-        "a lower bound on its time, from the description alone.")
+        "FLOPs, bytes by class, a table of operators with arithmetic intensity, and the largest batch that fits into "
+        "the memory there is. With --gpu: what the plan takes on that GPU, and a lower bound on its time, from the "
+        "description alone.")
 
 static const struct option_row check_options[] = {
     SET,
@@ -144,11 +125,9 @@ static const struct option_row check_options[] = {
     JSON("Print JSON"),
 };
 COMMAND(check, "look for trouble before training", "RECIPE", 1, 1,
-        "Decodes every sample and checks label ranges, balance of the classes, empty splits, disk, "
-        "memory and where the "
-        "schedule ends. Prints one line per finding that begins with ok, warn or error; ends with "
-        "the exit code of the "
-        "first error, or 0.")
+        "Decodes every sample and checks label ranges, balance of the classes, empty splits, disk, memory and where "
+        "the schedule ends. Prints one line per finding that begins with ok, warn or error; ends with the exit code of "
+        "the first error, or 0.")
 
 static const struct option_row show_options[] = {
     SET,
@@ -158,16 +137,14 @@ static const struct option_row show_options[] = {
     JSON("Print JSON"),
 };
 COMMAND(show, "the graph of a recipe, or what is in a .safetensors file", "RECIPE|FILE", 1, 1,
-        "The layers of RECIPE and the size of its training graph after each pass; with --pass that "
-        "graph as text, with --svg as a picture. Or the tensors in FILE, a .safetensors file, a "
-        "checkpoint or a run's directory: name, type, shape, bytes and statistics.")
+        "The layers of RECIPE and the size of its training graph after each pass; with --pass that graph as text, with "
+        "--svg as a picture. Or the tensors in FILE, a .safetensors file, a checkpoint or a run's directory: name, "
+        "type, shape, bytes and statistics.")
 
 static const struct option_row search_options[] = {
-    { "space", 0, "FILE", OPTION_TEXT, AT(space), 0, 0, NULL,
-      "What to vary: JSON, key path to list or range" },
+    { "space", 0, "FILE", OPTION_TEXT, AT(space), 0, 0, NULL, "What to vary: JSON, key path to list or range" },
     { "trials", 'n', "N", OPTION_INT, AT(trials), 1, 100000, NULL, "How many settings to try" },
-    { "method", 'm', "NAME", OPTION_CHOICE, AT(method), 0, 0, methods,
-      "How settings are chosen; default: random" },
+    { "method", 'm', "NAME", OPTION_CHOICE, AT(method), 0, 0, methods, "How settings are chosen; default: random" },
     SEED("Of the choice of settings"),
     SET,
     RESUME("Go on with the search in DIR, or with the latest"),
@@ -178,8 +155,8 @@ static const struct option_row search_options[] = {
     JSON("Print JSON"),
 };
 COMMAND(search, "find better settings for a recipe", "RECIPE", 1, 1,
-        "Trains RECIPE with settings from a space and ranks them on the validation part; leaves a "
-        "CSV table and a picture.")
+        "Trains RECIPE with settings from a space and ranks them on the validation part; leaves a CSV table and a "
+        "picture.")
 
 static const struct option_row schema_options[] = {
     SET,
@@ -187,8 +164,7 @@ static const struct option_row schema_options[] = {
     JSON("The schema as JSON Schema"),
 };
 COMMAND(schema, "what a recipe may contain; check one", "[RECIPE]", 0, 1,
-        "Lists every key of a recipe with type, range, default and meaning. With RECIPE: checks "
-        "it, reports all its "
+        "Lists every key of a recipe with type, range, default and meaning. With RECIPE: checks it, reports all its "
         "mistakes, and prints it with variables, defaults and repeats written out.")
 
 static const struct option_row devices_options[] = { JSON("Print JSON") };
@@ -196,20 +172,16 @@ COMMAND(devices, "what Quern can compute on here", "", 0, 0,
         "Lists the devices that can be used, and why others can not.")
 
 static const struct option_row doctor_options[] = { JSON("Print JSON") };
-COMMAND(
-    doctor, "check this machine and this installation", "", 0, 0,
-    "Versions of Quern and of its libraries, and small computations compared with known results.")
+COMMAND(doctor, "check this machine and this installation", "", 0, 0,
+        "Versions of Quern and of its libraries, and small computations compared with known results.")
 
 static const struct option_row convert_options[] = {
     { "dtype", 0, "NAME", OPTION_CHOICE, AT(dtype), 0, 0, dtypes, "Element type of the result" },
 };
-COMMAND(
-    convert, "change the format or element type of a model", "INPUT OUTPUT", 2, 2,
-    "Reads a .safetensors or .npy file and writes the other format or another element type. A file "
-    "of many tensors "
-    "goes into a directory (an existing one, or a name that ends in /), one NAME.npy each; "
-    "bf16 and f16 become f32 "
-    "there. Integer tensors keep their type.")
+COMMAND(convert, "change the format or element type of a model", "INPUT OUTPUT", 2, 2,
+        "Reads a .safetensors or .npy file and writes the other format or another element type. A file of many tensors "
+        "goes into a directory (an existing one, or a name that ends in /), one NAME.npy each; bf16 and f16 become f32 "
+        "there. Integer tensors keep their type.")
 
 static const struct option_row demo_options[] = {
     OUT("DIR", "Where checkpoint, log and pictures go; default: out/demo"),
@@ -222,8 +194,7 @@ COMMAND(demo, "train on Fashion-MNIST and draw what was learnt", "", 0, 0,
 
 static const struct option_row ensemble_options[] = {
     { "method", 'm', "NAME", OPTION_CHOICE, AT(method), 0, 0, averages,
-      "How models are combined: mean of their probabilities, vote, or mean weighted by accuracy on "
-      "the validation "
+      "How models are combined: mean of their probabilities, vote, or mean weighted by accuracy on the validation "
       "part; default: mean" },
     DATA,
     SET,
@@ -231,8 +202,6 @@ static const struct option_row ensemble_options[] = {
     THREADS,
     JSON("Print JSON"),
 };
-COMMAND(
-    ensemble, "measure several models together", "MODEL MODEL...", 2, 64,
-    "Loss and metrics of several models taken together, and of each alone, on the test part of the "
-    "first model's data. "
-    "See also quern train --folds.")
+COMMAND(ensemble, "measure several models together", "MODEL MODEL...", 2, 64,
+        "Loss and metrics of several models taken together, and of each alone, on the test part of the first model's "
+        "data. See also quern train --folds.")

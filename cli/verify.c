@@ -10,7 +10,9 @@ static qn_status step(qn_plan *p, qn_error *err)
     return qn_program_run(p->program, QN_UPDATE, err);
 }
 
-struct seen { int64_t own, libraries; }; /* allocations of the steps after the first */
+struct seen {
+    int64_t own, libraries;
+}; /* allocations of the steps after the first */
 
 /* Opens, loads and runs. */
 static qn_status run_steps(qn_plan *p, const qn_recipe *r, const qn_transform *shape, const struct options *o,

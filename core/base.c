@@ -15,7 +15,7 @@ const char *qn_version(void) { return QN_VERSION; }
 const char *qn_status_text(qn_status status)
 {
     switch (status) {
-#define X(name, code, text)                                                                        \
+#define X(name, code, text) \
     case QN_##name: return text;
         QN_STATUS_MAP(X)
 #undef X

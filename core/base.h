@@ -3,10 +3,10 @@
 #define QN_CORE_BASE_H
 #include "../include/quern/base.h"
 
-#define QN_TRY(expr)                                                                               \
-    do {                                                                                           \
-        qn_status try_status_ = (expr);                                                            \
-        if (try_status_) return try_status_;                                                       \
+#define QN_TRY(expr) \
+    do { \
+        qn_status try_status_ = (expr); \
+        if (try_status_) return try_status_; \
     } while (0)
 
 /* Where an error happened. Zero what does not apply; offset -1 for "no offset". */
@@ -17,7 +17,7 @@ struct qn__where {
 };
 #define QN_AT_FILE(f) (&(struct qn__where){ .file = (f), .offset = -1 })
 #define QN_AT_BYTE(f, o, fld) (&(struct qn__where){ .file = (f), .offset = (o), .field = (fld) })
-#define QN_AT_LINE(f, l, c, fld)                                                                   \
+#define QN_AT_LINE(f, l, c, fld) \
     (&(struct qn__where){ .file = (f), .line = (l), .column = (c), .offset = -1, .field = (fld) })
 #define QN_AT_FIELD(fld) (&(struct qn__where){ .offset = -1, .field = (fld) })
 
@@ -33,7 +33,9 @@ qn_status qn__nomem(qn_error *err, const char *what, size_t bytes);
 
 /* Copies at most max bytes of text with control, non-UTF-8 and backslash bytes as \xNN; returns buf. */
 const char *qn__escape(char *buf, size_t size, const char *text, size_t max);
-struct qn__escaped { char s[324]; };
+struct qn__escaped {
+    char s[324];
+};
 /* As an expression: qn__show(name).s; at most 80 bytes of text. */
 struct qn__escaped qn__show(const char *text);
 

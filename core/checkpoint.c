@@ -21,10 +21,7 @@ struct qn__shown qn__join(const char *dir, const char *name)
     return s;
 }
 
-void qn__step_name(char out[32], int64_t step)
-{
-    snprintf(out, 32, "step-%06lld", (long long)step);
-}
+void qn__step_name(char out[32], int64_t step) { snprintf(out, 32, "step-%06lld", (long long)step); }
 
 bool qn__step_of(const char *name, int64_t *step)
 {
@@ -97,8 +94,7 @@ static qn_status sweep_visit(void *user, const char *entry, qn_error *err)
     enum leftover kind = leftover_of(entry, name);
     struct qn__shown shown = qn__join(s->shown, entry);
     if (kind == NONE) return QN_OK;
-    if (kind == OLD && !qn__file_exists_at(s->dir, name))
-        return qn__file_rename_at(s->dir, entry, name, shown.s, err);
+    if (kind == OLD && !qn__file_exists_at(s->dir, name)) return qn__file_rename_at(s->dir, entry, name, shown.s, err);
     return qn__file_remove_at(s->dir, entry, shown.s, err);
 }
 
@@ -124,14 +120,12 @@ static qn_status check_contents(const struct writer *w, qn_error *err)
     if (n == 0 || n > 128 || qn__utf8_error(c->run_id, n) < n)
         return qn__fail(err, 4024, at, "run id of %zu bytes; expected 1..128 of UTF-8", n);
     if (c->n_parts < 0 || c->n_parts > QN_CHECKPOINT_MAX_PARTS)
-        return qn__fail(err, 4024, at, "%d parts; expected 0..%d", c->n_parts,
-                        QN_CHECKPOINT_MAX_PARTS);
+        return qn__fail(err, 4024, at, "%d parts; expected 0..%d", c->n_parts, QN_CHECKPOINT_MAX_PARTS);
     for (int i = 0; i < c->n_parts; i++) {
         const char *name = c->parts[i].name, *bad = qn__checkpoint_bad_name(name);
         for (int k = 0; k < i && !bad; k++)
             if (strcmp(name, c->parts[k].name) == 0) bad = "is given twice";
-        if (!bad &&
-            (!strcmp(name, QN__MANIFEST) || !strcmp(name, QN__MODEL) || !strcmp(name, QN__STATE)))
+        if (!bad && (!strcmp(name, QN__MANIFEST) || !strcmp(name, QN__MODEL) || !strcmp(name, QN__STATE)))
             bad = "is reserved";
         if (!bad && (!c->parts[i].text || strlen(c->parts[i].text) > QN__PART_CAP))
             bad = "must have at most 16 MiB of text";
@@ -177,8 +171,7 @@ static qn_status write_tensors(struct writer *w, int which, qn_error *err)
     return status;
 }
 
-static qn_status write_text(const struct writer *w, const char *name, const char *text, size_t n,
-                            qn_error *err)
+static qn_status write_text(const struct writer *w, const char *name, const char *text, size_t n, qn_error *err)
 {
     struct qn__file_out f;
     QN_TRY(qn__file_create_at(&f, w->fd, name, (int64_t)n, shown_file(w, name).s, err));
@@ -215,8 +208,7 @@ static qn_status write_files(struct writer *w, qn_error *err)
 /* Puts temp in the place of name. What was there ends up under temp's name, to be removed. */
 static qn_status swap_in(const struct writer *w, const char *shown, qn_error *err)
 {
-    if (!qn__file_exists_at(w->dir, w->name))
-        return qn__file_rename_at(w->dir, w->temp, w->name, shown, err);
+    if (!qn__file_exists_at(w->dir, w->name)) return qn__file_rename_at(w->dir, w->temp, w->name, shown, err);
     bool done;
     QN_TRY(qn__file_exchange_at(w->dir, w->temp, w->name, shown, &done, err));
     if (done) return QN_OK;
@@ -260,16 +252,15 @@ static void say_what_is_kept(const struct writer *w, qn_error *err)
 {
     struct qn__steps steps;
     char name[32];
-    if (!err || w->dir < 0 || qn__steps_list(&steps, w->dir, w->dir_name, NULL) || steps.n == 0)
-        return;
+    if (!err || w->dir < 0 || qn__steps_list(&steps, w->dir, w->dir_name, NULL) || steps.n == 0) return;
     qn__step_name(name, steps.at[steps.n - 1]);
     size_t n = strlen(err->text);
     snprintf(err->text + n, sizeof err->text - n, "; kept %s", name);
     qn__free(NULL, steps.at, steps.cap * sizeof steps.at[0]);
 }
 
-static qn_status write_checkpoint(struct writer *w, const char *dir, const char *name,
-                                  const qn_checkpoint_contents *c, qn_error *err)
+static qn_status write_checkpoint(struct writer *w, const char *dir, const char *name, const qn_checkpoint_contents *c,
+                                  qn_error *err)
 {
     *w = (struct writer){ .dir_name = dir, .dir = -1, .fd = -1, .c = c };
     snprintf(w->name, sizeof w->name, "%s", name);
@@ -280,8 +271,7 @@ static qn_status write_checkpoint(struct writer *w, const char *dir, const char 
     QN_TRY(qn__file_open_dir(&w->dir, dir, err));
     qn_status status = write_directory(w, err);
     for (int i = 0; i < 2; i++)
-        qn__free(NULL, w->crc[i],
-                 (size_t)((i ? c->n_state : c->n_model) + 1) * sizeof w->crc[i][0]);
+        qn__free(NULL, w->crc[i], (size_t)((i ? c->n_state : c->n_model) + 1) * sizeof w->crc[i][0]);
     return status;
 }
 
@@ -315,8 +305,7 @@ static qn_status point_latest(const struct writer *w, qn_error *err)
     return qn__file_replace(path, line, (size_t)n, err);
 }
 
-qn_status qn_checkpoint_write(const char *dir, const qn_checkpoint_contents *contents, int keep,
-                              qn_error *err)
+qn_status qn_checkpoint_write(const char *dir, const qn_checkpoint_contents *contents, int keep, qn_error *err)
 {
     struct writer w;
     char name[32];
@@ -329,15 +318,13 @@ qn_status qn_checkpoint_write(const char *dir, const qn_checkpoint_contents *con
     return status;
 }
 
-qn_status qn_checkpoint_write_named(const char *dir, const char *name,
-                                    const qn_checkpoint_contents *contents, qn_error *err)
+qn_status qn_checkpoint_write_named(const char *dir, const char *name, const qn_checkpoint_contents *contents,
+                                    qn_error *err)
 {
     struct writer w;
     const char *bad = qn__checkpoint_bad_name(name);
-    if (!bad && (strncmp(name, "step-", 5) == 0 || strcmp(name, "latest") == 0))
-        bad = "name is reserved";
-    if (bad)
-        return qn__fail(err, 4024, QN_AT_FILE(dir), "checkpoint \"%s\": %s", qn__show(name).s, bad);
+    if (!bad && (strncmp(name, "step-", 5) == 0 || strcmp(name, "latest") == 0)) bad = "name is reserved";
+    if (bad) return qn__fail(err, 4024, QN_AT_FILE(dir), "checkpoint \"%s\": %s", qn__show(name).s, bad);
     qn_status status = write_checkpoint(&w, dir, name, contents, err);
     if (qn_error_status(err) == QN_EIO && status) say_what_is_kept(&w, err);
     qn__file_close_fd(w.dir);

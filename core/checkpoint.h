@@ -8,11 +8,7 @@
 #define QN__MANIFEST "manifest.json"
 #define QN__MODEL "model.safetensors"
 #define QN__STATE "state.safetensors"
-enum {
-    QN__MANIFEST_CAP = 16 << 20,
-    QN__PART_CAP = 16 << 20,
-    QN__MAX_FILES = QN_CHECKPOINT_MAX_PARTS + 2
-};
+enum { QN__MANIFEST_CAP = 16 << 20, QN__PART_CAP = 16 << 20, QN__MAX_FILES = QN_CHECKPOINT_MAX_PARTS + 2 };
 
 struct qn__manifest_file {
     char name[104];
@@ -30,8 +26,7 @@ struct qn__manifest {
 };
 
 /* Parses and validates the text of a manifest (E4021, E4022 for file names, E4023). path: messages. */
-qn_status qn__manifest_parse(struct qn__manifest *out, const char *text, size_t n, const char *path,
-                             qn_error *err);
+qn_status qn__manifest_parse(struct qn__manifest *out, const char *text, size_t n, const char *path, qn_error *err);
 void qn__manifest_free(struct qn__manifest *m);
 
 /* Makes the text of a manifest; n_tensors and friends are parallel to files. */
@@ -45,8 +40,7 @@ struct qn__manifest_entry {
 };
 /* *text is malloc'ed by jansson's rules: free(). */
 qn_status qn__manifest_build(char **text, size_t *n, int64_t step, const char *run,
-                             const struct qn__manifest_entry *entry, int n_entries,
-                             const char *path, qn_error *err);
+                             const struct qn__manifest_entry *entry, int n_entries, const char *path, qn_error *err);
 
 /* NULL, or why `name` may not name a part or a named checkpoint. */
 const char *qn__checkpoint_bad_name(const char *name);

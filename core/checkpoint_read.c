@@ -39,8 +39,8 @@ static qn_status open_listed(const struct target *t, struct qn__file *f, qn_erro
     if (reason) return fail_file(t, err, reason);
     if (f->size == t->file->bytes) return QN_OK;
     qn__file_close(f);
-    return qn__fail(err, 4031, QN_AT_FILE(shown.s), "%lld bytes; manifest says %lld",
-                    (long long)f->size, (long long)t->file->bytes);
+    return qn__fail(err, 4031, QN_AT_FILE(shown.s), "%lld bytes; manifest says %lld", (long long)f->size,
+                    (long long)t->file->bytes);
 }
 
 static qn_status read_text(const struct target *t, char **out, qn_error *err)
@@ -49,13 +49,12 @@ static qn_status read_text(const struct target *t, char **out, qn_error *err)
     QN_TRY(open_listed(t, &f, err));
     size_t n = (size_t)t->file->bytes;
     char *text = qn__calloc(NULL, n + 1, 1);
-    qn_status status =
-        text ? qn__file_read(&f, 0, text, n, err) : qn__nomem(err, "checkpoint text", n + 1);
+    qn_status status = text ? qn__file_read(&f, 0, text, n, err) : qn__nomem(err, "checkpoint text", n + 1);
     uint32_t crc = status ? 0 : qn__crc32(0, text, n);
     qn__file_close(&f);
     if (!status && crc != t->file->crc)
-        status = qn__fail(err, 4032, QN_AT_FILE(qn__join(t->path, t->file->name).s),
-                          "crc32 %08x; manifest says %08x", (unsigned)crc, (unsigned)t->file->crc);
+        status = qn__fail(err, 4032, QN_AT_FILE(qn__join(t->path, t->file->name).s), "crc32 %08x; manifest says %08x",
+                          (unsigned)crc, (unsigned)t->file->crc);
     if (status)
         qn__free(NULL, text, n + 1);
     else
@@ -73,20 +72,18 @@ static qn_status check_origin(const struct target *t, const qn_safetensors *st, 
     const char *found = qn_safetensors_meta(st, "step"), *run = qn_safetensors_meta(st, "run");
     snprintf(step, sizeof step, "%lld", (long long)t->manifest->step);
     if (!found || strcmp(found, step) != 0) {
-        snprintf(text, sizeof text, "step %s; expected %s", found ? qn__show(found).s : "not given",
-                 step);
+        snprintf(text, sizeof text, "step %s; expected %s", found ? qn__show(found).s : "not given", step);
         return fail_file(t, err, text);
     }
     if (!run || strcmp(run, t->manifest->run) != 0) {
-        snprintf(text, sizeof text, "run %.100s; expected %.100s",
-                 run ? qn__show(run).s : "not given", qn__show(t->manifest->run).s);
+        snprintf(text, sizeof text, "run %.100s; expected %.100s", run ? qn__show(run).s : "not given",
+                 qn__show(t->manifest->run).s);
         return fail_file(t, err, text);
     }
     return QN_OK;
 }
 
-static qn_status crc_range(const qn_safetensors *st, int64_t offset, int64_t bytes, uint32_t *crc,
-                           qn_error *err)
+static qn_status crc_range(const qn_safetensors *st, int64_t offset, int64_t bytes, uint32_t *crc, qn_error *err)
 {
     enum { CHUNK = 65536 };
     unsigned char *chunk = qn__calloc(NULL, CHUNK, 1);
@@ -104,21 +101,19 @@ static qn_status crc_range(const qn_safetensors *st, int64_t offset, int64_t byt
     return status;
 }
 
-static qn_status check_tensor(const struct target *t, const qn_safetensors *st,
-                              const qn_tensor_info *info, uint32_t *crc, qn_error *err)
+static qn_status check_tensor(const struct target *t, const qn_safetensors *st, const qn_tensor_info *info,
+                              uint32_t *crc, qn_error *err)
 {
     char field[600];
     struct qn__shown shown = qn__join(t->path, t->file->name);
     snprintf(field, sizeof field, "tensor \"%s\"", info->name);
     const char *expected = json_string_value(json_object_get(t->file->tensors, info->name));
-    if (!expected)
-        return qn__fail(err, 4032, QN_AT_BYTE(shown.s, info->offset, field), "not in the manifest");
+    if (!expected) return qn__fail(err, 4032, QN_AT_BYTE(shown.s, info->offset, field), "not in the manifest");
     char found[16];
     QN_TRY(crc_range(st, info->offset, info->bytes, crc, err));
     snprintf(found, sizeof found, "%08x", (unsigned)*crc);
     if (strcmp(found, expected) == 0) return QN_OK;
-    return qn__fail(err, 4032, QN_AT_BYTE(shown.s, info->offset, field),
-                    "crc32 %s; manifest says %s", found, expected);
+    return qn__fail(err, 4032, QN_AT_BYTE(shown.s, info->offset, field), "crc32 %s; manifest says %s", found, expected);
 }
 
 static qn_status check_sums(const struct target *t, const qn_safetensors *st, qn_error *err)
@@ -126,8 +121,8 @@ static qn_status check_sums(const struct target *t, const qn_safetensors *st, qn
     int64_t n = qn_safetensors_count(st), data = t->file->bytes;
     struct qn__shown shown = qn__join(t->path, t->file->name);
     if ((size_t)n != json_object_size(t->file->tensors))
-        return qn__fail(err, 4032, QN_AT_FILE(shown.s), "%lld tensors; manifest says %zu",
-                        (long long)n, json_object_size(t->file->tensors));
+        return qn__fail(err, 4032, QN_AT_FILE(shown.s), "%lld tensors; manifest says %zu", (long long)n,
+                        json_object_size(t->file->tensors));
     uint32_t body = 0, head, crc = 0;
     for (int64_t i = 0; i < n; i++) {
         qn_tensor_info info;
@@ -139,12 +134,11 @@ static qn_status check_sums(const struct target *t, const qn_safetensors *st, qn
     QN_TRY(crc_range(st, 0, data, &head, err));
     uint32_t whole = qn__crc32_join(head, body, t->file->bytes - data);
     if (whole == t->file->crc) return QN_OK;
-    return qn__fail(err, 4032, QN_AT_FILE(shown.s), "crc32 %08x; manifest says %08x",
-                    (unsigned)whole, (unsigned)t->file->crc);
+    return qn__fail(err, 4032, QN_AT_FILE(shown.s), "crc32 %08x; manifest says %08x", (unsigned)whole,
+                    (unsigned)t->file->crc);
 }
 
-static qn_status open_tensors(const struct target *t, bool allow_nonfinite, qn_safetensors **out,
-                              qn_error *err)
+static qn_status open_tensors(const struct target *t, bool allow_nonfinite, qn_safetensors **out, qn_error *err)
 {
     struct qn__file f;
     QN_TRY(open_listed(t, &f, err));
@@ -166,8 +160,7 @@ static qn_status read_manifest(qn_checkpoint *ck, int dir, qn_error *err)
     size_t n = (size_t)f.size;
     char *text = NULL;
     if (n > QN__MANIFEST_CAP)
-        status = qn__fail(err, 4021, QN_AT_FILE(shown.s), "%zu bytes; expected at most %d", n,
-                          QN__MANIFEST_CAP);
+        status = qn__fail(err, 4021, QN_AT_FILE(shown.s), "%zu bytes; expected at most %d", n, QN__MANIFEST_CAP);
     else if (!(text = qn__calloc(NULL, n + 1, 1)))
         status = qn__nomem(err, "checkpoint manifest", n + 1);
     if (!status) status = qn__file_read(&f, 0, text, n, err);
@@ -191,8 +184,7 @@ static qn_status extra_visit(void *user, const char *name, qn_error *err)
     for (int i = 0; i < e->manifest->n_files; i++)
         if (strcmp(e->manifest->file[i].name, name) == 0) return QN_OK;
     return qn__fail(err, 4022, QN_AT_FILE(qn__join(e->path, name).s),
-                    "not in the manifest; expected only "
-                    "listed files");
+                    "not in the manifest; expected only listed files");
 }
 
 static qn_status load(qn_checkpoint *ck, int dir, qn_error *err)
@@ -252,8 +244,7 @@ qn_status qn_checkpoint_verify(const char *path, qn_error *err)
     return QN_OK;
 }
 
-static qn_status open_step(qn_checkpoint **out, int parent, const char *dir, int64_t step,
-                           qn_error *err)
+static qn_status open_step(qn_checkpoint **out, int parent, const char *dir, int64_t step, qn_error *err)
 {
     char name[32], path[4200];
     int fd;
@@ -265,9 +256,8 @@ static qn_status open_step(qn_checkpoint **out, int parent, const char *dir, int
 }
 
 /* Newest first; what is broken is said, never skipped in silence. */
-static qn_status open_first_good(qn_checkpoint **out, const struct qn__steps *steps, int parent,
-                                 const char *dir, int *skipped, qn_report *report, void *user,
-                                 qn_error *err)
+static qn_status open_first_good(qn_checkpoint **out, const struct qn__steps *steps, int parent, const char *dir,
+                                 int *skipped, qn_report *report, void *user, qn_error *err)
 {
     for (size_t i = steps->n; i-- > 0;) {
         qn_error why = { 0 };
@@ -280,20 +270,16 @@ static qn_status open_first_good(qn_checkpoint **out, const struct qn__steps *st
         ++*skipped;
         if (i > 0) {
             size_t n = strlen(why.text);
-            snprintf(why.text + n, sizeof why.text - n, "; trying step-%06lld",
-                     (long long)steps->at[i - 1]);
+            snprintf(why.text + n, sizeof why.text - n, "; trying step-%06lld", (long long)steps->at[i - 1]);
         }
         if (report) report(user, why.text);
     }
-    if (steps->n == 0)
-        return qn__fail(err, 4033, QN_AT_FILE(dir),
-                        "no checkpoint; expected directories step-NNNNNN");
-    return qn__fail(err, 4033, QN_AT_FILE(dir), "none of %zu checkpoints verifies; expected one",
-                    steps->n);
+    if (steps->n == 0) return qn__fail(err, 4033, QN_AT_FILE(dir), "no checkpoint; expected directories step-NNNNNN");
+    return qn__fail(err, 4033, QN_AT_FILE(dir), "none of %zu checkpoints verifies; expected one", steps->n);
 }
 
-qn_status qn_checkpoint_open_newest(qn_checkpoint **out, const char *dir, int *skipped,
-                                    qn_report *report, void *user, qn_error *err)
+qn_status qn_checkpoint_open_newest(qn_checkpoint **out, const char *dir, int *skipped, qn_report *report, void *user,
+                                    qn_error *err)
 {
     int parent, ignored;
     struct qn__steps steps;
@@ -315,8 +301,7 @@ void qn_checkpoint_close(qn_checkpoint *ck)
     if (!ck) return;
     qn_safetensors_close(ck->model);
     qn_safetensors_close(ck->state);
-    for (int i = 0; i < ck->manifest.n_files; i++)
-        qn__free(NULL, ck->text[i], (size_t)ck->manifest.file[i].bytes + 1);
+    for (int i = 0; i < ck->manifest.n_files; i++) qn__free(NULL, ck->text[i], (size_t)ck->manifest.file[i].bytes + 1);
     qn__manifest_free(&ck->manifest);
     qn__free(NULL, ck->path, ck->path_bytes);
     qn__free(NULL, ck, sizeof *ck);

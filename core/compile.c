@@ -12,12 +12,9 @@ static const struct pass_row {
     bool optional; /* left out by no_fuse */
     bool physical; /* left out by outline */
 } pass_rows[] = {
-    { "dead", qn__pass_dead, false, false },
-    { "fold", qn__pass_fold, false, false },
-    { "cse", qn__pass_cse, false, false },
-    { "epilogue", qn__pass_epilogue, true, false },
-    { "fuse", qn__pass_fuse, true, false },
-    { "layout", qn__pass_layout, true, true },
+    { "dead", qn__pass_dead, false, false }, { "fold", qn__pass_fold, false, false },
+    { "cse", qn__pass_cse, false, false },   { "epilogue", qn__pass_epilogue, true, false },
+    { "fuse", qn__pass_fuse, true, false },  { "layout", qn__pass_layout, true, true },
     { "dead", qn__pass_dead, false, false },
 };
 
@@ -115,8 +112,12 @@ static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
 {
     const struct qn__node *y = qn__program_node(p, k), *x[QN_MAX_IN] = { NULL };
     struct qn__step *s = &p->step[k];
-    s->args = (struct qn__args){ .op = y->op, .n_in = y->n_in, .y = view_of(y), .attr = y->attr,
-                                 .writes = qn__op_of(y->op)->writes, .threads = p->threads };
+    s->args = (struct qn__args){ .op = y->op,
+                                 .n_in = y->n_in,
+                                 .y = view_of(y),
+                                 .attr = y->attr,
+                                 .writes = qn__op_of(y->op)->writes,
+                                 .threads = p->threads };
     for (int i = 0; i < y->n_in; i++) {
         x[i] = &p->g->node[y->in[i]];
         s->args.x[i] = view_of(x[i]);
@@ -154,8 +155,13 @@ static qn_status make_plan(qn_program *p, const qn_t *keep, int n_keep, const qn
     if (!status) {
         for (int i = 0; i < n_keep; i++) kept[p->map[keep[i].id]] = true;
         for (int32_t k = 0; k < p->n_order; k++) workspace[k] = p->outline ? 0 : p->step[k].choice.workspace;
-        struct qn__plan plan = { .g = p->g, .position = p->position, .n_steps = p->n_order, .workspace = workspace,
-                                 .kept = kept, .reuse = !opts->no_plan, .slot = p->slot };
+        struct qn__plan plan = { .g = p->g,
+                                 .position = p->position,
+                                 .n_steps = p->n_order,
+                                 .workspace = workspace,
+                                 .kept = kept,
+                                 .reuse = !opts->no_plan,
+                                 .slot = p->slot };
         status = qn__plan_make(&plan, &p->alloc, err);
         if (!status && opts->check_plan) status = qn__plan_verify(&plan, p->order, &p->alloc, err);
         p->work = plan.work;

@@ -59,17 +59,15 @@ qn_status qn__file_make_dir_at(int dir, const char *name, const char *shown, qn_
     return r ? failed(shown, "mkdir", err) : QN_OK;
 }
 
-qn_status qn__file_open_dir_at(int *out, int dir, const char *name, const char *shown,
-                               qn_error *err)
+qn_status qn__file_open_dir_at(int *out, int dir, const char *name, const char *shown, qn_error *err)
 {
     QN__RETRY(*out, openat(dir, name, O_RDONLY | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW));
     if (*out >= 0) return QN_OK;
     return qn__fail(err, 6001, QN_AT_FILE(shown), "open: %s", qn__file_reason(errno));
 }
 
-qn_status qn__file_list(int dir, const char *shown,
-                        qn_status (*visit)(void *user, const char *name, qn_error *err), void *user,
-                        qn_error *err)
+qn_status qn__file_list(int dir, const char *shown, qn_status (*visit)(void *user, const char *name, qn_error *err),
+                        void *user, qn_error *err)
 {
     int fd; /* a second descriptor, because closedir closes the one it was given */
     QN__RETRY(fd, openat(dir, ".", O_RDONLY | O_CLOEXEC | O_DIRECTORY));
@@ -88,8 +86,7 @@ qn_status qn__file_list(int dir, const char *shown,
         if (!e) break;
         if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) status = visit(user, e->d_name, err);
     }
-    if (!status && errno)
-        status = qn__fail(err, 6001, QN_AT_FILE(shown), "list: %s", qn__file_reason(errno));
+    if (!status && errno) status = qn__fail(err, 6001, QN_AT_FILE(shown), "list: %s", qn__file_reason(errno));
     closedir(d);
     return status;
 }
@@ -125,16 +122,14 @@ qn_status qn__file_remove_at(int dir, const char *name, const char *shown, qn_er
     return remove_at(dir, name, shown, 0, err);
 }
 
-qn_status qn__file_rename_at(int dir, const char *from, const char *to, const char *shown,
-                             qn_error *err)
+qn_status qn__file_rename_at(int dir, const char *from, const char *to, const char *shown, qn_error *err)
 {
     int r;
     QN__RETRY(r, renameat(dir, from, dir, to));
     return r ? failed(shown, "rename", err) : QN_OK;
 }
 
-qn_status qn__file_exchange_at(int dir, const char *a, const char *b, const char *shown, bool *done,
-                               qn_error *err)
+qn_status qn__file_exchange_at(int dir, const char *a, const char *b, const char *shown, bool *done, qn_error *err)
 {
     int r;
     QN__RETRY(r, renameat2(dir, a, dir, b, RENAME_EXCHANGE));
@@ -154,11 +149,9 @@ qn_status qn__file_open_lock(int *out, const char *dir, const char *name, qn_err
     int parent;
     *out = -1;
     QN_TRY(qn__file_open_dir(&parent, dir, err));
-    QN__RETRY(*out,
-              openat(parent, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666));
+    QN__RETRY(*out, openat(parent, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666));
     qn_status status = QN_OK;
-    if (*out < 0)
-        status = qn__fail(err, 6001, QN_AT_FILE(dir), "%s: %s", name, qn__file_reason(errno));
+    if (*out < 0) status = qn__fail(err, 6001, QN_AT_FILE(dir), "%s: %s", name, qn__file_reason(errno));
     qn__file_close_fd(parent);
     return status;
 }

@@ -8,7 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-struct text { qn_alloc alloc; char *s; size_t n, cap; bool full; };
+struct text {
+    qn_alloc alloc;
+    char *s;
+    size_t n, cap;
+    bool full;
+};
 
 __attribute__((format(printf, 2, 3))) static void put(struct text *t, const char *fmt, ...)
 {

@@ -19,10 +19,7 @@ const char *qn__file_reason(int errno_value)
     return s ? s : "unknown error";
 }
 
-static void set_path(char path[256], const char *shown)
-{
-    snprintf(path, 256, "%s", shown ? shown : "");
-}
+static void set_path(char path[256], const char *shown) { snprintf(path, 256, "%s", shown ? shown : ""); }
 
 /* ---- reading ------------------------------------------------------------------------------ */
 
@@ -79,20 +76,17 @@ void qn__file_close_fd(int fd)
     if (fd >= 0) close(fd);
 }
 
-qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, size_t n,
-                        qn_error *err)
+qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, size_t n, qn_error *err)
 {
     char *to = out;
     int64_t at = offset;
     for (size_t left = n; left > 0;) {
         ssize_t got;
         RETRY(got, pread(f->fd, to, left, (off_t)at));
-        if (got < 0)
-            return qn__fail(err, 6001, QN_AT_BYTE(f->path, at, "read"), "%s",
-                            qn__file_reason(errno));
+        if (got < 0) return qn__fail(err, 6001, QN_AT_BYTE(f->path, at, "read"), "%s", qn__file_reason(errno));
         if (got == 0)
-            return qn__fail(err, 6001, QN_AT_BYTE(f->path, at, "read"),
-                            "the file ends here; expected %zu more bytes", left);
+            return qn__fail(err, 6001, QN_AT_BYTE(f->path, at, "read"), "the file ends here; expected %zu more bytes",
+                            left);
         to += got;
         at += got;
         left -= (size_t)got;
@@ -100,8 +94,7 @@ qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, siz
     return QN_OK;
 }
 
-qn_status qn__file_read_all(const qn_alloc *a, const char *path, size_t cap, char **out, size_t *n,
-                            qn_error *err)
+qn_status qn__file_read_all(const qn_alloc *a, const char *path, size_t cap, char **out, size_t *n, qn_error *err)
 {
     struct qn__file f;
     *out = NULL;
@@ -111,8 +104,7 @@ qn_status qn__file_read_all(const qn_alloc *a, const char *path, size_t cap, cha
     char *text = NULL;
     size_t size = (size_t)f.size;
     if (size > cap) {
-        status =
-            qn__fail(err, 6001, QN_AT_FILE(path), "%zu bytes; expected at most %zu", size, cap);
+        status = qn__fail(err, 6001, QN_AT_FILE(path), "%zu bytes; expected at most %zu", size, cap);
     } else if (!(text = qn__calloc(a, size + 1, 1))) {
         status = qn__nomem(err, "file contents", size + 1);
     } else if (!(status = qn__file_read(&f, 0, text, size, err))) {
@@ -142,8 +134,7 @@ static const char *bad_name(const char *name)
     for (const char *part = name; part; part = strchr(part, '/')) {
         if (*part == '/') part++;
         size_t n = strcspn(part, "/");
-        if (n == 2 && part[0] == '.' && part[1] == '.')
-            return "contains \"..\"; expected a name inside the directory";
+        if (n == 2 && part[0] == '.' && part[1] == '.') return "contains \"..\"; expected a name inside the directory";
         if (n == 0) return "has an empty part; expected a name inside the directory";
     }
     return NULL;
@@ -187,32 +178,28 @@ static int open_beneath(int dir, const char *name)
     return -EINTR;
 }
 
-const char *qn__file_open_beneath(struct qn__file *out, int dir, const char *name, bool one_link,
-                                  const char *shown)
+const char *qn__file_open_beneath(struct qn__file *out, int dir, const char *name, bool one_link, const char *shown)
 {
     *out = (struct qn__file){ .fd = -1 };
     set_path(out->path, shown);
     const char *reason = bad_name(name);
     if (reason) return reason;
     int fd = open_beneath(dir, name);
-    if (fd == -ELOOP || fd == -EXDEV)
-        return "is or passes a symbolic link; expected a regular file";
+    if (fd == -ELOOP || fd == -EXDEV) return "is or passes a symbolic link; expected a regular file";
     if (fd < 0) return qn__file_reason(-fd);
     return accept_regular(out, fd, one_link);
 }
 
 /* ---- writing ------------------------------------------------------------------------------ */
 
-static qn_status fail_write(const struct qn__file_out *f, const char *what, int error,
-                            size_t unwritten, qn_error *err)
+static qn_status fail_write(const struct qn__file_out *f, const char *what, int error, size_t unwritten, qn_error *err)
 {
     int64_t more = (int64_t)unwritten;
     if (f->expected - f->at > more) more = f->expected - f->at;
     const struct qn__where *where = QN_AT_BYTE(f->path, f->at, what);
     bool space = error == ENOSPC || error == EDQUOT || error == EFBIG;
     if (space && more > 0)
-        return qn__fail(err, 6002, where, "%s (needs %lld more)", qn__file_reason(error),
-                        (long long)more);
+        return qn__fail(err, 6002, where, "%s (needs %lld more)", qn__file_reason(error), (long long)more);
     return qn__fail(err, 6002, where, "%s", qn__file_reason(error));
 }
 
@@ -250,8 +237,7 @@ static qn_status open_parent(struct qn__file_out *f, const char *path, qn_error 
     parent[n] = 0;
     snprintf(f->name, sizeof f->name, "%s", name);
     RETRY(f->dir, open(n ? parent : ".", O_RDONLY | O_CLOEXEC | O_DIRECTORY));
-    if (f->dir < 0)
-        return qn__fail(err, 6002, QN_AT_FILE(path), "create: %s", qn__file_reason(errno));
+    if (f->dir < 0) return qn__fail(err, 6002, QN_AT_FILE(path), "create: %s", qn__file_reason(errno));
     /* Replacing /dev/null by a file, or a link by its content, is never what was meant. */
     struct stat st;
     if (fstatat(f->dir, f->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode))
@@ -267,8 +253,7 @@ static qn_status open_temp(struct qn__file_out *f, qn_error *err)
         snprintf(name, sizeof name, ".%.200s.tmp.%ld", f->name, (long)getpid());
         size_t n = strlen(name);
         if (k) snprintf(name + n, sizeof name - n, ".%d", k);
-        RETRY(f->fd,
-              openat(f->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
+        RETRY(f->fd, openat(f->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
         if (f->fd >= 0) memcpy(f->temp, name, sizeof name);
         if (f->fd >= 0 || errno != EEXIST) break;
     }
@@ -286,8 +271,8 @@ qn_status qn__file_create(struct qn__file_out *out, const char *path, int64_t by
     return status;
 }
 
-qn_status qn__file_create_at(struct qn__file_out *out, int dir, const char *name, int64_t bytes,
-                             const char *shown, qn_error *err)
+qn_status qn__file_create_at(struct qn__file_out *out, int dir, const char *name, int64_t bytes, const char *shown,
+                             qn_error *err)
 {
     *out = (struct qn__file_out){ .fd = -1, .dir = -1, .expected = bytes };
     set_path(out->path, shown);
@@ -304,8 +289,7 @@ qn_status qn__file_append(struct qn__file_out *out, const char *path, qn_error *
 {
     *out = (struct qn__file_out){ .fd = -1, .dir = -1 };
     set_path(out->path, path);
-    RETRY(out->fd,
-          open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666));
+    RETRY(out->fd, open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666));
     struct stat st;
     const char *reason = NULL;
     if (out->fd < 0 || fstat(out->fd, &st))

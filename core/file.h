@@ -27,11 +27,9 @@ qn_status qn__file_open(struct qn__file *out, const char *path, qn_error *err);
 void qn__file_close(struct qn__file *f);
 /* Exactly n bytes at offset: a file that ends sooner is an error. Does not move a position, so several
  * threads may read one file. */
-qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, size_t n,
-                        qn_error *err);
+qn_status qn__file_read(const struct qn__file *f, int64_t offset, void *out, size_t n, qn_error *err);
 /* The whole file plus a terminating NUL; free with qn__free(a, *out, *n + 1). Refuses more than cap. */
-qn_status qn__file_read_all(const qn_alloc *a, const char *path, size_t cap, char **out, size_t *n,
-                            qn_error *err);
+qn_status qn__file_read_all(const qn_alloc *a, const char *path, size_t cap, char **out, size_t *n, qn_error *err);
 
 /* A directory, for the calls below; close with qn__file_close_fd. */
 qn_status qn__file_open_dir(int *out, const char *path, qn_error *err);
@@ -41,8 +39,7 @@ void qn__file_close_fd(int fd);
  * symbolic links in any component, files with more than one link (if one_link) and anything but a
  * regular file are refused. `shown` is the path for messages. Returns NULL, or the reason as a phrase
  * that follows "name: "; the caller knows which error code it deserves. */
-const char *qn__file_open_beneath(struct qn__file *out, int dir, const char *name, bool one_link,
-                                  const char *shown);
+const char *qn__file_open_beneath(struct qn__file *out, int dir, const char *name, bool one_link, const char *shown);
 /* What open_beneath does on kernels without openat2: one openat with O_NOFOLLOW per component.
  * Returns a descriptor or -errno. Declared for the tests. */
 int qn__file_walk_beneath(int dir, const char *name);
@@ -64,8 +61,8 @@ struct qn__file_out {
 qn_status qn__file_create(struct qn__file_out *out, const char *path, int64_t bytes, qn_error *err);
 /* Creates a new file `name` in the open directory dir (which stays the caller's), written in place:
  * for files whose whole directory is committed later. Fails if it exists. */
-qn_status qn__file_create_at(struct qn__file_out *out, int dir, const char *name, int64_t bytes,
-                             const char *shown, qn_error *err);
+qn_status qn__file_create_at(struct qn__file_out *out, int dir, const char *name, int64_t bytes, const char *shown,
+                             qn_error *err);
 /* Opens a log for appending, creating it if needed: a regular file or a character device. Nothing is
  * renamed; commit flushes to the disk and closes, discard only closes. */
 qn_status qn__file_append(struct qn__file_out *out, const char *path, qn_error *err);
@@ -93,30 +90,26 @@ qn_status qn__file_sync_dir(int dir, const char *shown, qn_error *err);
 qn_status qn__file_make_dirs(const char *path, qn_error *err);
 qn_status qn__file_make_dir_at(int dir, const char *name, const char *shown, qn_error *err);
 /* Refuses a symbolic link. */
-qn_status qn__file_open_dir_at(int *out, int dir, const char *name, const char *shown,
-                               qn_error *err);
+qn_status qn__file_open_dir_at(int *out, int dir, const char *name, const char *shown, qn_error *err);
 /* A file, or a directory with what is in it; links are removed, never followed. Absent: fine. */
 qn_status qn__file_remove_at(int dir, const char *name, const char *shown, qn_error *err);
-qn_status qn__file_rename_at(int dir, const char *from, const char *to, const char *shown,
-                             qn_error *err);
+qn_status qn__file_rename_at(int dir, const char *from, const char *to, const char *shown, qn_error *err);
 /* Swaps two names in one step; *done says whether the file system can. */
-qn_status qn__file_exchange_at(int dir, const char *a, const char *b, const char *shown, bool *done,
-                               qn_error *err);
+qn_status qn__file_exchange_at(int dir, const char *a, const char *b, const char *shown, bool *done, qn_error *err);
 /* Opens dir/name for locking and reading, creating it. */
 qn_status qn__file_open_lock(int *out, const char *dir, const char *name, qn_error *err);
 bool qn__file_exists_at(int dir, const char *name);
 /* Calls visit for every name but "." and ".." until it returns a status other than QN_OK. */
-qn_status qn__file_list(int dir, const char *shown,
-                        qn_status (*visit)(void *user, const char *name, qn_error *err), void *user,
-                        qn_error *err);
+qn_status qn__file_list(int dir, const char *shown, qn_status (*visit)(void *user, const char *name, qn_error *err),
+                        void *user, qn_error *err);
 
 /* An interrupted call is repeated, but not for ever: a broken file system must not hang the job. */
 enum { QN__MAX_INTERRUPTS = 1000 };
-#define QN__RETRY(result, call)                                                                    \
-    do {                                                                                           \
-        int interrupts_ = 0;                                                                       \
-        do (result) = (call);                                                                      \
-        while ((result) == -1 && errno == EINTR && ++interrupts_ < QN__MAX_INTERRUPTS);            \
+#define QN__RETRY(result, call) \
+    do { \
+        int interrupts_ = 0; \
+        do (result) = (call); \
+        while ((result) == -1 && errno == EINTR && ++interrupts_ < QN__MAX_INTERRUPTS); \
     } while (0)
 
 /* The system's words for an errno value, untranslated. */

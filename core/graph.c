@@ -245,8 +245,9 @@ qn_t qn__node_shaped(qn_graph *g, enum qn__opcode opcode, const qn_t *x, int n_i
     if (g->err.code) return (qn_t){ 0 };
     const struct qn__op *op = qn__op_of(opcode);
     const struct qn__node *in[QN_MAX_IN] = { NULL };
-    struct qn__node y = { .op = opcode, .dtype = dtype, .rank = rank, .block = QN_PLAIN, .phase = g->phase,
-                          .data = data };
+    struct qn__node y = {
+        .op = opcode, .dtype = dtype, .rank = rank, .block = QN_PLAIN, .phase = g->phase, .data = data
+    };
     if (!set_operands(g, &y, op, x, n_in, in)) return (qn_t){ 0 };
     if (op->attr_size && !(y.attr = qn__graph_copy(g, attr, op->attr_size))) return (qn_t){ 0 };
     for (int i = 0; dims && i < rank && i < QN_MAX_DIMS; i++) y.dim[i] = dims[i];
@@ -413,9 +414,10 @@ static struct qn__cost cost_source(const struct qn__node *const *x, const struct
     (void)y;
     return (struct qn__cost){ 0, 0 };
 }
-#define SOURCE(row, why, ...)                                                                      \
-    const struct qn__op qn__op_##row = { .name = #row, .infer = infer_source, .cost = cost_source, \
-                                         .no_gradient = why, __VA_ARGS__ }
+#define SOURCE(row, why, ...) \
+    const struct qn__op qn__op_##row = { \
+        .name = #row, .infer = infer_source, .cost = cost_source, .no_gradient = why, __VA_ARGS__ \
+    }
 SOURCE(input, "it has no operands", .effect = true);
 SOURCE(store, "it has no operands", .attr_size = sizeof(struct qn__store_attr), .effect = true);
 SOURCE(full, "it has no operands", .attr_size = sizeof(struct qn__full_attr));

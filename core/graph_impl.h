@@ -4,18 +4,21 @@
 #include "op.h"
 
 /* Names, attributes and constants live in a chain of chunks that is freed with the graph. */
-struct qn__chunk { struct qn__chunk *next; size_t size, used; };
+struct qn__chunk {
+    struct qn__chunk *next;
+    size_t size, used;
+};
 
 enum { QN_SCOPE_MAX = 512, QN_SCOPE_DEPTH = 64 };
 
 struct qn_graph {
     qn_alloc alloc;
     struct qn__node *node;
-    int32_t n;       /* nodes, node 0 ("no value") included */
+    int32_t n; /* nodes, node 0 ("no value") included */
     size_t cap;
     struct qn__chunk *chunk;
     qn_phase phase;
-    char scope[QN_SCOPE_MAX]; /* "a.b."; a pushed name may hold dots itself, */
+    char scope[QN_SCOPE_MAX];             /* "a.b."; a pushed name may hold dots itself, */
     uint16_t scope_start[QN_SCOPE_DEPTH]; /* so where each began is kept      */
     int scope_depth;
     qn_error err;

@@ -4,8 +4,18 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline float qn__f32_of_bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
-static inline uint32_t qn__bits_of_f32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+static inline float qn__f32_of_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+static inline uint32_t qn__bits_of_f32(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
 
 static inline float qn__f32_of_bf16(uint16_t h) { return qn__f32_of_bits((uint32_t)h << 16); }
 static inline uint16_t qn__bf16_of_f32(float f)

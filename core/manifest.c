@@ -32,8 +32,7 @@ uint32_t qn__crc32_join(uint32_t a, uint32_t b, int64_t b_bytes)
 
 const char *qn__checkpoint_bad_name(const char *name)
 {
-    static const char allowed[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     size_t n = name ? strlen(name) : 0;
     if (n == 0 || n > 100) return "name must have 1..100 bytes";
     if (name[0] == '.') return "name must not begin with '.'";
@@ -67,8 +66,7 @@ static json_t *entry_json(const struct qn__manifest_entry *e)
     return NULL;
 }
 
-static json_t *manifest_json(int64_t step, const char *run, const struct qn__manifest_entry *entry,
-                             int n)
+static json_t *manifest_json(int64_t step, const char *run, const struct qn__manifest_entry *entry, int n)
 {
     json_t *root = json_object(), *files = json_object();
     bool ok = root && files && !json_object_set_new(root, "format", json_string(FORMAT)) &&
@@ -76,8 +74,7 @@ static json_t *manifest_json(int64_t step, const char *run, const struct qn__man
               !json_object_set_new(root, "quern", json_string(QN_VERSION)) &&
               !json_object_set_new(root, "run", json_string(run)) &&
               !json_object_set_new(root, "step", json_integer(step));
-    for (int i = 0; i < n && ok; i++)
-        ok = !json_object_set_new(files, entry[i].name, entry_json(&entry[i]));
+    for (int i = 0; i < n && ok; i++) ok = !json_object_set_new(files, entry[i].name, entry_json(&entry[i]));
     if (ok) {
         ok = !json_object_set_new(root, "files", files);
         files = NULL;
@@ -89,8 +86,7 @@ static json_t *manifest_json(int64_t step, const char *run, const struct qn__man
 }
 
 qn_status qn__manifest_build(char **text, size_t *n, int64_t step, const char *run,
-                             const struct qn__manifest_entry *entry, int n_entries,
-                             const char *path, qn_error *err)
+                             const struct qn__manifest_entry *entry, int n_entries, const char *path, qn_error *err)
 {
     enum { TAIL = 64 };
     json_t *root = manifest_json(step, run, entry, n_entries);
@@ -112,8 +108,7 @@ qn_status qn__manifest_build(char **text, size_t *n, int64_t step, const char *r
     if (at <= QN__MANIFEST_CAP) return QN_OK;
     free(*text);
     *text = NULL;
-    return qn__fail(err, 4024, QN_AT_FILE(path), "manifest of %zu bytes; expected at most %d", at,
-                    QN__MANIFEST_CAP);
+    return qn__fail(err, 4024, QN_AT_FILE(path), "manifest of %zu bytes; expected at most %d", at, QN__MANIFEST_CAP);
 }
 
 /* ---- parsing ------------------------------------------------------------------------------ */
@@ -125,15 +120,13 @@ static qn_status check_depth(const char *text, size_t n, const char *path, qn_er
     bool quoted = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
-        if (c == 0)
-            return qn__fail(err, 4021, QN_AT_BYTE(path, (int64_t)i, NULL), "NUL; expected JSON");
+        if (c == 0) return qn__fail(err, 4021, QN_AT_BYTE(path, (int64_t)i, NULL), "NUL; expected JSON");
         if (quoted && c == '\\')
             i++;
         else if (c == '"')
             quoted = !quoted;
         else if (!quoted && (c == '{' || c == '[') && ++depth > MAX_JSON_DEPTH)
-            return qn__fail(err, 4021, QN_AT_BYTE(path, (int64_t)i, NULL), "nesting deeper than %d",
-                            MAX_JSON_DEPTH);
+            return qn__fail(err, 4021, QN_AT_BYTE(path, (int64_t)i, NULL), "nesting deeper than %d", MAX_JSON_DEPTH);
         else if (!quoted && (c == '}' || c == ']'))
             depth--;
     }
@@ -153,14 +146,12 @@ static qn_status check_tail(const char *text, size_t n, const char *path, qn_err
 {
     enum { TAIL = sizeof TAIL_KEY - 1 + 8 + 4 };
     char expected[TAIL + 1];
-    if (n < TAIL)
-        return qn__fail(err, 4021, QN_AT_FILE(path), "%zu bytes; expected at least %d", n, TAIL);
+    if (n < TAIL) return qn__fail(err, 4021, QN_AT_FILE(path), "%zu bytes; expected at least %d", n, TAIL);
     uint32_t crc = qn__crc32(0, text, n - TAIL);
     snprintf(expected, sizeof expected, TAIL_KEY "%08x\"\n}\n", (unsigned)crc);
     if (memcmp(text + n - TAIL, expected, TAIL) == 0) return QN_OK;
     return qn__fail(err, 4032, QN_AT_BYTE(path, (int64_t)(n - TAIL), "manifest_crc32"),
-                    "does not match; expected %08x (the manifest has changed since it was written)",
-                    (unsigned)crc);
+                    "does not match; expected %08x (the manifest has changed since it was written)", (unsigned)crc);
 }
 
 static qn_status wrong(const char *path, const char *field, const char *expected, qn_error *err)
@@ -181,14 +172,12 @@ static qn_status check_version(const json_t *root, const char *path, qn_error *e
     if (json_integer_value(version) > QN_CHECKPOINT_VERSION) {
         struct qn__where where = { .file = path, .offset = -1, .field = "version" };
         return qn__fail(err, 4023, &where, "%lld; expected <= %d; use quern >= %s",
-                        (long long)json_integer_value(version), QN_CHECKPOINT_VERSION,
-                        qn__show(quern).s);
+                        (long long)json_integer_value(version), QN_CHECKPOINT_VERSION, qn__show(quern).s);
     }
     return QN_OK;
 }
 
-static qn_status parse_file(struct qn__manifest *m, const char *name, json_t *entry,
-                            const char *path, qn_error *err)
+static qn_status parse_file(struct qn__manifest *m, const char *name, json_t *entry, const char *path, qn_error *err)
 {
     char field[300];
     snprintf(field, sizeof field, "file \"%.256s\"", name);
@@ -196,8 +185,7 @@ static qn_status parse_file(struct qn__manifest *m, const char *name, json_t *en
     const char *bad = qn__checkpoint_bad_name(name);
     if (bad || strcmp(name, QN__MANIFEST) == 0)
         return qn__fail(err, 4022, &where, "%s", bad ? bad : "a manifest cannot list itself");
-    if (m->n_files == QN__MAX_FILES)
-        return qn__fail(err, 4022, &where, "more than %d files", QN__MAX_FILES);
+    if (m->n_files == QN__MAX_FILES) return qn__fail(err, 4022, &where, "more than %d files", QN__MAX_FILES);
     struct qn__manifest_file *f = &m->file[m->n_files++];
     snprintf(f->name, sizeof f->name, "%s", name);
     json_t *bytes = json_object_get(entry, "bytes");
@@ -214,18 +202,15 @@ static qn_status parse_file(struct qn__manifest *m, const char *name, json_t *en
     json_t *crc;
     uint32_t ignored;
     json_object_foreach(f->tensors, tensor, crc) if (!parse_crc(crc, &ignored)) return qn__fail(
-        err, 4021, &where, "crc32 of tensor \"%s\" malformed; expected 8 hex digits",
-        qn__show(tensor).s);
+        err, 4021, &where, "crc32 of tensor \"%s\" malformed; expected 8 hex digits", qn__show(tensor).s);
     return QN_OK;
 }
 
 static qn_status parse_root(struct qn__manifest *m, const char *path, qn_error *err)
 {
-    static const char *const keys[] = { "format", "version", "quern",         "run",
-                                        "step",   "files",   "manifest_crc32" };
+    static const char *const keys[] = { "format", "version", "quern", "run", "step", "files", "manifest_crc32" };
     const char *key;
-    json_t *value, *step = json_object_get(m->root, "step"),
-                   *files = json_object_get(m->root, "files");
+    json_t *value, *step = json_object_get(m->root, "step"), *files = json_object_get(m->root, "files");
     json_object_foreach(m->root, key, value)
     {
         size_t k = 0;
@@ -240,27 +225,23 @@ static qn_status parse_root(struct qn__manifest *m, const char *path, qn_error *
     if (!json_is_object(files)) return wrong(path, "files", "an object", err);
     json_object_foreach(files, key, value) QN_TRY(parse_file(m, key, value, path, err));
     if (!json_object_get(files, QN__MODEL) || !json_object_get(files, QN__STATE))
-        return qn__fail(err, 4022, QN_AT_FILE(path),
-                        "lists no %s; expected both " QN__MODEL " and " QN__STATE,
+        return qn__fail(err, 4022, QN_AT_FILE(path), "lists no %s; expected both " QN__MODEL " and " QN__STATE,
                         json_object_get(files, QN__MODEL) ? QN__STATE : QN__MODEL);
     return QN_OK;
 }
 
-qn_status qn__manifest_parse(struct qn__manifest *out, const char *text, size_t n, const char *path,
-                             qn_error *err)
+qn_status qn__manifest_parse(struct qn__manifest *out, const char *text, size_t n, const char *path, qn_error *err)
 {
     json_error_t why;
     *out = (struct qn__manifest){ .root = NULL };
     if (n > QN__MANIFEST_CAP)
-        return qn__fail(err, 4021, QN_AT_FILE(path), "%zu bytes; expected at most %d", n,
-                        QN__MANIFEST_CAP);
+        return qn__fail(err, 4021, QN_AT_FILE(path), "%zu bytes; expected at most %d", n, QN__MANIFEST_CAP);
     QN_TRY(check_depth(text, n, path, err));
     out->root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
     if (!out->root && json_error_code(&why) == json_error_out_of_memory)
         return qn__nomem(err, "checkpoint manifest", n);
     if (!out->root)
-        return qn__fail(err, 4021, QN_AT_LINE(path, why.line, why.column, NULL), "%s",
-                        qn__show(why.text).s);
+        return qn__fail(err, 4021, QN_AT_LINE(path, why.line, why.column, NULL), "%s", qn__show(why.text).s);
     qn_status status = QN_OK;
     if (!json_is_object(out->root)) status = wrong(path, "manifest", "an object", err);
     /* A newer format may end differently, so its version comes before the checksum. */

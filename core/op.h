@@ -12,14 +12,16 @@ struct qn__node {
     int32_t rank;
     int64_t dim[QN_MAX_DIMS];
     int64_t count;
-    int32_t block;    /* physical layout; QN_PLAIN until the layout pass */
+    int32_t block; /* physical layout; QN_PLAIN until the layout pass */
     qn_phase phase;
     const char *name; /* scoped name, owned by the graph; "" if none */
     void *attr;       /* owned by the graph; NULL if the operator has none */
     const void *data; /* constant: its bytes */
 };
 
-struct qn__cost { double flops, bytes; };
+struct qn__cost {
+    double flops, bytes;
+};
 
 /* How an operator stands to physical layouts of its rank-4 operands. */
 enum qn__layout_rule {
@@ -41,12 +43,12 @@ struct qn__op {
     bool flat;               /* derivative zero almost everywhere: a gradient stops here instead of failing */
     struct qn__cost (*cost)(const struct qn__node *const *x, const struct qn__node *y); /* NULL: 1 flop an element */
     size_t attr_size;
-    uint32_t writes;      /* bit i: operand i is a store tensor that is written in place */
+    uint32_t writes; /* bit i: operand i is a store tensor that is written in place */
     enum qn__layout_rule layout;
-    bool pointwise;       /* a PW row or fused                                          */
-    bool in_place;        /* y may take the bytes of an operand of y's size that dies here */
-    bool alias;           /* y is operand 0's bytes under other dims (reshape)           */
-    bool effect;          /* must not be removed, merged or moved across others          */
+    bool pointwise; /* a PW row or fused                                          */
+    bool in_place;  /* y may take the bytes of an operand of y's size that dies here */
+    bool alias;     /* y is operand 0's bytes under other dims (reshape)           */
+    bool effect;    /* must not be removed, merged or moved across others          */
 };
 
 extern const struct qn__op
@@ -94,7 +96,9 @@ struct qn__cost qn__cost_each(const struct qn__node *const *x, const struct qn__
 bool qn__broadcast_dims(int *rank, int64_t *dim, int rank_a, const int64_t *a, int rank_b, const int64_t *b);
 bool qn__same_dims(const struct qn__node *a, const struct qn__node *b);
 /* "[32,1,28,28]" */
-struct qn__dims_text { char s[QN_MAX_DIMS * 21 + 3]; };
+struct qn__dims_text {
+    char s[QN_MAX_DIMS * 21 + 3];
+};
 struct qn__dims_text qn__dims_show(int rank, const int64_t *dim);
 /* F64 if any float operand or the result is F64 (or only integers wider than 24 bits take part), else F32. */
 qn_dtype qn__compute_dtype(const struct qn__node *const *x, const struct qn__node *y);

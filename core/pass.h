@@ -41,7 +41,9 @@ void qn__count_readers(const qn_graph *g, const struct qn__pass_env *env, int32_
 
 /* Which tensor of the store each value is (0: none; seen through aliases and writes), and every write to one, so
  * that a pass can tell whether a read may move. Zeroed before qn__writes_find; qn__writes_free always. */
-struct qn__write { int32_t root, at; };
+struct qn__write {
+    int32_t root, at;
+};
 struct qn__writes {
     const qn_graph *g;
     int32_t *root;

@@ -8,7 +8,7 @@ struct chain {
     int32_t product; /* matmul or convolution */
     int32_t bias;    /* value added, 0 if none; added by node `add` */
     int32_t add;
-    int32_t act;     /* activation node, 0 if none */
+    int32_t act; /* activation node, 0 if none */
 };
 
 struct epilogue {
@@ -92,8 +92,9 @@ static int32_t bias_vector(const struct epilogue *e, int32_t b, const struct qn_
     const struct qn__node *x = &e->in->node[b];
     if (x->op == QN_OP_reshape && e->in->node[x->in[0]].rank == 1) return e->map[x->in[0]];
     if (x->rank == 1) return e->map[b];
-    struct qn__node like = { .dtype = x->dtype, .rank = 1, .dim = { x->count }, .phase = place->phase,
-                             .name = place->name };
+    struct qn__node like = {
+        .dtype = x->dtype, .rank = 1, .dim = { x->count }, .phase = place->phase, .name = place->name
+    };
     return qn__pass_node(e->out, &like, QN_OP_reshape, &e->map[b], 1, NULL);
 }
 
@@ -101,7 +102,10 @@ static int32_t emit_product(const struct epilogue *e, const struct chain *c, int
 {
     const struct qn__node *m = &e->in->node[c->product];
     struct qn__node like = *m;
-    union { struct qn__matmul_attr matmul; struct qn__conv_attr conv; } attr;
+    union {
+        struct qn__matmul_attr matmul;
+        struct qn__conv_attr conv;
+    } attr;
     memset(&attr, 0, sizeof attr);
     memcpy(&attr, m->attr, qn__op_of(m->op)->attr_size);
     struct qn__epilogue *epilogue = epilogue_of(m, &attr);

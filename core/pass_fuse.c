@@ -181,10 +181,10 @@ static int32_t emit(const struct fuse *f, const struct tree *t)
         const struct qn__pw_attr *pw = y->attr;
         struct qn__pw_instr *o = &attr.instr[i];
         int32_t reg[3];
-        for (int k = 0; k < 3; k++)
-            reg[k] = k < y->n_in ? reg_of(t, y->in[k], operand, &n_operands) : reg[k - 1];
-        *o = (struct qn__pw_instr){ .op = (int32_t)y->op, .a = reg[0], .b = reg[1], .c = reg[2],
-                                    .p = pw->p, .q = pw->q };
+        for (int k = 0; k < 3; k++) reg[k] = k < y->n_in ? reg_of(t, y->in[k], operand, &n_operands) : reg[k - 1];
+        *o = (struct qn__pw_instr){
+            .op = (int32_t)y->op, .a = reg[0], .b = reg[1], .c = reg[2], .p = pw->p, .q = pw->q
+        };
     }
     for (int k = 0; k < n_operands; k++) operand[k] = f->map[operand[k]];
     return qn__pass_node(f->out, &f->in->node[t->root], QN_OP_fused, operand, n_operands, &attr);

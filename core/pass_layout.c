@@ -19,8 +19,7 @@ enum { MAX_VERSIONS = 4 };
 /* What has been made of a value of `in`: its own order first, then the reorders. */
 struct versions {
     int n;
-    bool
-        stored; /* a tensor of the store, whose bytes change: its copies are not kept for later readers */
+    bool stored; /* a tensor of the store, whose bytes change: its copies are not kept for later readers */
     int32_t id[MAX_VERSIONS];
 };
 
@@ -32,14 +31,10 @@ struct layout {
     int32_t *own;          /* by value of in: its own order in out */
 };
 
-static int32_t block_of(const struct layout *l, int32_t value)
-{
-    return l->out->node[l->own[value]].block;
-}
+static int32_t block_of(const struct layout *l, int32_t value) { return l->out->node[l->own[value]].block; }
 
 /* The value in the wanted order, for a reader that is appended next. */
-static int32_t in_order(struct layout *l, int32_t value, int32_t block,
-                        const struct qn__node *reader)
+static int32_t in_order(struct layout *l, int32_t value, int32_t block, const struct qn__node *reader)
 {
     struct versions *v = &l->made[value];
     for (int i = 0; i < v->n; i++)
@@ -83,8 +78,7 @@ static bool accepts(const struct layout *l, int32_t i, const struct wish *w, str
         a.x[k] = view_of(x[k], w->x[k]);
         c->x_block[k] = w->x[k];
     }
-    const struct qn__kernel *kernel =
-        l->env->backend[qn__compute_dtype(x, y) == QN_F64]->kernel[y->op];
+    const struct qn__kernel *kernel = l->env->backend[qn__compute_dtype(x, y) == QN_F64]->kernel[y->op];
     return kernel && (!kernel->pick || kernel->pick(&a, c) == QN_OK);
 }
 
@@ -95,8 +89,7 @@ static void wish_plain(const struct layout *l, int32_t i, struct wish *w)
 }
 
 /* SAME and REDUCE: one order for all operands of the shape of `full`. */
-static void wish_same(const struct layout *l, int32_t i, const struct qn__node *full, bool result,
-                      struct wish *w)
+static void wish_same(const struct layout *l, int32_t i, const struct qn__node *full, bool result, struct wish *w)
 {
     const struct qn__node *y = &l->in->node[i];
     struct qn__choice c;
@@ -153,8 +146,7 @@ static void carry(struct layout *l, int32_t i)
     l->out->node[id].block = w.y;
     l->own[i] = id;
     l->made[i] = (struct versions){ .n = 1, .id = { id } };
-    l->made[i].stored =
-        y->op == QN_OP_store || op->writes || (op->alias && l->made[y->in[0]].stored);
+    l->made[i].stored = y->op == QN_OP_store || op->writes || (op->alias && l->made[y->in[0]].stored);
 }
 
 static bool is_kept(const struct qn__pass_env *env, int32_t i)
@@ -164,8 +156,8 @@ static bool is_kept(const struct qn__pass_env *env, int32_t i)
     return false;
 }
 
-qn_status qn__pass_layout(const qn_graph *in, qn_graph *out, int32_t *map,
-                          const struct qn__pass_env *env, qn_error *err)
+qn_status qn__pass_layout(const qn_graph *in, qn_graph *out, int32_t *map, const struct qn__pass_env *env,
+                          qn_error *err)
 {
     size_t n = (size_t)in->n;
     struct layout l = { in, out, env, NULL, NULL };

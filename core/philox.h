@@ -8,7 +8,9 @@
 #define QN_CORE_PHILOX_H
 #include <stdint.h>
 
-struct qn__words { uint32_t w[4]; };
+struct qn__words {
+    uint32_t w[4];
+};
 
 static inline struct qn__words qn__philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3)
 {

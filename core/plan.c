@@ -28,10 +28,7 @@ static void join(struct qn__slot *slot, int32_t i, int32_t r)
     if (slot[i].place == QN_PLACE_IO && slot[r].place == QN_PLACE_WORK) slot[r].place = QN_PLACE_IO;
 }
 
-static bool has_own_bytes(enum qn__opcode op)
-{
-    return op == QN_OP_input || op == QN_OP_full || op == QN_OP_constant;
-}
+static bool has_own_bytes(enum qn__opcode op) { return op == QN_OP_input || op == QN_OP_full || op == QN_OP_constant; }
 
 static qn_status first_slots(struct qn__plan *p, qn_error *err)
 {
@@ -44,7 +41,7 @@ static qn_status first_slots(struct qn__plan *p, qn_error *err)
         if (!qn__mul(&bytes, (size_t)y->count, qn_dtype_size(y->dtype)) || !qn__slot_bytes(&s->bytes, bytes))
             return qn__fail(err, 2203, QN_AT_FIELD(y->name), "%s; expected a size that fits memory",
                             qn__dims_show(y->rank, y->dim).s);
-        s->place = y->op == QN_OP_store                    ? QN_PLACE_STORE
+        s->place = y->op == QN_OP_store                 ? QN_PLACE_STORE
                    : has_own_bytes(y->op) || p->kept[i] ? QN_PLACE_IO
                                                         : QN_PLACE_WORK;
         s->first = s->last = p->position[i];
@@ -94,7 +91,10 @@ static void share_in_place(struct qn__plan *p)
 
 /* ---- offsets ----------------------------------------------------------------------------------- */
 
-struct placed { size_t bytes, offset; int32_t first, last, slot; };
+struct placed {
+    size_t bytes, offset;
+    int32_t first, last, slot;
+};
 
 static int larger_first(const void *a, const void *b)
 {
@@ -128,8 +128,7 @@ static size_t collect(struct qn__plan *p, struct placed *list)
     size_t n = 0;
     for (int32_t i = 1; i < p->g->n + p->n_steps; i++) {
         const struct qn__slot *s = &p->slot[i];
-        if (s->root == i && s->place == QN_PLACE_WORK)
-            list[n++] = (struct placed){ s->bytes, 0, s->first, s->last, i };
+        if (s->root == i && s->place == QN_PLACE_WORK) list[n++] = (struct placed){ s->bytes, 0, s->first, s->last, i };
     }
     return n;
 }
@@ -198,8 +197,14 @@ qn_status qn__plan_make(struct qn__plan *p, const qn_alloc *alloc, qn_error *err
 /* ---- proof --------------------------------------------------------------------------------------- */
 
 /* Who wrote a range last. Ranges of values written earlier and overlapped since are gone. */
-struct owner { size_t begin, end; int32_t value; };
-struct owners { struct owner *at; size_t n; };
+struct owner {
+    size_t begin, end;
+    int32_t value;
+};
+struct owners {
+    struct owner *at;
+    size_t n;
+};
 
 static void overwrite(struct owners *o, size_t begin, size_t end, int32_t value)
 {

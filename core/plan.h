@@ -29,7 +29,7 @@ struct qn__plan {
     const bool *kept;        /* by node                                                               */
     bool reuse;              /* false: every value its own bytes                                      */
     /* results */
-    struct qn__slot *slot;   /* g->n of the values, then n_steps of the workspaces; the caller's memory */
+    struct qn__slot *slot; /* g->n of the values, then n_steps of the workspaces; the caller's memory */
     size_t work, io, naive, workspace_total;
 };
 

@@ -62,8 +62,12 @@ qn_step_info qn_program_step(const qn_program *p, int i)
         if (!s->kernel || seen++ != i) continue;
         const struct qn__node *y = qn__program_node(p, k);
         struct qn__cost c = cost_of(p, y);
-        info = (qn_step_info){ .op = qn__op_of(y->op)->name, .name = y->name, .phase = y->phase, .flops = c.flops,
-                               .bytes = c.bytes, .result_bytes = (size_t)y->count * qn_dtype_size(y->dtype) };
+        info = (qn_step_info){ .op = qn__op_of(y->op)->name,
+                               .name = y->name,
+                               .phase = y->phase,
+                               .flops = c.flops,
+                               .bytes = c.bytes,
+                               .result_bytes = (size_t)y->count * qn_dtype_size(y->dtype) };
         info.variant = s->kernel->variants ? s->kernel->variants[s->choice.variant] : info.op;
         break;
     }

@@ -91,11 +91,9 @@ static void skip_space(struct scan *sc)
 
 static qn_status unexpected(struct scan *sc, const char *expected)
 {
-    if (sc->at >= sc->n)
-        return qn__fail(sc->err, 4012, WHERE(sc, sc->at), "the header ends; expected %s", expected);
+    if (sc->at >= sc->n) return qn__fail(sc->err, 4012, WHERE(sc, sc->at), "the header ends; expected %s", expected);
     unsigned char c = sc->s[sc->at];
-    if (c > 0x20 && c < 0x7f)
-        return qn__fail(sc->err, 4012, WHERE(sc, sc->at), "'%c'; expected %s", c, expected);
+    if (c > 0x20 && c < 0x7f) return qn__fail(sc->err, 4012, WHERE(sc, sc->at), "'%c'; expected %s", c, expected);
     return qn__fail(sc->err, 4012, WHERE(sc, sc->at), "byte 0x%02X; expected %s", c, expected);
 }
 
@@ -179,12 +177,8 @@ static qn_status scan_string(struct scan *sc, char **out, const char *expected)
             continue;
         }
         size_t pos = sc->at, n = unescape(sc, to);
-        if (n == 0)
-            return qn__fail(sc->err, 4012, WHERE(sc, pos),
-                            "bad escape in a string; expected \\\" or \\uXXXX");
-        if (*to == 0)
-            return qn__fail(sc->err, 4012, WHERE(sc, pos),
-                            "NUL character in a string; expected none");
+        if (n == 0) return qn__fail(sc->err, 4012, WHERE(sc, pos), "bad escape in a string; expected \\\" or \\uXXXX");
+        if (*to == 0) return qn__fail(sc->err, 4012, WHERE(sc, pos), "NUL character in a string; expected none");
         to += n;
     }
     *to = 0;
@@ -201,8 +195,7 @@ static qn_status scan_integer(struct scan *sc, const char *what, int64_t *out)
     size_t n = 0, pos = sc->at;
     while (n + 1 < sizeof token && sc->at < sc->n) {
         unsigned char c = sc->s[sc->at];
-        bool part = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '+' ||
-                    c == '-' || c == '.';
+        bool part = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '+' || c == '-' || c == '.';
         if (!part) break;
         token[n++] = (char)c;
         sc->at++;
@@ -212,8 +205,8 @@ static qn_status scan_integer(struct scan *sc, const char *what, int64_t *out)
     bool digits = token[0] >= '0' && token[0] <= '9' && strspn(token, "0123456789") == n;
     bool zero_first = token[0] == '0' && n > 1;
     if (!digits || zero_first || !qn__parse_i64(token, out) || *out > MAX_INTEGER)
-        return qn__fail(sc->err, 4013, WHERE(sc, pos), "%s %s; expected an integer in 0..%lld",
-                        what, token, (long long)MAX_INTEGER);
+        return qn__fail(sc->err, 4013, WHERE(sc, pos), "%s %s; expected an integer in 0..%lld", what, token,
+                        (long long)MAX_INTEGER);
     return QN_OK;
 }
 
@@ -223,16 +216,12 @@ size_t qn__utf8_error(const void *text, size_t n)
     size_t i = 0;
     while (i < n) {
         unsigned char c = s[i];
-        size_t len = c < 0x80                ? 1
-                     : c >= 0xc2 && c < 0xe0 ? 2
-                     : (c & 0xf0) == 0xe0    ? 3
-                     : c >= 0xf0 && c < 0xf5 ? 4
-                                             : 0;
+        size_t len = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
         if (len == 0 || len > n - i) return i;
         for (size_t k = 1; k < len; k++)
             if ((s[i + k] & 0xc0) != 0x80) return i;
-        if ((c == 0xe0 && s[i + 1] < 0xa0) || (c == 0xed && s[i + 1] >= 0xa0) ||
-            (c == 0xf0 && s[i + 1] < 0x90) || (c == 0xf4 && s[i + 1] >= 0x90))
+        if ((c == 0xe0 && s[i + 1] < 0xa0) || (c == 0xed && s[i + 1] >= 0xa0) || (c == 0xf0 && s[i + 1] < 0x90) ||
+            (c == 0xf4 && s[i + 1] >= 0x90))
             return i;
         i += len;
     }
@@ -258,8 +247,7 @@ static qn_status scan_dtype(struct scan *sc, struct record *r)
     QN_TRY(scan_string(sc, &name, "a dtype in quotes"));
     for (r->dtype = 0; r->dtype < N_DTYPES; r->dtype++)
         if (strcmp(dtypes[r->dtype].name, name) == 0) return QN_OK;
-    return qn__fail(sc->err, 4013, WHERE(sc, pos), "dtype \"%s\"; expected F32, F16, I64, U8, ...",
-                    qn__show(name).s);
+    return qn__fail(sc->err, 4013, WHERE(sc, pos), "dtype \"%s\"; expected F32, F16, I64, U8, ...", qn__show(name).s);
 }
 
 static qn_status scan_shape(struct scan *sc, struct record *r, int64_t dim[QN_MAX_DIMS])
@@ -271,8 +259,7 @@ static qn_status scan_shape(struct scan *sc, struct record *r, int64_t dim[QN_MA
     do {
         char what[16];
         if (r->rank == QN_MAX_DIMS)
-            return qn__fail(sc->err, 4013, WHERE(sc, sc->at), "shape has more than %d dimensions",
-                            QN_MAX_DIMS);
+            return qn__fail(sc->err, 4013, WHERE(sc, sc->at), "shape has more than %d dimensions", QN_MAX_DIMS);
         snprintf(what, sizeof what, "shape[%d]", r->rank);
         QN_TRY(scan_integer(sc, what, &dim[r->rank]));
         r->rank++;
@@ -300,15 +287,13 @@ static qn_status check_entry(struct scan *sc, const struct record *r, const int6
         return qn__fail(sc->err, 4013, at, "shape %s; expected fewer than 2^48 elements", shape);
     bits = count * dtypes[r->dtype].bits; /* < 2^48 * 2^6 */
     if (bits % 8)
-        return qn__fail(sc->err, 4013, at, "shape %s: %lld bits; expected whole bytes", shape,
-                        (long long)bits);
+        return qn__fail(sc->err, 4013, at, "shape %s: %lld bits; expected whole bytes", shape, (long long)bits);
     if (r->end < r->begin)
-        return qn__fail(sc->err, 4013, at,
-                        "data_offsets [%lld,%lld] reversed; expected begin <= end",
+        return qn__fail(sc->err, 4013, at, "data_offsets [%lld,%lld] reversed; expected begin <= end",
                         (long long)r->begin, (long long)r->end);
     if (r->end - r->begin != bits / 8)
-        return qn__fail(sc->err, 4013, at, "data_offsets [%lld,%lld]; expected length %lld = %s",
-                        (long long)r->begin, (long long)r->end, (long long)(bits / 8), shape);
+        return qn__fail(sc->err, 4013, at, "data_offsets [%lld,%lld]; expected length %lld = %s", (long long)r->begin,
+                        (long long)r->end, (long long)(bits / 8), shape);
     return QN_OK;
 }
 
@@ -327,27 +312,22 @@ static qn_status scan_entry(struct scan *sc, struct record *r)
         int k = 0;
         while (k < 3 && strcmp(keys[k], key) != 0) k++;
         if (k == 3)
-            return qn__fail(sc->err, 4013, WHERE(sc, pos),
-                            "unknown key \"%s\"; expected dtype, shape, data_offsets",
+            return qn__fail(sc->err, 4013, WHERE(sc, pos), "unknown key \"%s\"; expected dtype, shape, data_offsets",
                             qn__show(key).s);
-        if (seen[k])
-            return qn__fail(sc->err, 4014, WHERE(sc, pos), "key \"%s\" appears twice", keys[k]);
+        if (seen[k]) return qn__fail(sc->err, 4014, WHERE(sc, pos), "key \"%s\" appears twice", keys[k]);
         seen[k] = true;
         QN_TRY(expect(sc, ':', "':'"));
         QN_TRY(k == 0 ? scan_dtype(sc, r) : k == 1 ? scan_shape(sc, r, dim) : scan_offsets(sc, r));
     } while (accept(sc, ','));
     QN_TRY(expect(sc, '}', "',' or '}'"));
     for (int k = 0; k < 3; k++)
-        if (!seen[k])
-            return qn__fail(sc->err, 4013, WHERE(sc, r->name - 1), "no \"%s\"; expected one",
-                            keys[k]);
+        if (!seen[k]) return qn__fail(sc->err, 4013, WHERE(sc, r->name - 1), "no \"%s\"; expected one", keys[k]);
     return check_entry(sc, r, dim);
 }
 
 static int compare_text(const void *a, const void *b, void *text)
 {
-    return strcmp((const char *)text + *(const uint32_t *)a,
-                  (const char *)text + *(const uint32_t *)b);
+    return strcmp((const char *)text + *(const uint32_t *)a, (const char *)text + *(const uint32_t *)b);
 }
 
 /* Finds a key that is there twice; at[] are positions of NUL-terminated strings, and gets sorted. The
@@ -358,8 +338,7 @@ static qn_status check_repeats(struct scan *sc, size_t pos, uint32_t *at, size_t
     for (size_t i = 1; i < n; i++) {
         const char *name = (const char *)sc->s + at[i];
         if (strcmp(name, (const char *)sc->s + at[i - 1]) == 0)
-            return qn__fail(sc->err, 4014, WHERE(sc, pos), "key \"%s\" appears twice",
-                            qn__show(name).s);
+            return qn__fail(sc->err, 4014, WHERE(sc, pos), "key \"%s\" appears twice", qn__show(name).s);
     }
     return QN_OK;
 }
@@ -403,13 +382,11 @@ static qn_status scan_tensor(qn_safetensors *st, struct scan *sc, char *name)
     size_t pos = (size_t)(name - (char *)sc->s), n = strlen(name);
     sc->field[0] = 0;
     if (n == 0 || n > 512)
-        return qn__fail(sc->err, 4013, WHERE(sc, pos - 1),
-                        "tensor name of %zu bytes; expected 1..512", n);
+        return qn__fail(sc->err, 4013, WHERE(sc, pos - 1), "tensor name of %zu bytes; expected 1..512", n);
     snprintf(sc->field, sizeof sc->field, "tensor \"%s\"", name);
     for (const char *c = name; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            return qn__fail(sc->err, 4013, WHERE(sc, pos - 1),
-                            "control character in the name; expected none");
+            return qn__fail(sc->err, 4013, WHERE(sc, pos - 1), "control character in the name; expected none");
     if (st->count == MAX_TENSORS)
         return qn__fail(sc->err, 4013, WHERE(sc, pos - 1), "more than %d tensors", MAX_TENSORS);
     if (st->count == st->capacity) /* entries shorter than any valid one can be */
@@ -466,8 +443,7 @@ struct name_order {
 static int compare_name(const void *a, const void *b, void *user)
 {
     const struct name_order *o = user;
-    return strcmp(o->header + o->tensor[*(const uint32_t *)a].name,
-                  o->header + o->tensor[*(const uint32_t *)b].name);
+    return strcmp(o->header + o->tensor[*(const uint32_t *)a].name, o->header + o->tensor[*(const uint32_t *)b].name);
 }
 
 static qn_status check_names(qn_safetensors *st, qn_error *err)
@@ -478,8 +454,7 @@ static qn_status check_names(qn_safetensors *st, qn_error *err)
     for (size_t i = 1; i < st->count; i++) {
         uint32_t a = st->tensor[st->by_name[i - 1]].name, b = st->tensor[st->by_name[i]].name;
         if (strcmp(st->header + a, st->header + b) == 0)
-            return qn__fail(err, 4014,
-                            QN_AT_BYTE(st->path, 8 + (int64_t)(a > b ? a : b) - 1, "header"),
+            return qn__fail(err, 4014, QN_AT_BYTE(st->path, 8 + (int64_t)(a > b ? a : b) - 1, "header"),
                             "tensor \"%s\" appears twice", qn__show(st->header + a).s);
     }
     return QN_OK;
@@ -496,22 +471,19 @@ static qn_status check_cover(qn_safetensors *st, qn_error *err)
             char field[600];
             snprintf(field, sizeof field, "tensor \"%s\"", st->header + r->name);
             return qn__fail(err, 4013, QN_AT_BYTE(st->path, 8 + (int64_t)r->name - 1, field),
-                            "data_offsets [%lld,%lld] %s; expected to begin at %lld",
-                            (long long)r->begin, (long long)r->end,
-                            r->begin < end ? "overlap another tensor" : "leave a hole",
+                            "data_offsets [%lld,%lld] %s; expected to begin at %lld", (long long)r->begin,
+                            (long long)r->end, r->begin < end ? "overlap another tensor" : "leave a hole",
                             (long long)end);
         }
         end = r->end;
     }
     if (end != have)
         return qn__fail(err, 4015, QN_AT_BYTE(st->path, 8 + (int64_t)st->header_bytes, "data"),
-                        "%lld bytes; expected %lld, where the last tensor ends", (long long)have,
-                        (long long)end);
+                        "%lld bytes; expected %lld, where the last tensor ends", (long long)have, (long long)end);
     return QN_OK;
 }
 
-qn_status qn__safetensors_bytes(const qn_safetensors *st, int64_t offset, void *out, size_t n,
-                                qn_error *err)
+qn_status qn__safetensors_bytes(const qn_safetensors *st, int64_t offset, void *out, size_t n, qn_error *err)
 {
     if (!st->memory) return qn__file_read(&st->file, offset, out, n, err);
     memcpy(out, st->memory + offset, n);
@@ -523,8 +495,7 @@ static qn_status load_header(qn_safetensors *st, size_t cap, qn_error *err)
     unsigned char raw[8];
     uint64_t n = 0, reversed = 0;
     if (st->size < 8)
-        return qn__fail(err, 4011, QN_AT_FILE(st->path), "%lld bytes; expected at least 8",
-                        (long long)st->size);
+        return qn__fail(err, 4011, QN_AT_FILE(st->path), "%lld bytes; expected at least 8", (long long)st->size);
     QN_TRY(qn__safetensors_bytes(st, 0, raw, 8, err));
     for (int i = 0; i < 8; i++) {
         n |= (uint64_t)raw[i] << (8 * i);
@@ -536,8 +507,8 @@ static qn_status load_header(qn_safetensors *st, size_t cap, qn_error *err)
         return qn__fail(err, 4011, at, "%llu%s; expected at most %zu", (unsigned long long)n,
                         reversed <= room ? " (written big-endian?)" : "", cap);
     if (n > room)
-        return qn__fail(err, 4011, at, "%llu; expected at most %llu, the rest of the file",
-                        (unsigned long long)n, (unsigned long long)room);
+        return qn__fail(err, 4011, at, "%llu; expected at most %llu, the rest of the file", (unsigned long long)n,
+                        (unsigned long long)room);
     if (n < 2) return qn__fail(err, 4011, at, "%llu; expected at least 2", (unsigned long long)n);
     st->header_bytes = (size_t)n;
     st->header = qn__calloc(st->alloc, st->header_bytes + 1, 1);
@@ -547,31 +518,26 @@ static qn_status load_header(qn_safetensors *st, size_t cap, qn_error *err)
 
 static qn_status parse_header(qn_safetensors *st, qn_error *err)
 {
-    struct scan sc = { .s = (unsigned char *)st->header,
-                       .n = st->header_bytes,
-                       .path = st->path,
-                       .field = "header",
-                       .err = err };
+    struct scan sc = {
+        .s = (unsigned char *)st->header, .n = st->header_bytes, .path = st->path, .field = "header", .err = err
+    };
     size_t bad = qn__utf8_error(sc.s, sc.n), braces = 0;
-    if (bad < sc.n)
-        return qn__fail(err, 4012, WHERE(&sc, bad), "byte 0x%02X; expected UTF-8", sc.s[bad]);
+    if (bad < sc.n) return qn__fail(err, 4012, WHERE(&sc, bad), "byte 0x%02X; expected UTF-8", sc.s[bad]);
     if (sc.s[0] != '{') return unexpected(&sc, "'{'");
     for (size_t i = 0; i < sc.n; i++) braces += sc.s[i] == '{';
     size_t most = sc.n / SHORTEST_ENTRY;
     st->capacity = (braces < most ? braces : most) + 1; /* never an empty allocation */
     st->tensor = qn__calloc(st->alloc, st->capacity, sizeof st->tensor[0]);
     st->by_name = qn__calloc(st->alloc, st->capacity, sizeof st->by_name[0]);
-    if (!st->tensor || !st->by_name)
-        return qn__nomem(err, "safetensors index", st->capacity * sizeof st->tensor[0]);
+    if (!st->tensor || !st->by_name) return qn__nomem(err, "safetensors index", st->capacity * sizeof st->tensor[0]);
     QN_TRY(scan_header(st, &sc));
     qsort(st->tensor, st->count, sizeof st->tensor[0], compare_offset);
     QN_TRY(check_names(st, err));
     return check_cover(st, err);
 }
 
-static qn_status open_source(qn_safetensors **out, struct qn__file *file, const void *data,
-                             int64_t size, const char *path, const qn_safetensors_opts *opts,
-                             qn_error *err)
+static qn_status open_source(qn_safetensors **out, struct qn__file *file, const void *data, int64_t size,
+                             const char *path, const qn_safetensors_opts *opts, qn_error *err)
 {
     static const qn_safetensors_opts defaults;
     if (!opts) opts = &defaults;
@@ -604,8 +570,7 @@ qn_status qn__safetensors_open_file(qn_safetensors **out, struct qn__file *file,
     return open_source(out, file, NULL, file->size, path, opts, err);
 }
 
-qn_status qn_safetensors_open(qn_safetensors **out, const char *path,
-                              const qn_safetensors_opts *opts, qn_error *err)
+qn_status qn_safetensors_open(qn_safetensors **out, const char *path, const qn_safetensors_opts *opts, qn_error *err)
 {
     struct qn__file file;
     *out = NULL;
@@ -613,9 +578,8 @@ qn_status qn_safetensors_open(qn_safetensors **out, const char *path,
     return qn__safetensors_open_file(out, &file, path, opts, err);
 }
 
-qn_status qn_safetensors_open_memory(qn_safetensors **out, const void *data, size_t size,
-                                     const char *name, const qn_safetensors_opts *opts,
-                                     qn_error *err)
+qn_status qn_safetensors_open_memory(qn_safetensors **out, const void *data, size_t size, const char *name,
+                                     const qn_safetensors_opts *opts, qn_error *err)
 {
     /* memory == NULL means "a file" inside; an empty buffer needs another address. */
     return open_source(out, NULL, data ? data : "", data ? (int64_t)size : 0, name, opts, err);
@@ -676,8 +640,7 @@ bool qn_safetensors_find(const qn_safetensors *st, const char *name, qn_tensor_i
 
 int64_t qn_safetensors_meta_count(const qn_safetensors *st) { return st->meta_count; }
 
-void qn_safetensors_meta_at(const qn_safetensors *st, int64_t index, const char **key,
-                            const char **value)
+void qn_safetensors_meta_at(const qn_safetensors *st, int64_t index, const char **key, const char **value)
 {
     const char *s = st->header + st->meta;
     for (int64_t i = 0; i < index; i++) {
@@ -708,8 +671,7 @@ struct finite {
 };
 
 /* All exponent bits set: NaN or infinity, in each of the four formats. */
-static void count_nonfinite(struct finite *f, const void *data, qn_dtype dtype, size_t n,
-                            int64_t base)
+static void count_nonfinite(struct finite *f, const void *data, qn_dtype dtype, size_t n, int64_t base)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t x, exponent, sign;
@@ -743,8 +705,8 @@ static void count_nonfinite(struct finite *f, const void *data, qn_dtype dtype, 
     }
 }
 
-qn_status qn_safetensors_read(const qn_safetensors *st, const qn_tensor_info *tensor, void *out,
-                              qn_dtype as, qn_error *err)
+qn_status qn_safetensors_read(const qn_safetensors *st, const qn_tensor_info *tensor, void *out, qn_dtype as,
+                              qn_error *err)
 {
     enum { CHUNK = 16384 };
     _Alignas(16) unsigned char chunk[CHUNK];
@@ -753,21 +715,18 @@ qn_status qn_safetensors_read(const qn_safetensors *st, const qn_tensor_info *te
     snprintf(field, sizeof field, "tensor \"%s\"", tensor->name);
     if (tensor->dtype >= QN_DTYPE_COUNT || (unsigned)as >= QN_DTYPE_COUNT)
         return qn__fail(err, 4017, QN_AT_BYTE(st->path, tensor->offset, field),
-                        "dtype %s; expected one of F32 F64 BF16 F16 I64 I32 U8 BOOL",
-                        tensor->dtype_name);
+                        "dtype %s; expected one of F32 F64 BF16 F16 I64 I32 U8 BOOL", tensor->dtype_name);
     size_t size = qn_dtype_size(tensor->dtype), step = CHUNK / size;
     for (size_t at = 0, n; at < (size_t)tensor->count; at += n) {
         n = (size_t)tensor->count - at < step ? (size_t)tensor->count - at : step;
-        QN_TRY(
-            qn__safetensors_bytes(st, tensor->offset + (int64_t)(at * size), chunk, n * size, err));
+        QN_TRY(qn__safetensors_bytes(st, tensor->offset + (int64_t)(at * size), chunk, n * size, err));
         if (tensor->dtype == QN_BOOL) /* a byte of 2 must not become a bool that is neither */
             for (size_t i = 0; i < n; i++) chunk[i] = chunk[i] != 0;
         if (!st->allow_nonfinite) count_nonfinite(&finite, chunk, tensor->dtype, n, (int64_t)at);
         if (out) qn_convert((char *)out + at * qn_dtype_size(as), as, chunk, tensor->dtype, n);
     }
     if (finite.bad == 0) return QN_OK;
-    return qn__fail(
-        err, 4016, QN_AT_BYTE(st->path, tensor->offset + finite.first * (int64_t)size, field),
-        "value [%lld] is %s (%lld of %lld not finite); expected finite numbers",
-        (long long)finite.first, finite.what, (long long)finite.bad, (long long)tensor->count);
+    return qn__fail(err, 4016, QN_AT_BYTE(st->path, tensor->offset + finite.first * (int64_t)size, field),
+                    "value [%lld] is %s (%lld of %lld not finite); expected finite numbers", (long long)finite.first,
+                    finite.what, (long long)finite.bad, (long long)tensor->count);
 }

@@ -9,8 +9,7 @@ qn_status qn__safetensors_open_file(qn_safetensors **out, struct qn__file *file,
                                     const qn_safetensors_opts *opts, qn_error *err);
 
 /* n bytes of the file at offset, which must lie inside it. */
-qn_status qn__safetensors_bytes(const qn_safetensors *st, int64_t offset, void *out, size_t n,
-                                qn_error *err);
+qn_status qn__safetensors_bytes(const qn_safetensors *st, int64_t offset, void *out, size_t n, qn_error *err);
 /* For messages. */
 const char *qn__safetensors_path(const qn_safetensors *st);
 
@@ -24,14 +23,12 @@ struct qn__safetensors_plan {
     uint32_t *order;  /* tensor index by position */
     int64_t n, bytes; /* tensors; size of the whole file */
 };
-qn_status qn__safetensors_plan(struct qn__safetensors_plan *out, const char *path,
-                               const qn_tensor_data *tensors, int64_t n, const qn_meta_entry *meta,
-                               int64_t n_meta, qn_error *err);
+qn_status qn__safetensors_plan(struct qn__safetensors_plan *out, const char *path, const qn_tensor_data *tensors,
+                               int64_t n, const qn_meta_entry *meta, int64_t n_meta, qn_error *err);
 void qn__safetensors_plan_free(struct qn__safetensors_plan *plan);
 
 /* Writes a planned file. crc (NULL, or one per tensor in the caller's order) gets the CRC-32 of each
  * tensor's bytes, *file_crc that of the whole file. */
 qn_status qn__safetensors_emit(struct qn__file_out *f, const struct qn__safetensors_plan *plan,
-                               const qn_tensor_data *tensors, uint32_t *crc, uint32_t *file_crc,
-                               qn_error *err);
+                               const qn_tensor_data *tensors, uint32_t *crc, uint32_t *file_crc, qn_error *err);
 #endif

@@ -90,8 +90,9 @@ qn_status qn__store_declare(qn_store *s, const struct qn__node *y, struct qn__te
         return qn__nomem(err, y->name, length);
     }
     memcpy(name, y->name, length);
-    t->entry = (qn_store_entry){ .name = name, .kind = (qn_kind)attr->kind, .dtype = y->dtype, .rank = y->rank,
-                                 .bytes = bytes };
+    t->entry = (qn_store_entry){
+        .name = name, .kind = (qn_kind)attr->kind, .dtype = y->dtype, .rank = y->rank, .bytes = bytes
+    };
     memcpy(t->entry.dims, y->dim, sizeof t->entry.dims);
     t->init = attr->init;
     s->tensor[s->n++] = t;

@@ -27,16 +27,13 @@ static void found(struct findings *f, int kind, const char *name, const char *de
     char shown[128];
     size_t n = strlen(f->list[kind]);
     qn__escape(shown, sizeof shown, name, 64);
-    snprintf(f->list[kind] + n, sizeof f->list[kind] - n, "%s\"%s\"%s", n ? ", " : "", shown,
-             detail);
+    snprintf(f->list[kind] + n, sizeof f->list[kind] - n, "%s\"%s\"%s", n ? ", " : "", shown, detail);
     if (n == 0) snprintf(f->first[kind], sizeof f->first[kind], "\"%s\"%s", shown, detail);
 }
 
-static void compare(struct findings *f, const qn_tensor_info *have, const qn_tensor_data *want,
-                    unsigned flags)
+static void compare(struct findings *f, const qn_tensor_info *have, const qn_tensor_data *want, unsigned flags)
 {
-    bool same =
-        (flags & QN_MATCH_ANY_DTYPE) ? have->dtype < QN_DTYPE_COUNT : have->dtype == want->dtype;
+    bool same = (flags & QN_MATCH_ANY_DTYPE) ? have->dtype < QN_DTYPE_COUNT : have->dtype == want->dtype;
     same = same && have->rank == want->rank;
     for (int i = 0; i < have->rank && same; i++) same = have->dim[i] == want->dim[i];
     if (same) return;
@@ -68,8 +65,8 @@ static bool expects(const qn_tensor_data *t, const uint32_t *order, int64_t n, c
     return false;
 }
 
-static qn_status find_unexpected(struct findings *f, const qn_safetensors *st,
-                                 const qn_tensor_data *expected, int64_t n, qn_error *err)
+static qn_status find_unexpected(struct findings *f, const qn_safetensors *st, const qn_tensor_data *expected,
+                                 int64_t n, qn_error *err)
 {
     uint32_t *order = n < UINT32_MAX ? qn__calloc(NULL, (size_t)n, sizeof order[0]) : NULL;
     if (!order) return qn__nomem(err, "tensor names", (size_t)n * sizeof order[0]);
@@ -95,8 +92,8 @@ static void report_lists(const struct findings *f, qn_report *report, void *user
     }
 }
 
-qn_status qn_tensors_match(const qn_safetensors *st, const qn_tensor_data *expected, int64_t n,
-                           unsigned flags, qn_report *report, void *user, qn_error *err)
+qn_status qn_tensors_match(const qn_safetensors *st, const qn_tensor_data *expected, int64_t n, unsigned flags,
+                           qn_report *report, void *user, qn_error *err)
 {
     struct findings f = { .count = { 0 } };
     for (int64_t i = 0; i < n; i++) {
@@ -110,10 +107,9 @@ qn_status qn_tensors_match(const qn_safetensors *st, const qn_tensor_data *expec
     int first = f.count[MISSING] ? MISSING : f.count[MISMATCHED] ? MISMATCHED : UNEXPECTED;
     if (f.count[first] == 0) return QN_OK;
     report_lists(&f, report, user);
-    return qn__fail(
-        err, 4041, QN_AT_FILE(qn__safetensors_path(st)),
-        "%lld missing, %lld unexpected, %lld mismatched tensors; expected the %lld of the "
-        "program; first: %s %s",
-        (long long)f.count[MISSING], (long long)f.count[UNEXPECTED], (long long)f.count[MISMATCHED],
-        (long long)n, kinds[first], f.first[first]);
+    return qn__fail(err, 4041, QN_AT_FILE(qn__safetensors_path(st)),
+                    "%lld missing, %lld unexpected, %lld mismatched tensors; expected the %lld of the program; first: "
+                    "%s %s",
+                    (long long)f.count[MISSING], (long long)f.count[UNEXPECTED], (long long)f.count[MISMATCHED],
+                    (long long)n, kinds[first], f.first[first]);
 }

@@ -2,11 +2,15 @@
 #include "graph_impl.h"
 #include <string.h>
 
-struct place { const qn_graph *g; int32_t i; qn_error *err; };
+struct place {
+    const qn_graph *g;
+    int32_t i;
+    qn_error *err;
+};
 
-#define RULE(p, holds, ...)                                                                        \
-    do {                                                                                           \
-        if (!(holds)) return broken(p, __VA_ARGS__);                                               \
+#define RULE(p, holds, ...) \
+    do { \
+        if (!(holds)) return broken(p, __VA_ARGS__); \
     } while (0)
 
 static qn_status broken(struct place p, const char *rule, long long found, long long expected)
@@ -32,8 +36,7 @@ static qn_status check_operands(struct place p)
         const struct qn__node *x = &p.g->node[y->in[k]];
         RULE(p, x->phase <= y->phase || is_source(x), "phase of an operand", x->phase, y->phase);
         if (op->writes >> k & 1)
-            RULE(p, x->op == QN_OP_store || qn__op_of(x->op)->writes, "operand written in place: value",
-                 y->in[k], 0);
+            RULE(p, x->op == QN_OP_store || qn__op_of(x->op)->writes, "operand written in place: value", y->in[k], 0);
     }
     return QN_OK;
 }

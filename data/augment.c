@@ -9,8 +9,7 @@ enum purpose { GEOMETRY, PLACE, LIGHT, ERASE, ERASE_PLACE, MIXUP };
 
 static struct qn__words draw(uint64_t key, int64_t epoch, int64_t sample, enum purpose p)
 {
-    return qn__philox(key, (uint32_t)sample, (uint32_t)((uint64_t)sample >> 32), (uint32_t)epoch,
-                      (uint32_t)p);
+    return qn__philox(key, (uint32_t)sample, (uint32_t)((uint64_t)sample >> 32), (uint32_t)epoch, (uint32_t)p);
 }
 
 /* Uniform in [-1, 1). */
@@ -18,8 +17,8 @@ static double both_ways(uint32_t w) { return 2 * qn__unit_f64(w) - 1; }
 
 bool qn__augment_any(const qn_augment *a)
 {
-    return a->flip > 0 || a->rotate > 0 || a->scale > 0 || a->crop > 0 || a->brightness > 0 ||
-           a->contrast > 0 || a->erase > 0;
+    return a->flip > 0 || a->rotate > 0 || a->scale > 0 || a->crop > 0 || a->brightness > 0 || a->contrast > 0 ||
+           a->erase > 0;
 }
 
 /* ---- geometry ----------------------------------------------------------------------------- */
@@ -54,10 +53,8 @@ static void warp_plane(float *out, const float *in, int H, int W, const struct m
 {
     for (int y = 0; y < H; y++) {
         for (int x = 0; x < W; x++) {
-            float fx = m->xx * (float)x + m->xy * (float)y + m->x0,
-                  fy = m->yx * (float)x + m->yy * (float)y + m->y0;
-            if (!(fx > -1 && fy > -1 && fx < (float)W &&
-                  fy < (float)H)) { /* also what is not a number */
+            float fx = m->xx * (float)x + m->xy * (float)y + m->x0, fy = m->yx * (float)x + m->yy * (float)y + m->y0;
+            if (!(fx > -1 && fy > -1 && fx < (float)W && fy < (float)H)) { /* also what is not a number */
                 *out++ = 0;
                 continue;
             }
@@ -90,8 +87,8 @@ static struct map make_map(double angle, double scale, bool flip, int dx, int dy
                          .y0 = (float)(c * oy - s * ox + cy) };
 }
 
-static void geometry(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x,
-                     float *scratch, const int64_t dim[3])
+static void geometry(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x, float *scratch,
+                     const int64_t dim[3])
 {
     const double degree = 3.14159265358979323846 / 180;
     struct qn__words w = draw(key, epoch, sample, GEOMETRY), v = draw(key, epoch, sample, PLACE);
@@ -115,25 +112,21 @@ static void geometry(const qn_augment *a, uint64_t key, int64_t epoch, int64_t s
 
 /* ---- light and erasing -------------------------------------------------------------------- */
 
-static void light(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x,
-                  int64_t n)
+static void light(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x, int64_t n)
 {
     struct qn__words w = draw(key, epoch, sample, LIGHT);
     float factor = (float)(1 + a->contrast * both_ways(w.w[0])), sum = 0;
     for (int64_t i = 0; a->contrast > 0 && i < n; i++) sum += x[i];
-    float mean = sum / (float)n,
-          add = mean - factor * mean + (float)(a->brightness * both_ways(w.w[1]));
+    float mean = sum / (float)n, add = mean - factor * mean + (float)(a->brightness * both_ways(w.w[1]));
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) x[i] = factor * x[i] + add;
 }
 
 /* Area and shape as in Zhong et al., "Random Erasing Data Augmentation", AAAI 2020; filled with
  * zeros. */
-static void erase(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x,
-                  const int64_t dim[3])
+static void erase(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x, const int64_t dim[3])
 {
-    const double least = 0.02, most = a->erase_area > 0 ? a->erase_area : 0.33,
-                 log_ratio = 1.2039728043259361;
+    const double least = 0.02, most = a->erase_area > 0 ? a->erase_area : 0.33, log_ratio = 1.2039728043259361;
     struct qn__words w = draw(key, epoch, sample, ERASE), v = draw(key, epoch, sample, ERASE_PLACE);
     if (qn__unit_f64(w.w[0]) >= a->erase) return;
     int64_t C = dim[0], H = dim[1], W = dim[2];
@@ -145,17 +138,14 @@ static void erase(const qn_augment *a, uint64_t key, int64_t epoch, int64_t samp
     int64_t y0 = (int64_t)((uint64_t)v.w[0] * (uint64_t)(H - h + 1) >> 32);
     int64_t x0 = (int64_t)((uint64_t)v.w[1] * (uint64_t)(W - width + 1) >> 32);
     for (int64_t c = 0; c < C; c++)
-        for (int64_t y = y0; y < y0 + h; y++)
-            memset(x + (c * H + y) * W + x0, 0, (size_t)width * sizeof *x);
+        for (int64_t y = y0; y < y0 + h; y++) memset(x + (c * H + y) * W + x0, 0, (size_t)width * sizeof *x);
 }
 
-void qn__augment(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x,
-                 float *scratch, const int64_t dim[3])
+void qn__augment(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x, float *scratch,
+                 const int64_t dim[3])
 {
-    if (a->flip > 0 || a->rotate > 0 || a->scale > 0 || a->crop > 0)
-        geometry(a, key, epoch, sample, x, scratch, dim);
-    if (a->brightness > 0 || a->contrast > 0)
-        light(a, key, epoch, sample, x, dim[0] * dim[1] * dim[2]);
+    if (a->flip > 0 || a->rotate > 0 || a->scale > 0 || a->crop > 0) geometry(a, key, epoch, sample, x, scratch, dim);
+    if (a->brightness > 0 || a->contrast > 0) light(a, key, epoch, sample, x, dim[0] * dim[1] * dim[2]);
     if (a->erase > 0) erase(a, key, epoch, sample, x, dim);
 }
 
@@ -173,8 +163,8 @@ struct stream {
 static double next_unit(struct stream *s) /* in (0, 1) */
 {
     if (!s->left) {
-        s->w = qn__philox(s->key, (uint32_t)s->position, (uint32_t)((uint64_t)s->position >> 32),
-                          (uint32_t)s->epoch, (uint32_t)MIXUP + 8 * s->block++);
+        s->w = qn__philox(s->key, (uint32_t)s->position, (uint32_t)((uint64_t)s->position >> 32), (uint32_t)s->epoch,
+                          (uint32_t)MIXUP + 8 * s->block++);
         s->left = 4;
     }
     return qn__unit_f64(s->w.w[--s->left]) + 0x1p-33;

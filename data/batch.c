@@ -7,8 +7,7 @@
 static int64_t sample_at(const struct qn__plan *p, int64_t epoch, int64_t position)
 {
     /* Twice the epoch: qn__stream_key sets the lowest bit of the name it is given. */
-    if (p->shuffle)
-        position = qn__permute(qn__stream_key(p->order_key, 2 * (uint64_t)epoch), position, p->n);
+    if (p->shuffle) position = qn__permute(qn__stream_key(p->order_key, 2 * (uint64_t)epoch), position, p->n);
     return p->over[position];
 }
 
@@ -16,8 +15,7 @@ static int64_t sample_at(const struct qn__plan *p, int64_t epoch, int64_t positi
 static void name_sample(qn_error *err, int64_t sample)
 {
     size_t n = strlen(err->text);
-    if (sizeof err->text - n > 32)
-        snprintf(err->text + n, sizeof err->text - n, "; sample %lld", (long long)sample);
+    if (sizeof err->text - n > 32) snprintf(err->text + n, sizeof err->text - n, "; sample %lld", (long long)sample);
 }
 
 static void put_target(const struct qn__plan *p, struct qn__slot *s, int k, int64_t sample)
@@ -35,8 +33,8 @@ static void put_target(const struct qn__plan *p, struct qn__slot *s, int k, int6
 }
 
 /* Sample into place k. false: it is bad. */
-static bool put_sample(const struct qn__plan *p, struct qn__slot *s, struct qn__bench *b, int k,
-                       int64_t sample, qn_error *why)
+static bool put_sample(const struct qn__plan *p, struct qn__slot *s, struct qn__bench *b, int k, int64_t sample,
+                       qn_error *why)
 {
     qn_dataset *ds = p->ds;
     float *x = s->x + k * p->size;
@@ -46,8 +44,7 @@ static bool put_sample(const struct qn__plan *p, struct qn__slot *s, struct qn__
         return false;
     }
     if (ds->t.channels) {
-        if (b->plane)
-            qn__augment(&p->augment, p->augment_key, s->epoch, sample, x, b->plane, ds->t.dim);
+        if (b->plane) qn__augment(&p->augment, p->augment_key, s->epoch, sample, x, b->plane, ds->t.dim);
         qn__normalise(&ds->t, x);
     }
     put_target(p, s, k, sample);
@@ -67,9 +64,8 @@ static void mixup(const struct qn__plan *p, struct qn__slot *s, struct qn__bench
 {
     uint64_t key = qn__stream_key(p->augment_key, qn__hash_str("mixup"));
     if (s->count < 2) return;
-    uint32_t word = qn__philox(key, (uint32_t)s->first, (uint32_t)((uint64_t)s->first >> 32),
-                               (uint32_t)s->epoch, UINT32_MAX)
-                        .w[0];
+    uint32_t word =
+        qn__philox(key, (uint32_t)s->first, (uint32_t)((uint64_t)s->first >> 32), (uint32_t)s->epoch, UINT32_MAX).w[0];
     int shift = 1 + (int)((uint64_t)word * (uint32_t)(s->count - 1) >> 32);
     memcpy(b->x, s->x, (size_t)(s->count * p->size) * sizeof *b->x);
     memcpy(b->target, s->target, (size_t)(s->count * p->target_size) * sizeof *b->target);
@@ -77,8 +73,8 @@ static void mixup(const struct qn__plan *p, struct qn__slot *s, struct qn__bench
         int other = (k + shift) % s->count;
         float lambda = qn__mixup_lambda(p->augment.mixup, key, s->epoch, s->first + k);
         mix(s->x + k * p->size, b->x + k * p->size, b->x + other * p->size, lambda, p->size);
-        mix(s->target + k * p->target_size, b->target + k * p->target_size,
-            b->target + other * p->target_size, lambda, p->target_size);
+        mix(s->target + k * p->target_size, b->target + k * p->target_size, b->target + other * p->target_size, lambda,
+            p->target_size);
     }
 }
 
@@ -90,8 +86,7 @@ void qn__batch_make(const struct qn__plan *p, struct qn__slot *s, struct qn__ben
     for (int64_t at = s->first; at < last; at++) {
         int64_t sample = sample_at(p, s->epoch, at);
         qn_error why = { 0 };
-        if (p->ds->label && p->ds->label[sample] < 0)
-            continue; /* listed when the data set was opened */
+        if (p->ds->label && p->ds->label[sample] < 0) continue; /* listed when the data set was opened */
         if (put_sample(p, s, b, s->count, sample, &why)) {
             s->count++;
         } else if (s->bad) {

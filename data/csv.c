@@ -72,10 +72,7 @@ static bool set_add(struct set *s, const char *text)
     return true;
 }
 
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
+static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 /* Integers by value; equal values ("1" and "01") by their text. */
 static int by_value(const void *a, const void *b)
@@ -103,19 +100,18 @@ static qn_status find_column(struct table *t, const char *wish, int64_t *out)
         if (strcmp(t->header[i], wish) != 0) continue;
         if (found >= 0)
             return qn__fail(t->err, 3035, QN_AT_LINE(t->csv.name, 1, 0, NULL),
-                            "column \"%s\" appears twice; expected once, or an index such as #%lld",
-                            qn__show(wish).s, (long long)found);
+                            "column \"%s\" appears twice; expected once, or an index such as #%lld", qn__show(wish).s,
+                            (long long)found);
         found = (int64_t)i;
     }
-    if (found < 0 && (wish[0] == '#' || !t->header) && qn__parse_i64(digits, &index) &&
-        index >= 0 && (size_t)index < t->width)
+    if (found < 0 && (wish[0] == '#' || !t->header) && qn__parse_i64(digits, &index) && index >= 0 &&
+        (size_t)index < t->width)
         found = index;
     *out = found;
     if (found >= 0) return QN_OK;
     int near = t->header ? qn__nearest(wish, (const char *const *)t->header, (int)t->width) : -1;
-    return qn__fail(t->err, 3035, QN_AT_LINE(t->csv.name, 1, 0, NULL),
-                    "column \"%s\" not found among %zu%s%s%s", qn__show(wish).s, t->width,
-                    near >= 0 ? "; did you mean \"" : "",
+    return qn__fail(t->err, 3035, QN_AT_LINE(t->csv.name, 1, 0, NULL), "column \"%s\" not found among %zu%s%s%s",
+                    qn__show(wish).s, t->width, near >= 0 ? "; did you mean \"" : "",
                     near >= 0 ? qn__show(t->header[near]).s : "", near >= 0 ? "\"" : "");
 }
 
@@ -125,11 +121,9 @@ static bool set_column(struct table *t, int k, int64_t index, bool category)
     snprintf(number, sizeof number, "column %lld", (long long)index);
     const char *name = t->header ? t->header[index] : number;
     qn_column *c = &t->ds->t.column[k];
-    *c = (qn_column){ .index = index,
-                      .category = category,
-                      .std = 1,
-                      .low = -(double)INFINITY,
-                      .high = (double)INFINITY };
+    *c = (qn_column){
+        .index = index, .category = category, .std = 1, .low = -(double)INFINITY, .high = (double)INFINITY
+    };
     c->may_miss = !category && t->o->missing > QN_MISSING_DROP;
     c->name = qn__strdup(name, strlen(name));
     return c->name != NULL;
@@ -150,20 +144,16 @@ static qn_status give_roles(struct table *t, char *role, int64_t *order, int *n)
 {
     const qn_csv_options *o = t->o;
     if (o->label) QN_TRY(give_role(t, role, o->label, 'l', &t->label));
-    for (int i = 0; i < o->n_target; i++)
-        QN_TRY(give_role(t, role, o->target[i], 't', &t->target[i]));
-    for (int i = 0; i < o->n_numeric; i++)
-        QN_TRY(give_role(t, role, o->numeric[i], 'n', &order[(*n)++]));
-    for (int i = 0; i < o->n_categorical; i++)
-        QN_TRY(give_role(t, role, o->categorical[i], 'c', &order[(*n)++]));
+    for (int i = 0; i < o->n_target; i++) QN_TRY(give_role(t, role, o->target[i], 't', &t->target[i]));
+    for (int i = 0; i < o->n_numeric; i++) QN_TRY(give_role(t, role, o->numeric[i], 'n', &order[(*n)++]));
+    for (int i = 0; i < o->n_categorical; i++) QN_TRY(give_role(t, role, o->categorical[i], 'c', &order[(*n)++]));
     for (size_t i = 0; !o->n_numeric && !o->n_categorical && i < t->width; i++) {
         if (role[i]) continue;
         role[i] = 'n';
         order[(*n)++] = (int64_t)i;
     }
     if (*n) return QN_OK;
-    return qn__fail(t->err, 3035, QN_AT_FILE(t->csv.name),
-                    "no feature columns; expected at least 1");
+    return qn__fail(t->err, 3035, QN_AT_FILE(t->csv.name), "no feature columns; expected at least 1");
 }
 
 static qn_status choose_columns(struct table *t)
@@ -171,8 +161,7 @@ static qn_status choose_columns(struct table *t)
     char *role = qn__calloc(NULL, t->width, 1);
     int64_t *order = qn__calloc(NULL, t->width, sizeof *order);
     int n = 0;
-    qn_status status =
-        role && order ? give_roles(t, role, order, &n) : qn__nomem(t->err, "columns", t->width);
+    qn_status status = role && order ? give_roles(t, role, order, &n) : qn__nomem(t->err, "columns", t->width);
     if (!status) {
         t->ds->t.column = qn__calloc(NULL, (size_t)n, sizeof *t->ds->t.column);
         if (t->ds->t.column)
@@ -181,8 +170,7 @@ static qn_status choose_columns(struct table *t)
             status = qn__nomem(t->err, "columns", (size_t)n * sizeof *t->ds->t.column);
     }
     for (int i = 0; !status && i < n; i++)
-        if (!set_column(t, i, order[i], role[order[i]] == 'c'))
-            status = qn__nomem(t->err, "columns", 0);
+        if (!set_column(t, i, order[i], role[order[i]] == 'c')) status = qn__nomem(t->err, "columns", 0);
     qn__free(NULL, order, t->width * sizeof *order);
     qn__free(NULL, role, t->width);
     return status;
@@ -192,15 +180,12 @@ static qn_status choose_columns(struct table *t)
 static qn_status adopt_columns(struct table *t, const qn_transform *from)
 {
     QN_TRY(qn_transform_copy(&t->ds->t, from, t->err));
-    if (!from->n_columns)
-        return qn__fail(t->err, 3003, QN_AT_FIELD("transform"),
-                        "of images; expected one of a table");
+    if (!from->n_columns) return qn__fail(t->err, 3003, QN_AT_FIELD("transform"), "of images; expected one of a table");
     for (int i = 0; t->header && i < from->n_columns; i++)
         QN_TRY(find_column(t, from->column[i].name, &t->ds->t.column[i].index));
     for (int i = 0; i < from->n_columns; i++)
         if (t->ds->t.column[i].index >= (int64_t)t->width)
-            return qn__fail(t->err, 3035, QN_AT_FILE(t->csv.name),
-                            "%zu columns; expected column %lld", t->width,
+            return qn__fail(t->err, 3035, QN_AT_FILE(t->csv.name), "%zu columns; expected column %lld", t->width,
                             (long long)t->ds->t.column[i].index);
     if (t->o->label) QN_TRY(find_column(t, t->o->label, &t->label));
     for (int i = 0; i < t->o->n_target; i++) QN_TRY(find_column(t, t->o->target[i], &t->target[i]));
@@ -214,8 +199,7 @@ static qn_status read_header(struct table *t)
     bool more;
     struct qn__csv start = t->csv;
     QN_TRY(qn__csv_row(&t->csv, &more, t->err));
-    if (!more)
-        return qn__fail(t->err, 3001, QN_AT_FILE(t->csv.name), "only blank lines; expected rows");
+    if (!more) return qn__fail(t->err, 3001, QN_AT_FILE(t->csv.name), "only blank lines; expected rows");
     t->width = t->csv.n;
     if (t->o->no_header) { /* read it again as the first row */
         t->csv.at = start.at;
@@ -237,12 +221,10 @@ static qn_status collect(struct table *t)
     for (int i = 0; i < n; i++) {
         const qn_column *c = &t->ds->t.column[i];
         if (!c->category) continue;
-        if (!set_add(&t->seen[i], qn__csv_text(&t->csv, (size_t)c->index)))
-            return qn__nomem(t->err, "categories", 0);
+        if (!set_add(&t->seen[i], qn__csv_text(&t->csv, (size_t)c->index))) return qn__nomem(t->err, "categories", 0);
         if (t->seen[i].n > QN_MAX_CLASSES)
-            return qn__fail(t->err, 3036, QN_AT_FILE(t->csv.name),
-                            "column \"%s\": more than %d categories", qn__show(c->name).s,
-                            QN_MAX_CLASSES);
+            return qn__fail(t->err, 3036, QN_AT_FILE(t->csv.name), "column \"%s\": more than %d categories",
+                            qn__show(c->name).s, QN_MAX_CLASSES);
     }
     if (t->label < 0 || t->o->n_classes > 0) return QN_OK;
     const char *label = qn__csv_text(&t->csv, (size_t)t->label);
@@ -264,8 +246,7 @@ static qn_status first_pass(struct table *t)
     t->csv.at = start.at;
     t->csv.line = start.line;
     if (t->rows > 0) return QN_OK;
-    return qn__fail(t->err, 3054, QN_AT_FILE(t->csv.name),
-                    "a header and no rows; expected at least 1");
+    return qn__fail(t->err, 3054, QN_AT_FILE(t->csv.name), "a header and no rows; expected at least 1");
 }
 
 /* Collected texts become the categories and classes. */
@@ -295,11 +276,9 @@ static qn_status set_shape(struct table *t)
 {
     int64_t width = 0;
     qn_transform *tr = &t->ds->t;
-    for (int i = 0; i < tr->n_columns; i++)
-        width += tr->column[i].category ? tr->column[i].n_values : 1;
+    for (int i = 0; i < tr->n_columns; i++) width += tr->column[i].category ? tr->column[i].n_values : 1;
     if (width < 1 || width >= (int64_t)1 << 31)
-        return qn__fail(t->err, 3035, QN_AT_FILE(t->csv.name), "%lld inputs; expected 1..2^31-1",
-                        (long long)width);
+        return qn__fail(t->err, 3035, QN_AT_FILE(t->csv.name), "%lld inputs; expected 1..2^31-1", (long long)width);
     tr->rank = 1;
     tr->dim[0] = width;
     tr->delimiter = t->csv.delimiter;
@@ -321,20 +300,18 @@ static qn_status parse_label(struct table *t, int32_t *out, qn_error *err)
         if (!qn__parse_i64(text, &value))
             return qn__fail(err, 3042, at, "\"%s\"; expected an integer", qn__show(text).s);
         if (value < 0 || value >= tr->n_classes)
-            return qn__fail(err, 3041, at, "label %lld; expected 0..%d", (long long)value,
-                            tr->n_classes - 1);
+            return qn__fail(err, 3041, at, "label %lld; expected 0..%d", (long long)value, tr->n_classes - 1);
         *out = (int32_t)value;
         return QN_OK;
     }
     char *const *found = t->o->transform || !tr->n_classes
                              ? NULL
-                             : bsearch(&text, tr->class_name, (size_t)tr->n_classes,
-                                       sizeof *tr->class_name, t->numbers ? by_value : by_bytes);
+                             : bsearch(&text, tr->class_name, (size_t)tr->n_classes, sizeof *tr->class_name,
+                                       t->numbers ? by_value : by_bytes);
     for (int i = 0; t->o->transform && !found && i < tr->n_classes; i++)
         if (strcmp(tr->class_name[i], text) == 0) found = &tr->class_name[i];
     if (!found)
-        return qn__fail(err, 3036, at, "\"%s\"; expected one of %d known classes", qn__show(text).s,
-                        tr->n_classes);
+        return qn__fail(err, 3036, at, "\"%s\"; expected one of %d known classes", qn__show(text).s, tr->n_classes);
     *out = (int32_t)(found - tr->class_name);
     return QN_OK;
 }
@@ -342,8 +319,7 @@ static qn_status parse_label(struct table *t, int32_t *out, qn_error *err)
 static struct qn__field_policy policy(const struct table *t, int64_t column, bool missing_ok)
 {
     const struct qn__csv_field *f = &t->csv.field[column];
-    return (struct qn__field_policy){ t->csv.name, f->line, f->column, missing_ok,
-                                      t->o->nonfinite_is_missing };
+    return (struct qn__field_policy){ t->csv.name, f->line, f->column, missing_ok, t->o->nonfinite_is_missing };
 }
 
 static qn_status parse_target(struct table *t, int i, float *out, qn_error *err)
@@ -356,8 +332,8 @@ static qn_status parse_target(struct table *t, int i, float *out, qn_error *err)
     QN_TRY(qn__parse_field(&value, &c, qn__csv_text(&t->csv, (size_t)t->target[i]), &p, err));
     *out = (float)value;
     if (isfinite(*out)) return QN_OK;
-    return qn__fail(err, 3033, QN_AT_LINE(p.name, p.line, p.column, "target"),
-                    "%g; expected a number below 3.4e38", value);
+    return qn__fail(err, 3033, QN_AT_LINE(p.name, p.line, p.column, "target"), "%g; expected a number below 3.4e38",
+                    value);
 }
 
 /* The row just read, as sample i. *drop: a value is missing and such rows are dropped. */
@@ -371,14 +347,12 @@ static qn_status parse_row(struct table *t, int64_t i, bool *drop, qn_error *err
                         "%zu fields; expected %zu as in the first row", t->csv.n, t->width);
     for (int k = 0; k < ds->t.n_columns; k++) {
         const qn_column *c = &ds->t.column[k];
-        struct qn__field_policy p =
-            policy(t, c->index, c->may_miss || t->o->missing != QN_MISSING_ERROR);
+        struct qn__field_policy p = policy(t, c->index, c->may_miss || t->o->missing != QN_MISSING_ERROR);
         QN_TRY(qn__parse_field(&raw[k], c, qn__csv_text(&t->csv, (size_t)c->index), &p, err));
         *drop |= isnan(raw[k]) && t->o->missing == QN_MISSING_DROP;
     }
     if (t->label >= 0) QN_TRY(parse_label(t, &ds->label[i], err));
-    for (int k = 0; k < ds->t.n_targets; k++)
-        QN_TRY(parse_target(t, k, ds->target + i * ds->t.n_targets + k, err));
+    for (int k = 0; k < ds->t.n_targets; k++) QN_TRY(parse_target(t, k, ds->target + i * ds->t.n_targets + k, err));
     ds->line[i] = t->csv.row_line;
     return QN_OK;
 }
@@ -393,8 +367,7 @@ static qn_status take_memory(struct table *t)
     ok = ok && (ds->raw = qn__calloc(NULL, cells, sizeof *ds->raw)) != NULL;
     ok = ok && (ds->line = qn__calloc(NULL, n, sizeof *ds->line)) != NULL;
     ok = ok && (t->label < 0 || (ds->label = qn__calloc(NULL, n, sizeof *ds->label)) != NULL);
-    ok = ok &&
-         (!ds->t.n_targets || (ds->target = qn__calloc(NULL, targets, sizeof *ds->target)) != NULL);
+    ok = ok && (!ds->t.n_targets || (ds->target = qn__calloc(NULL, targets, sizeof *ds->target)) != NULL);
     if (!ok) return qn__nomem(t->err, "table", n * (size_t)ds->size * sizeof *ds->raw);
     ds->bytes = cells * sizeof *ds->raw + n * sizeof *ds->line + targets * sizeof *ds->target;
     return QN_OK;
@@ -421,8 +394,8 @@ static qn_status second_pass(struct table *t)
     }
     ds->n = n; /* what was taken for the rows left out stays unused */
     return n ? QN_OK
-             : qn__fail(t->err, 3054, QN_AT_FILE(t->csv.name),
-                        "no usable row of %lld; expected at least 1", (long long)t->rows);
+             : qn__fail(t->err, 3054, QN_AT_FILE(t->csv.name), "no usable row of %lld; expected at least 1",
+                        (long long)t->rows);
 }
 
 /* ---- the whole ---------------------------------------------------------------------------- */
@@ -430,13 +403,11 @@ static qn_status second_pass(struct table *t)
 static qn_status check_options(const qn_csv_options *o, qn_error *err)
 {
     if (o->n_classes < 0 || o->n_classes > QN_MAX_CLASSES)
-        return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "%d; expected 0..%d", o->n_classes,
-                        QN_MAX_CLASSES);
+        return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "%d; expected 0..%d", o->n_classes, QN_MAX_CLASSES);
     if (!(o->clip_limit >= 0 && o->clip_limit < 1e6))
         return qn__fail(err, 3053, QN_AT_FIELD("clip_limit"), "%g; expected 0..1e6", o->clip_limit);
     if (o->n_numeric < 0 || o->n_categorical < 0 || o->n_target < 0)
-        return qn__fail(err, 3053, QN_AT_FIELD("columns"),
-                        "a negative number of names; expected 0 or more");
+        return qn__fail(err, 3053, QN_AT_FIELD("columns"), "a negative number of names; expected 0 or more");
     return QN_OK;
 }
 
@@ -468,8 +439,8 @@ static void close_table(struct table *t)
     qn__csv_close(&t->csv);
 }
 
-qn_status qn__csv_parse(qn_dataset **out, const char *text, size_t n, const char *name,
-                        const qn_csv_options *o, qn_error *err)
+qn_status qn__csv_parse(qn_dataset **out, const char *text, size_t n, const char *name, const qn_csv_options *o,
+                        qn_error *err)
 {
     static const qn_csv_options defaults;
     struct table t = { .o = o ? o : &defaults, .label = -1, .err = err };
@@ -494,8 +465,7 @@ qn_status qn__csv_parse(qn_dataset **out, const char *text, size_t n, const char
     return status;
 }
 
-qn_status qn_dataset_from_csv(qn_dataset **out, const char *path, const qn_csv_options *options,
-                              qn_error *err)
+qn_status qn_dataset_from_csv(qn_dataset **out, const char *path, const qn_csv_options *options, qn_error *err)
 {
     char *text;
     size_t n;
@@ -508,8 +478,7 @@ qn_status qn_dataset_from_csv(qn_dataset **out, const char *path, const qn_csv_o
 
 /* ---- one more row ------------------------------------------------------------------------- */
 
-static qn_status transform_fields(const qn_transform *t, const struct qn__csv *c, double *raw,
-                                  qn_error *err)
+static qn_status transform_fields(const qn_transform *t, const struct qn__csv *c, double *raw, qn_error *err)
 {
     int64_t highest = 0;
     for (int i = 0; i < t->n_columns; i++)
@@ -517,31 +486,25 @@ static qn_status transform_fields(const qn_transform *t, const struct qn__csv *c
     bool whole = (int64_t)c->n > highest;
     if (!whole && c->n != (size_t)t->n_columns)
         return qn__fail(err, 3032, QN_AT_LINE(c->name, c->row_line, 0, NULL),
-                        "%zu fields; expected the %d features, or a row of the training file", c->n,
-                        t->n_columns);
+                        "%zu fields; expected the %d features, or a row of the training file", c->n, t->n_columns);
     for (int i = 0; i < t->n_columns; i++) {
         size_t k = whole ? (size_t)t->column[i].index : (size_t)i;
-        const struct qn__field_policy p = { c->name, c->field[k].line, c->field[k].column,
-                                            t->column[i].may_miss, t->column[i].may_miss };
+        const struct qn__field_policy p = { c->name, c->field[k].line, c->field[k].column, t->column[i].may_miss,
+                                            t->column[i].may_miss };
         QN_TRY(qn__parse_field(&raw[i], &t->column[i], qn__csv_text(c, k), &p, err));
     }
     return QN_OK;
 }
 
-qn_status qn_transform_row(const qn_transform *t, const char *line, const char *where, float *x,
-                           qn_error *err)
+qn_status qn_transform_row(const qn_transform *t, const char *line, const char *where, float *x, qn_error *err)
 {
     struct qn__csv c;
     bool more;
-    if (!t->n_columns)
-        return qn__fail(err, 3003, QN_AT_FILE(where),
-                        "the model reads images; expected one of tables");
+    if (!t->n_columns) return qn__fail(err, 3003, QN_AT_FILE(where), "the model reads images; expected one of tables");
     QN_TRY(qn__csv_open(&c, line, strlen(line), where, t->delimiter, err));
     double *raw = qn__calloc(NULL, (size_t)t->n_columns, sizeof *raw);
-    qn_status status = raw ? qn__csv_row(&c, &more, err)
-                           : qn__nomem(err, "row", (size_t)t->n_columns * sizeof *raw);
-    if (!status && !more)
-        status = qn__fail(err, 3001, QN_AT_FILE(where), "an empty line; expected a row");
+    qn_status status = raw ? qn__csv_row(&c, &more, err) : qn__nomem(err, "row", (size_t)t->n_columns * sizeof *raw);
+    if (!status && !more) status = qn__fail(err, 3001, QN_AT_FILE(where), "an empty line; expected a row");
     if (!status) status = transform_fields(t, &c, raw, err);
     if (!status) qn__transform_values(t, raw, x);
     qn__free(NULL, raw, (size_t)t->n_columns * sizeof *raw);

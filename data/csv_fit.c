@@ -74,17 +74,13 @@ qn_status qn__table_fit(qn_dataset *ds, const int64_t *at, int64_t n, qn_error *
         }
         if (!present)
             status = qn__fail(err, 3035, QN_AT_FILE(ds->name),
-                              "column \"%s\": no value in %lld rows; expected at "
-                              "least 1",
-                              qn__show(c->name).s, (long long)n);
+                              "column \"%s\": no value in %lld rows; expected at least 1", qn__show(c->name).s,
+                              (long long)n);
         else
             fit_column(ds, c, v, present, n);
-        if (!status &&
-            !(isfinite(c->mean) && isfinite(c->std) && isfinite(c->fill) && !isnan(c->low)))
+        if (!status && !(isfinite(c->mean) && isfinite(c->std) && isfinite(c->fill) && !isnan(c->low)))
             status = qn__fail(err, 3033, QN_AT_FILE(ds->name),
-                              "column \"%s\": statistics overflow; expected smaller "
-                              "numbers",
-                              qn__show(c->name).s);
+                              "column \"%s\": statistics overflow; expected smaller numbers", qn__show(c->name).s);
     }
     qn__free(NULL, v, (size_t)n * sizeof *v);
     return status;

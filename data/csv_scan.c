@@ -12,25 +12,17 @@ struct cursor {
     qn_error *err;
 };
 
-static int64_t column(const struct cursor *k, const char *p)
-{
-    return (int64_t)(p - k->line_start) + 1;
-}
+static int64_t column(const struct cursor *k, const char *p) { return (int64_t)(p - k->line_start) + 1; }
 
-#define FAIL(k, line, column, ...)                                                                 \
-    qn__fail((k)->err, 3032, QN_AT_LINE((k)->c->name, line, column, NULL), __VA_ARGS__)
+#define FAIL(k, line, column, ...) qn__fail((k)->err, 3032, QN_AT_LINE((k)->c->name, line, column, NULL), __VA_ARGS__)
 
-qn_status qn__csv_open(struct qn__csv *c, const char *text, size_t n, const char *name,
-                       char delimiter, qn_error *err)
+qn_status qn__csv_open(struct qn__csv *c, const char *text, size_t n, const char *name, char delimiter, qn_error *err)
 {
-    *c = (struct qn__csv){ .at = text,
-                           .end = text + n,
-                           .name = name,
-                           .line = 1,
-                           .delimiter = delimiter ? delimiter : ',' };
+    *c = (struct qn__csv){
+        .at = text, .end = text + n, .name = name, .line = 1, .delimiter = delimiter ? delimiter : ','
+    };
     if (strchr("\"\r\n ", c->delimiter))
-        return qn__fail(err, 3053, QN_AT_FIELD("delimiter"),
-                        "0x%02x; expected no quote, blank or line end",
+        return qn__fail(err, 3053, QN_AT_FIELD("delimiter"), "0x%02x; expected no quote, blank or line end",
                         (unsigned char)c->delimiter);
     if (n >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
         return qn__fail(err, 3032, QN_AT_BYTE(name, 0, "encoding"), "UTF-16; expected UTF-8");
@@ -51,8 +43,7 @@ void qn__csv_close(struct qn__csv *c)
 static qn_status put(struct cursor *k, const char *s, size_t n)
 {
     struct qn__csv *c = k->c;
-    if (!qn__grow(NULL, &c->text, &c->cap_text, c->used + n + 1, 1))
-        return qn__nomem(k->err, "CSV row", c->used + n);
+    if (!qn__grow(NULL, &c->text, &c->cap_text, c->used + n + 1, 1)) return qn__nomem(k->err, "CSV row", c->used + n);
     memcpy(c->text + c->used, s, n);
     c->used += n;
     return QN_OK;
@@ -61,18 +52,14 @@ static qn_status put(struct cursor *k, const char *s, size_t n)
 static qn_status start_field(struct cursor *k)
 {
     struct qn__csv *c = k->c;
-    if (c->n >= MAX_FIELDS)
-        return FAIL(k, c->line, column(k, k->p), "more than %d fields", MAX_FIELDS);
+    if (c->n >= MAX_FIELDS) return FAIL(k, c->line, column(k, k->p), "more than %d fields", MAX_FIELDS);
     if (!qn__grow(NULL, &c->field, &c->cap_field, c->n + 1, sizeof *c->field))
         return qn__nomem(k->err, "CSV row", c->n * sizeof *c->field);
     c->field[c->n++] = (struct qn__csv_field){ c->used, c->line, column(k, k->p) };
     return QN_OK;
 }
 
-static bool at_line_end(const struct cursor *k)
-{
-    return k->p == k->c->end || *k->p == '\n' || *k->p == '\r';
-}
+static bool at_line_end(const struct cursor *k) { return k->p == k->c->end || *k->p == '\n' || *k->p == '\r'; }
 
 /* Past one LF, CR or CRLF. */
 static void next_line(struct cursor *k)
@@ -86,8 +73,7 @@ static void next_line(struct cursor *k)
 static qn_status check_length(const struct cursor *k)
 {
     if (k->p - k->row <= MAX_ROW) return QN_OK;
-    return FAIL(k, k->c->row_line, 0, "row is longer than %d bytes; expected a shorter one",
-                MAX_ROW);
+    return FAIL(k, k->c->row_line, 0, "row is longer than %d bytes; expected a shorter one", MAX_ROW);
 }
 
 static qn_status quoted(struct cursor *k)
@@ -96,9 +82,7 @@ static qn_status quoted(struct cursor *k)
     int64_t line = c->line, at = column(k, k->p);
     for (k->p++;;) {
         QN_TRY(check_length(k));
-        if (k->p == c->end)
-            return FAIL(k, line, at,
-                        "quote is never closed; expected \" before the end of the file");
+        if (k->p == c->end) return FAIL(k, line, at, "quote is never closed; expected \" before the end of the file");
         if (*k->p == 0) return FAIL(k, c->line, column(k, k->p), "NUL byte; expected text");
         if (*k->p == '"' && !(k->p + 1 < c->end && k->p[1] == '"')) break;
         const char *from = k->p;
@@ -123,8 +107,7 @@ static qn_status unquoted(struct cursor *k)
     for (; !at_line_end(k) && *k->p != c->delimiter; k->p++) {
         if (*k->p == 0) return FAIL(k, c->line, column(k, k->p), "NUL byte; expected text");
         if (*k->p == '"')
-            return FAIL(k, c->line, column(k, k->p),
-                        "quote inside a field; expected the whole field in quotes");
+            return FAIL(k, c->line, column(k, k->p), "quote inside a field; expected the whole field in quotes");
         if (k->p - k->row > MAX_ROW) return check_length(k);
     }
     const char *to = k->p;

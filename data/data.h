@@ -20,19 +20,15 @@ qn_status qn__array_alloc(qn_array *out, const char *what, qn_error *err);
 /* First byte of the elements in an IDX file of this rank. */
 #define QN_IDX_HEADER(rank) (4 + 4 * (int64_t)(rank))
 /* As qn_idx_read; *element gets the bytes of one element in the file. */
-qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_t n,
-                        const char *name, qn_error *err);
+qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_t n, const char *name, qn_error *err);
 /* As qn_npy_read; *at gets the offset of the first element. */
-qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t n,
-                        const char *name, qn_error *err);
+qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t n, const char *name, qn_error *err);
 
 /* Element type and dims alone (data stays NULL), from the first n bytes of a file: what a plan needs to know.
  * QN_SHAPE_BYTES are enough for any header that is accepted. */
 enum { QN_SHAPE_BYTES = (1 << 16) + 16 };
-qn_status qn__idx_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
-                        qn_error *err);
-qn_status qn__npy_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
-                        qn_error *err);
+qn_status qn__idx_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name, qn_error *err);
+qn_status qn__npy_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name, qn_error *err);
 
 struct qn__png_info {
     uint32_t width, height;
@@ -42,10 +38,10 @@ struct qn__png_info {
 /* Checks signature, order, lengths, checksums and header of every chunk that makes the picture. */
 qn_status qn__png_scan(struct qn__png_info *out, const uint8_t *bytes, size_t n, const char *name,
                        const qn_png_options *o, qn_error *err);
-qn_status qn__png_parse(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
-                        const qn_png_options *o, qn_error *err);
-qn_status qn__csv_parse(qn_dataset **out, const char *text, size_t n, const char *name,
-                        const qn_csv_options *o, qn_error *err);
+qn_status qn__png_parse(qn_array *out, const uint8_t *bytes, size_t n, const char *name, const qn_png_options *o,
+                        qn_error *err);
+qn_status qn__csv_parse(qn_dataset **out, const char *text, size_t n, const char *name, const qn_csv_options *o,
+                        qn_error *err);
 
 /* out[channels,H,W] from in[channels,h,w], bilinear. */
 void qn__resize(uint8_t *out, int H, int W, const uint8_t *in, int h, int w, int channels);
@@ -53,8 +49,7 @@ void qn__resize(uint8_t *out, int H, int W, const uint8_t *in, int h, int w, int
 /* A gzip stream in memory, inflated piece by piece: never more than the caller asks for. */
 struct qn__gzip;
 bool qn__gzip_is(const uint8_t *bytes, size_t n);
-qn_status qn__gzip_open(struct qn__gzip **out, const uint8_t *bytes, size_t n, const char *name,
-                        qn_error *err);
+qn_status qn__gzip_open(struct qn__gzip **out, const uint8_t *bytes, size_t n, const char *name, qn_error *err);
 /* Inflates up to n bytes; *got < n only at the end of the stream, whose checksum is then verified. */
 qn_status qn__gzip_read(struct qn__gzip *g, void *out, size_t n, size_t *got, qn_error *err);
 void qn__gzip_close(struct qn__gzip *g);
@@ -73,15 +68,11 @@ struct qn__csv {
     size_t used, cap_text;
 };
 /* Skips a byte order mark; refuses UTF-16 and empty files. */
-qn_status qn__csv_open(struct qn__csv *c, const char *text, size_t n, const char *name,
-                       char delimiter, qn_error *err);
+qn_status qn__csv_open(struct qn__csv *c, const char *text, size_t n, const char *name, char delimiter, qn_error *err);
 /* *more false at the end of the file. Blank lines are passed over. */
 qn_status qn__csv_row(struct qn__csv *c, bool *more, qn_error *err);
 void qn__csv_close(struct qn__csv *c);
-static inline const char *qn__csv_text(const struct qn__csv *c, size_t i)
-{
-    return c->text + c->field[i].text;
-}
+static inline const char *qn__csv_text(const struct qn__csv *c, size_t i) { return c->text + c->field[i].text; }
 
 /* ---- transformation ----------------------------------------------------------------------- */
 
@@ -97,8 +88,8 @@ struct qn__field_policy {
     int64_t line, column; /* where the field starts, in bytes  */
     bool missing_ok, nonfinite_is_missing;
 };
-qn_status qn__parse_field(double *out, const qn_column *c, const char *text,
-                          const struct qn__field_policy *p, qn_error *err);
+qn_status qn__parse_field(double *out, const qn_column *c, const char *text, const struct qn__field_policy *p,
+                          qn_error *err);
 
 /* ---- data set ----------------------------------------------------------------------------- */
 
@@ -149,9 +140,8 @@ bool qn__dataset_is_bad(const qn_dataset *ds, int64_t i);
 qn_status qn__check_class_options(const qn_dataset_options *o, qn_error *err);
 /* Stores labels or targets from an array; label_at: offset in `file` of the first element,
  * stride bytes apart, or -1. */
-qn_status qn__dataset_set_labels(qn_dataset *ds, const qn_array *labels, const char *file,
-                                 int64_t label_at, int stride, const qn_dataset_options *o,
-                                 qn_error *err);
+qn_status qn__dataset_set_labels(qn_dataset *ds, const qn_array *labels, const char *file, int64_t label_at, int stride,
+                                 const qn_dataset_options *o, qn_error *err);
 /* Raw sample into floats in unit range, not normalised; scratch: size bytes. */
 qn_status qn__dataset_raw(qn_dataset *ds, int64_t i, float *x, uint8_t *scratch, qn_error *err);
 /* u8 [C,H,W] of a picture in a folder. */
@@ -167,8 +157,8 @@ void qn__normalise(const qn_transform *t, float *x);
 int64_t qn__permute(uint64_t key, int64_t i, int64_t n);
 
 /* Changes x[C,H,W] (unit range) in place; scratch: as large as x. */
-void qn__augment(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x,
-                 float *scratch, const int64_t dim[3]);
+void qn__augment(const qn_augment *a, uint64_t key, int64_t epoch, int64_t sample, float *x, float *scratch,
+                 const int64_t dim[3]);
 bool qn__augment_any(const qn_augment *a);
 /* Beta(alpha, alpha). */
 float qn__mixup_lambda(double alpha, uint64_t key, int64_t epoch, int64_t position);

@@ -80,9 +80,8 @@ qn_status qn__dataset_skip(qn_dataset *ds, int64_t i, const qn_error *why, qn_er
     int64_t most = ds->max_bad > 0 ? ds->max_bad : DEFAULT_MAX_BAD;
     if (qn__dataset_is_bad(ds, i)) return QN_OK;
     if ((int64_t)ds->n_bad >= most)
-        return qn__fail(err, 3052, QN_AT_FILE(ds->name),
-                        "bad samples: %zu; expected at most %lld; the last: %s", ds->n_bad + 1,
-                        (long long)most, why->text);
+        return qn__fail(err, 3052, QN_AT_FILE(ds->name), "bad samples: %zu; expected at most %lld; the last: %s",
+                        ds->n_bad + 1, (long long)most, why->text);
     if (!qn__grow(NULL, &ds->bad, &ds->cap_bad, ds->n_bad + 1, sizeof *ds->bad))
         return qn__nomem(err, "list of bad samples", sizeof *ds->bad);
     ds->bad[ds->n_bad++] = (struct qn__bad){ i, *why };
@@ -118,8 +117,8 @@ static qn_status read_file(qn_dataset *ds, int64_t i, float *x, uint8_t *scratch
         return QN_OK;
     }
     QN_TRY(qn__folder_decode(ds, i, scratch, err));
-    if (slot && __atomic_compare_exchange_n(&ds->kept[i], &expected, BEING_WRITTEN, false,
-                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    if (slot && __atomic_compare_exchange_n(&ds->kept[i], &expected, BEING_WRITTEN, false, __ATOMIC_RELAXED,
+                                            __ATOMIC_RELAXED)) {
         memcpy(slot, scratch, (size_t)ds->size);
         __atomic_store_n(&ds->kept[i], KEPT, __ATOMIC_RELEASE);
     }
@@ -132,9 +131,7 @@ qn_status qn__dataset_raw(qn_dataset *ds, int64_t i, float *x, uint8_t *scratch,
     if (ds->before_read) ds->before_read(ds->before_user, i);
     switch (ds->store) {
     case QN_STORE_U8: from_bytes(x, ds->u8 + i * ds->size, ds->size); return QN_OK;
-    case QN_STORE_F32:
-        memcpy(x, ds->f32 + i * ds->size, (size_t)ds->size * sizeof *x);
-        return QN_OK;
+    case QN_STORE_F32: memcpy(x, ds->f32 + i * ds->size, (size_t)ds->size * sizeof *x); return QN_OK;
     case QN_STORE_TABLE: qn__transform_values(&ds->t, ds->raw + i * ds->size, x); return QN_OK;
     case QN_STORE_FILES: break;
     }
@@ -144,8 +141,7 @@ qn_status qn__dataset_raw(qn_dataset *ds, int64_t i, float *x, uint8_t *scratch,
 qn_status qn_dataset_read(qn_dataset *ds, int64_t i, float *x, qn_error *err)
 {
     if (i < 0 || i >= ds->n)
-        return qn__fail(err, 3053, QN_AT_FIELD("sample"), "%lld; expected 0..%lld", (long long)i,
-                        (long long)ds->n - 1);
+        return qn__fail(err, 3053, QN_AT_FIELD("sample"), "%lld; expected 0..%lld", (long long)i, (long long)ds->n - 1);
     uint8_t *scratch = ds->store == QN_STORE_FILES ? qn__calloc(NULL, (size_t)ds->size, 1) : NULL;
     if (ds->store == QN_STORE_FILES && !scratch) return qn__nomem(err, "picture", (size_t)ds->size);
     qn_status status = qn__dataset_raw(ds, i, x, scratch, err);
@@ -160,8 +156,7 @@ int64_t qn_dataset_check(qn_dataset *ds, qn_bad_report *report, void *user)
     size_t n = (size_t)qn_transform_size(&ds->t);
     float *x = qn__calloc(NULL, n, sizeof *x);
     int64_t sample;
-    for (int64_t i = 0; i < (int64_t)ds->n_bad;
-         i++) { /* rows of a table that never became samples */
+    for (int64_t i = 0; i < (int64_t)ds->n_bad; i++) { /* rows of a table that never became samples */
         const qn_error *why = qn_dataset_bad(ds, i, &sample);
         if (sample >= 0) continue;
         bad++;
@@ -172,8 +167,7 @@ int64_t qn_dataset_check(qn_dataset *ds, qn_bad_report *report, void *user)
         for (size_t k = 0; k < ds->n_bad; k++) /* refused when the data set was opened, or since */
             if (qn_dataset_bad(ds, (int64_t)k, &sample) && sample == i) err = ds->bad[k].err;
         qn_status status = qn_error_status(&err);
-        if (!status)
-            status = x ? qn_dataset_read(ds, i, x, &err) : qn__nomem(&err, "sample", n * sizeof *x);
+        if (!status) status = x ? qn_dataset_read(ds, i, x, &err) : qn__nomem(&err, "sample", n * sizeof *x);
         if (!status) continue;
         bad++;
         if (report) report(user, i, &err);
@@ -185,8 +179,7 @@ int64_t qn_dataset_check(qn_dataset *ds, qn_bad_report *report, void *user)
 /* ---- statistics --------------------------------------------------------------------------- */
 
 struct moments {
-    double shift, sum,
-        squares; /* of x - shift, so that a large mean does not cost the variance its digits */
+    double shift, sum, squares; /* of x - shift, so that a large mean does not cost the variance its digits */
     double count;
 };
 
@@ -233,8 +226,8 @@ static void add_sample(const qn_dataset *ds, const float *x, struct moments *m)
     }
 }
 
-static qn_status fit_read(qn_dataset *ds, const int64_t *at, int64_t n, struct moments *m, float *x,
-                          uint8_t *scratch, qn_error *err)
+static qn_status fit_read(qn_dataset *ds, const int64_t *at, int64_t n, struct moments *m, float *x, uint8_t *scratch,
+                          qn_error *err)
 {
     for (int64_t i = 0; i < n; i++) {
         qn_error why = { 0 };
@@ -249,9 +242,7 @@ static qn_status fit_read(qn_dataset *ds, const int64_t *at, int64_t n, struct m
             QN_TRY(qn__dataset_skip(ds, sample, &why, err));
         }
     }
-    return m[0].count > 0
-               ? QN_OK
-               : qn__fail(err, 3054, QN_AT_FILE(ds->name), "no readable sample; expected one");
+    return m[0].count > 0 ? QN_OK : qn__fail(err, 3054, QN_AT_FILE(ds->name), "no readable sample; expected one");
 }
 
 static qn_status fit_channels(qn_dataset *ds, const int64_t *at, int64_t n, qn_error *err)
@@ -278,15 +269,12 @@ qn_status qn_dataset_fit(qn_dataset *ds, const qn_indices *over, qn_error *err)
 {
     const int64_t *at = over ? over->at : NULL;
     int64_t n = over ? over->n : ds->n;
-    if (n < 1)
-        return qn__fail(err, 3054, QN_AT_FILE(ds->name),
-                        "statistics over 0 samples; expected at least 1");
+    if (n < 1) return qn__fail(err, 3054, QN_AT_FILE(ds->name), "statistics over 0 samples; expected at least 1");
     for (int64_t i = 0; at && i < n; i++)
         if (at[i] < 0 || at[i] >= ds->n)
-            return qn__fail(err, 3053, QN_AT_FIELD("sample"), "%lld; expected 0..%lld",
-                            (long long)at[i], (long long)ds->n - 1);
-    return ds->store == QN_STORE_TABLE ? qn__table_fit(ds, at, n, err)
-                                       : fit_channels(ds, at, n, err);
+            return qn__fail(err, 3053, QN_AT_FIELD("sample"), "%lld; expected 0..%lld", (long long)at[i],
+                            (long long)ds->n - 1);
+    return ds->store == QN_STORE_TABLE ? qn__table_fit(ds, at, n, err) : fit_channels(ds, at, n, err);
 }
 
 static bool same_columns(const qn_transform *a, const qn_transform *b)
@@ -294,9 +282,7 @@ static bool same_columns(const qn_transform *a, const qn_transform *b)
     if (a->n_columns != b->n_columns) return false;
     for (int i = 0; i < a->n_columns; i++) {
         const qn_column *x = &a->column[i], *y = &b->column[i];
-        if (x->category != y->category || strcmp(x->name, y->name) != 0 ||
-            x->n_values != y->n_values)
-            return false;
+        if (x->category != y->category || strcmp(x->name, y->name) != 0 || x->n_values != y->n_values) return false;
         for (int k = 0; k < x->n_values; k++)
             if (strcmp(x->value[k], y->value[k]) != 0) return false;
     }
@@ -305,19 +291,16 @@ static bool same_columns(const qn_transform *a, const qn_transform *b)
 
 qn_status qn_dataset_set_transform(qn_dataset *ds, const qn_transform *t, qn_error *err)
 {
-    if (t->rank != ds->t.rank || memcmp(t->dim, ds->t.dim, sizeof t->dim) != 0 ||
-        t->bytes != ds->t.bytes)
+    if (t->rank != ds->t.rank || memcmp(t->dim, ds->t.dim, sizeof t->dim) != 0 || t->bytes != ds->t.bytes)
         return qn__fail(err, 3003, QN_AT_FILE(ds->name),
-                        "samples [%lld,%lld,%lld]; expected [%lld,%lld,%lld] as in training",
-                        (long long)ds->t.dim[0], (long long)ds->t.dim[1], (long long)ds->t.dim[2],
-                        (long long)t->dim[0], (long long)t->dim[1], (long long)t->dim[2]);
+                        "samples [%lld,%lld,%lld]; expected [%lld,%lld,%lld] as in training", (long long)ds->t.dim[0],
+                        (long long)ds->t.dim[1], (long long)ds->t.dim[2], (long long)t->dim[0], (long long)t->dim[1],
+                        (long long)t->dim[2]);
     if (!same_columns(t, &ds->t))
-        return qn__fail(err, 3003, QN_AT_FILE(ds->name),
-                        "columns differ; expected those of the training data");
+        return qn__fail(err, 3003, QN_AT_FILE(ds->name), "columns differ; expected those of the training data");
     if (ds->t.n_classes > t->n_classes || ds->t.n_targets != t->n_targets)
-        return qn__fail(err, 3003, QN_AT_FILE(ds->name),
-                        "%d classes, %d targets; expected %d, %d as in training", ds->t.n_classes,
-                        ds->t.n_targets, t->n_classes, t->n_targets);
+        return qn__fail(err, 3003, QN_AT_FILE(ds->name), "%d classes, %d targets; expected %d, %d as in training",
+                        ds->t.n_classes, ds->t.n_targets, t->n_classes, t->n_targets);
     qn_transform copy;
     QN_TRY(qn_transform_copy(&copy, t, err));
     qn_transform_free(&ds->t);

@@ -14,8 +14,7 @@ qn_status qn__check_class_options(const qn_dataset_options *o, qn_error *err)
 {
     int least = o->class_names ? 1 : 0; /* names cannot be counted without it */
     if (o->n_classes >= least && o->n_classes <= QN_MAX_CLASSES) return QN_OK;
-    return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "%d; expected %d..%d", o->n_classes, least,
-                    QN_MAX_CLASSES);
+    return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "%d; expected %d..%d", o->n_classes, least, QN_MAX_CLASSES);
 }
 
 /* ---- labels ------------------------------------------------------------------------------- */
@@ -38,8 +37,8 @@ static int count_classes(const qn_array *a, const qn_dataset_options *o)
     return (int)(most + 1);
 }
 
-static qn_status set_classes(qn_dataset *ds, const qn_array *a, const char *file, int64_t at,
-                             int stride, const qn_dataset_options *o, qn_error *err)
+static qn_status set_classes(qn_dataset *ds, const qn_array *a, const char *file, int64_t at, int stride,
+                             const qn_dataset_options *o, qn_error *err)
 {
     int classes = count_classes(a, o), limit = o->n_classes > 0 ? classes : QN_MAX_CLASSES;
     ds->label = qn__calloc(NULL, (size_t)ds->n, sizeof *ds->label);
@@ -52,9 +51,8 @@ static qn_status set_classes(qn_dataset *ds, const qn_array *a, const char *file
         char field[32];
         qn_error why = { 0 };
         snprintf(field, sizeof field, "sample %lld", (long long)i);
-        qn_status status =
-            qn__fail(&why, 3041, QN_AT_BYTE(file, at < 0 ? -1 : at + i * stride, field),
-                     "label %lld; expected 0..%d", (long long)label, limit - 1);
+        qn_status status = qn__fail(&why, 3041, QN_AT_BYTE(file, at < 0 ? -1 : at + i * stride, field),
+                                    "label %lld; expected 0..%d", (long long)label, limit - 1);
         if (ds->on_bad == QN_BAD_STOP) {
             if (err) *err = why;
             return status;
@@ -73,8 +71,7 @@ static int64_t find_nonfinite(const float *x, int64_t n)
     return -1;
 }
 
-static qn_status check_finite(const float *x, int64_t n, int64_t per_sample, const char *file,
-                              qn_error *err)
+static qn_status check_finite(const float *x, int64_t n, int64_t per_sample, const char *file, qn_error *err)
 {
     int64_t at = find_nonfinite(x, n), more = 0;
     char field[64];
@@ -83,8 +80,8 @@ static qn_status check_finite(const float *x, int64_t n, int64_t per_sample, con
     snprintf(field, sizeof field, "sample %lld, element %lld", (long long)(at / per_sample),
              (long long)(at % per_sample));
     return qn__fail(err, 3043, &(struct qn__where){ .file = file, .offset = -1, .field = field },
-                    "%s at flat index %lld, %lld such values; expected finite numbers",
-                    isnan(x[at]) ? "nan" : "inf", (long long)at, (long long)more);
+                    "%s at flat index %lld, %lld such values; expected finite numbers", isnan(x[at]) ? "nan" : "inf",
+                    (long long)at, (long long)more);
 }
 
 static qn_status set_targets(qn_dataset *ds, const qn_array *a, const char *file, qn_error *err)
@@ -92,33 +89,27 @@ static qn_status set_targets(qn_dataset *ds, const qn_array *a, const char *file
     enum { MOST = 1 << 20 };
     int64_t per = a->rank == 2 ? a->dim[1] : 1;
     if (per < 1 || per > MOST)
-        return qn__fail(err, 3023, QN_AT_FILE(file), "%lld targets per sample; expected 1..%d",
-                        (long long)per, MOST);
+        return qn__fail(err, 3023, QN_AT_FILE(file), "%lld targets per sample; expected 1..%d", (long long)per, MOST);
     ds->t.n_targets = (int)per;
     size_t n;
-    if (!qn__mul(&n, (size_t)ds->n, (size_t)per) ||
-        !(ds->target = qn__calloc(NULL, n, sizeof *ds->target)))
+    if (!qn__mul(&n, (size_t)ds->n, (size_t)per) || !(ds->target = qn__calloc(NULL, n, sizeof *ds->target)))
         return qn__nomem(err, "targets", (size_t)ds->n);
     qn_convert(ds->target, QN_F32, a->data, a->dtype, n);
     return check_finite(ds->target, ds->n * per, per, file, err);
 }
 
-qn_status qn__dataset_set_labels(qn_dataset *ds, const qn_array *labels, const char *file,
-                                 int64_t label_at, int stride, const qn_dataset_options *o,
-                                 qn_error *err)
+qn_status qn__dataset_set_labels(qn_dataset *ds, const qn_array *labels, const char *file, int64_t label_at, int stride,
+                                 const qn_dataset_options *o, qn_error *err)
 {
     bool real = qn_dtype_is_float(labels->dtype);
     if (labels->rank < 1 || labels->rank > (real ? 2 : 1))
         return qn__fail(err, 3023, QN_AT_FILE(file),
-                        "rank %d of %s; expected integer labels of rank 1 or float "
-                        "targets of rank 1 or 2",
+                        "rank %d of %s; expected integer labels of rank 1 or float targets of rank 1 or 2",
                         labels->rank, qn_dtype_name(labels->dtype));
     if (labels->dim[0] != ds->n)
-        return qn__fail(err, 3022, QN_AT_FILE(file),
-                        "%lld labels; expected %lld, the samples of %s", (long long)labels->dim[0],
-                        (long long)ds->n, qn__show(ds->name).s);
-    return real ? set_targets(ds, labels, file, err)
-                : set_classes(ds, labels, file, label_at, stride, o, err);
+        return qn__fail(err, 3022, QN_AT_FILE(file), "%lld labels; expected %lld, the samples of %s",
+                        (long long)labels->dim[0], (long long)ds->n, qn__show(ds->name).s);
+    return real ? set_targets(ds, labels, file, err) : set_classes(ds, labels, file, label_at, stride, o, err);
 }
 
 /* ---- samples ------------------------------------------------------------------------------ */
@@ -127,8 +118,8 @@ static qn_status set_shape(qn_dataset *ds, const qn_array *a, qn_error *err)
 {
     qn_transform *t = &ds->t;
     if (a->rank < 2 || a->rank > 4)
-        return qn__fail(err, 3023, QN_AT_FILE(ds->name),
-                        "rank %d; expected samples [N,F], [N,H,W] or [N,C,H,W]", a->rank);
+        return qn__fail(err, 3023, QN_AT_FILE(ds->name), "rank %d; expected samples [N,F], [N,H,W] or [N,C,H,W]",
+                        a->rank);
     ds->n = a->dim[0];
     t->rank = a->rank == 2 ? 1 : 3;
     t->dim[0] = a->rank == 3 ? 1 : a->dim[1];
@@ -138,17 +129,13 @@ static qn_status set_shape(qn_dataset *ds, const qn_array *a, qn_error *err)
     }
     ds->size = qn_transform_size(t);
     if (ds->n < 1 || ds->size < 1)
-        return qn__fail(err, 3054, QN_AT_FILE(ds->name),
-                        "%lld samples of %lld values; expected at least 1 of 1", (long long)ds->n,
-                        (long long)ds->size);
+        return qn__fail(err, 3054, QN_AT_FILE(ds->name), "%lld samples of %lld values; expected at least 1 of 1",
+                        (long long)ds->n, (long long)ds->size);
     if (ds->size >= (int64_t)1 << 31 || t->dim[0] > (1 << 20))
         return qn__fail(err, 3023, QN_AT_FILE(ds->name),
-                        "%lld values per sample; expected fewer than 2^31, and at "
-                        "most 2^20 channels",
+                        "%lld values per sample; expected fewer than 2^31, and at most 2^20 channels",
                         (long long)ds->size);
-    return qn__transform_set_channels(t, t->rank == 3 ? (int)t->dim[0] : 1)
-               ? QN_OK
-               : qn__nomem(err, "statistics", 0);
+    return qn__transform_set_channels(t, t->rank == 3 ? (int)t->dim[0] : 1) ? QN_OK : qn__nomem(err, "statistics", 0);
 }
 
 /* Takes the array's memory where it is already in the form that is stored. */
@@ -158,8 +145,8 @@ static qn_status set_samples(qn_dataset *ds, qn_array *a, size_t limit, qn_error
     size_t n = (size_t)ds->n * (size_t)ds->size, each = a->dtype == QN_U8 ? 1 : sizeof(float);
     ds->bytes = n * each;
     if (ds->bytes > (limit ? limit : DEFAULT_MEMORY))
-        return qn__fail(err, 5001, QN_AT_FILE(ds->name), "needs %zu bytes; data set may have %zu",
-                        ds->bytes, limit ? limit : DEFAULT_MEMORY);
+        return qn__fail(err, 5001, QN_AT_FILE(ds->name), "needs %zu bytes; data set may have %zu", ds->bytes,
+                        limit ? limit : DEFAULT_MEMORY);
     ds->t.bytes = a->dtype == QN_U8;
     ds->store = a->dtype == QN_U8 ? QN_STORE_U8 : QN_STORE_F32;
     if (a->dtype == QN_U8)
@@ -196,8 +183,7 @@ static qn_status build(qn_dataset **out, qn_array *x, qn_array *y, const struct 
         ds->max_bad = o->max_bad;
         status = set_samples(ds, x, o->memory_limit, err);
     }
-    if (!status && y->data)
-        status = qn__dataset_set_labels(ds, y, from->labels, from->label_at, from->stride, o, err);
+    if (!status && y->data) status = qn__dataset_set_labels(ds, y, from->labels, from->label_at, from->stride, o, err);
     qn_array_free(x);
     qn_array_free(y);
     if (status)
@@ -216,8 +202,7 @@ qn_status qn_dataset_from_idx(qn_dataset **out, const char *samples, const char 
     size_t n = 0;
     *out = NULL;
     QN_TRY(qn_idx_read(&x, samples, err));
-    qn_status status =
-        labels ? qn__file_read_all(NULL, labels, QN_DATA_FILE_MAX, &bytes, &n, err) : QN_OK;
+    qn_status status = labels ? qn__file_read_all(NULL, labels, QN_DATA_FILE_MAX, &bytes, &n, err) : QN_OK;
     if (!status && labels) {
         status = qn__idx_parse(&y, &from.stride, (const uint8_t *)bytes, n, labels, err);
         from.label_at = QN_IDX_HEADER(y.rank);
@@ -237,8 +222,7 @@ qn_status qn_dataset_from_npy(qn_dataset **out, const char *samples, const char 
     size_t n = 0;
     *out = NULL;
     QN_TRY(qn_npy_read(&x, samples, err));
-    qn_status status =
-        labels ? qn__file_read_all(NULL, labels, QN_DATA_FILE_MAX, &bytes, &n, err) : QN_OK;
+    qn_status status = labels ? qn__file_read_all(NULL, labels, QN_DATA_FILE_MAX, &bytes, &n, err) : QN_OK;
     if (!status && labels) {
         status = qn__npy_parse(&y, &from.label_at, (const uint8_t *)bytes, n, labels, err);
         from.stride = (int)qn_dtype_size(y.dtype);
@@ -258,8 +242,8 @@ static qn_status copy_array(qn_array *out, const qn_array *a, qn_error *err)
     return QN_OK;
 }
 
-qn_status qn_dataset_from_arrays(qn_dataset **out, const qn_array *samples, const qn_array *labels,
-                                 const char *name, const qn_dataset_options *options, qn_error *err)
+qn_status qn_dataset_from_arrays(qn_dataset **out, const qn_array *samples, const qn_array *labels, const char *name,
+                                 const qn_dataset_options *options, qn_error *err)
 {
     qn_array x = { 0 }, y = { 0 };
     struct source from = { name, name, -1, 0 };

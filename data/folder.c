@@ -38,10 +38,7 @@ static bool list_add(struct list *l, const char *dir, const char *name)
     return true;
 }
 
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
+static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 static bool is_png(const char *name)
 {
@@ -55,8 +52,7 @@ static bool is_png(const char *name)
 
 /* Adds the sorted entries of directory `sub` of `root` (NULL: root itself): subdirectories, or
  * .png files. */
-static qn_status list_dir(struct list *l, int root, const char *shown, const char *sub,
-                          int64_t *ignored, qn_error *err)
+static qn_status list_dir(struct list *l, int root, const char *shown, const char *sub, int64_t *ignored, qn_error *err)
 {
     int fd = openat(root, sub ? sub : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -71,8 +67,7 @@ static qn_status list_dir(struct list *l, int root, const char *shown, const cha
     for (struct dirent *e; !status && (errno = 0, e = readdir(d)) != NULL;) {
         struct stat st;
         if (e->d_name[0] == '.') continue;
-        bool wanted =
-            sub ? is_png(e->d_name) : fstatat(fd, e->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
+        bool wanted = sub ? is_png(e->d_name) : fstatat(fd, e->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
         if (!wanted)
             ++*ignored;
         else if (l->n >= MAX_FILES)
@@ -89,13 +84,11 @@ static qn_status list_dir(struct list *l, int root, const char *shown, const cha
 }
 
 /* Joined path of a sample, or an error where it is too long to open. */
-static qn_status read_picture(const qn_dataset *ds, int64_t i, const qn_png_options *o,
-                              qn_array *out, qn_error *err)
+static qn_status read_picture(const qn_dataset *ds, int64_t i, const qn_png_options *o, qn_array *out, qn_error *err)
 {
     char path[4096];
     if (snprintf(path, sizeof path, "%s/%s", ds->name, ds->path[i]) >= (int)sizeof path)
-        return qn__fail(err, 6001, QN_AT_FILE(ds->name),
-                        "path of %zu bytes; expected fewer than 4096",
+        return qn__fail(err, 6001, QN_AT_FILE(ds->name), "path of %zu bytes; expected fewer than 4096",
                         strlen(ds->name) + strlen(ds->path[i]) + 1);
     return qn_png_read(out, path, o, err);
 }
@@ -107,12 +100,11 @@ qn_status qn__folder_decode(qn_dataset *ds, int64_t i, uint8_t *out, qn_error *e
     qn_status status = QN_OK;
     char path[4096];
     if (memcmp(a.dim, ds->t.dim, sizeof ds->t.dim) != 0)
-        status = qn__fail(
-            err, 3014, QN_AT_FILE(qn_dataset_sample_name(ds, i, path, sizeof path)),
-            "%lld x %lld x %lld (channels, height, width); expected %lld x %lld x %lld as in the "
-            "first file; set a height and width to resize",
-            (long long)a.dim[0], (long long)a.dim[1], (long long)a.dim[2], (long long)ds->t.dim[0],
-            (long long)ds->t.dim[1], (long long)ds->t.dim[2]);
+        status = qn__fail(err, 3014, QN_AT_FILE(qn_dataset_sample_name(ds, i, path, sizeof path)),
+                          "%lld x %lld x %lld (channels, height, width); expected %lld x %lld x %lld as in the "
+                          "first file; set a height and width to resize",
+                          (long long)a.dim[0], (long long)a.dim[1], (long long)a.dim[2], (long long)ds->t.dim[0],
+                          (long long)ds->t.dim[1], (long long)ds->t.dim[2]);
     else
         memcpy(out, a.data, (size_t)ds->size);
     qn_array_free(&a);
@@ -124,17 +116,15 @@ static qn_status list_samples(qn_dataset *ds, struct list *classes, struct list 
 {
     QN_TRY(list_dir(classes, root, ds->name, NULL, &ds->ignored, err));
     if (classes->n < 1 || classes->n > QN_MAX_CLASSES)
-        return qn__fail(err, 3015, QN_AT_FILE(ds->name),
-                        "%zu subdirectories; expected one per class", classes->n);
+        return qn__fail(err, 3015, QN_AT_FILE(ds->name), "%zu subdirectories; expected one per class", classes->n);
     if (o->n_classes > 0 && classes->n != (size_t)o->n_classes)
-        return qn__fail(err, 3015, QN_AT_FILE(ds->name), "%zu subdirectories; expected %d classes",
-                        classes->n, o->n_classes);
+        return qn__fail(err, 3015, QN_AT_FILE(ds->name), "%zu subdirectories; expected %d classes", classes->n,
+                        o->n_classes);
     for (size_t c = 0; c < classes->n; c++) {
         size_t before = files->n, cap = 0;
         QN_TRY(list_dir(files, root, ds->name, classes->at[c], &ds->ignored, err));
         if (files->n == before)
-            return qn__fail(err, 3015, QN_AT_FILE(ds->name),
-                            "class %s: no .png file; expected at least 1",
+            return qn__fail(err, 3015, QN_AT_FILE(ds->name), "class %s: no .png file; expected at least 1",
                             qn__show(classes->at[c]).s);
         cap = (size_t)ds->n;
         int32_t *grown = qn__calloc(NULL, files->n, sizeof *grown);
@@ -180,8 +170,7 @@ static qn_status set_shape(qn_dataset *ds, qn_error *err)
 static qn_status plan_memory(qn_dataset *ds, size_t limit, qn_error *err)
 {
     size_t need;
-    if (!qn__mul(&need, (size_t)ds->n, (size_t)ds->size) || need > (limit ? limit : DEFAULT_MEMORY))
-        return QN_OK;
+    if (!qn__mul(&need, (size_t)ds->n, (size_t)ds->size) || need > (limit ? limit : DEFAULT_MEMORY)) return QN_OK;
     ds->u8 = qn__calloc(NULL, need, 1);
     ds->kept = qn__calloc(NULL, (size_t)ds->n, sizeof *ds->kept);
     if (!ds->u8 || !ds->kept) return qn__nomem(err, "decoded pictures", need);
@@ -203,8 +192,7 @@ static qn_status fill(qn_dataset *ds, const qn_dataset_options *o, qn_error *err
     if (status)
         ds->n = 0; /* the paths stay with the list */
     else if (!qn__transform_set_classes(&ds->t, (int)classes.n,
-                                        o->class_names ? o->class_names
-                                                       : (const char *const *)classes.at))
+                                        o->class_names ? o->class_names : (const char *const *)classes.at))
         status = qn__nomem(err, "class names", 0);
     if (!status) {
         ds->path = files.at;
@@ -217,8 +205,7 @@ static qn_status fill(qn_dataset *ds, const qn_dataset_options *o, qn_error *err
     return status;
 }
 
-qn_status qn_dataset_from_folder(qn_dataset **out, const char *dir,
-                                 const qn_dataset_options *options, qn_error *err)
+qn_status qn_dataset_from_folder(qn_dataset **out, const char *dir, const qn_dataset_options *options, qn_error *err)
 {
     static const qn_dataset_options none;
     *out = NULL;

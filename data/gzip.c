@@ -15,21 +15,16 @@ struct qn__gzip {
 
 enum { GZIP_WINDOW = 15 + 16 /* largest window, gzip wrapper */ };
 
-bool qn__gzip_is(const uint8_t *bytes, size_t n)
-{
-    return n >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b;
-}
+bool qn__gzip_is(const uint8_t *bytes, size_t n) { return n >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b; }
 
-qn_status qn__gzip_open(struct qn__gzip **out, const uint8_t *bytes, size_t n, const char *name,
-                        qn_error *err)
+qn_status qn__gzip_open(struct qn__gzip **out, const uint8_t *bytes, size_t n, const char *name, qn_error *err)
 {
     struct qn__gzip *g = qn__calloc(NULL, 1, sizeof *g);
     if (!g) return qn__nomem(err, "gzip stream", sizeof *g);
     g->start = bytes;
     g->left = n;
     g->name = name;
-    g->z.next_in =
-        (Bytef *)(uintptr_t)bytes; /* zlib's field is not const; it does not write there */
+    g->z.next_in = (Bytef *)(uintptr_t)bytes; /* zlib's field is not const; it does not write there */
     if (inflateInit2(&g->z, GZIP_WINDOW) != Z_OK) {
         qn__free(NULL, g, sizeof *g);
         return qn__nomem(err, "gzip stream", sizeof *g);
@@ -65,8 +60,7 @@ static qn_status end_of_member(struct qn__gzip *g, qn_error *err)
     }
     if (!qn__gzip_is(g->z.next_in, (size_t)g->z.avail_in + g->left))
         return qn__fail(err, 3002, QN_AT_BYTE(g->name, position(g), "gzip"),
-                        "%zu bytes after the end of the stream; expected none",
-                        (size_t)g->z.avail_in + g->left);
+                        "%zu bytes after the end of the stream; expected none", (size_t)g->z.avail_in + g->left);
     inflateReset(&g->z);
     return QN_OK;
 }
@@ -77,8 +71,7 @@ static qn_status damaged(const struct qn__gzip *g, int code, qn_error *err)
     if (code == Z_BUF_ERROR)
         return qn__fail(err, 3002, QN_AT_BYTE(g->name, position(g), "gzip"),
                         "file ends inside the stream; expected its checksum at the end");
-    return qn__fail(err, 3002, QN_AT_BYTE(g->name, position(g), "gzip"),
-                    "%s; expected an intact stream",
+    return qn__fail(err, 3002, QN_AT_BYTE(g->name, position(g), "gzip"), "%s; expected an intact stream",
                     g->z.msg ? qn__show(g->z.msg).s : "damaged data");
 }
 

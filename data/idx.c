@@ -13,8 +13,7 @@ void qn_array_free(qn_array *array)
 qn_status qn__array_alloc(qn_array *out, const char *what, qn_error *err)
 {
     int64_t count;
-    if (!qn__count(&count, out->dim, out->rank) ||
-        !qn__mul(&out->bytes, (size_t)count, qn_dtype_size(out->dtype)))
+    if (!qn__count(&count, out->dim, out->rank) || !qn__mul(&out->bytes, (size_t)count, qn_dtype_size(out->dtype)))
         return qn__nomem(err, what, SIZE_MAX);
     out->data = qn__calloc(NULL, out->bytes, 1);
     return out->data ? QN_OK : qn__nomem(err, what, out->bytes);
@@ -42,16 +41,13 @@ static uint32_t big32(const uint8_t *p)
 /* The four bytes before the sizes. */
 static qn_status parse_magic(struct header *h, const uint8_t *b, const char *name, qn_error *err)
 {
-    if (b[0] || b[1])
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"), "%02x %02x; expected 00 00", b[0],
-                        b[1]);
+    if (b[0] || b[1]) return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"), "%02x %02x; expected 00 00", b[0], b[1]);
     for (size_t i = 0; i < sizeof idx_types / sizeof idx_types[0]; i++)
         if (idx_types[i].code == b[2]) h->type = &idx_types[i];
     if (!h->type)
         return qn__fail(err, 3021, QN_AT_BYTE(name, 2, "type code"),
                         "0x%02x; expected 0x08, 0x09, 0x0b, 0x0c, 0x0d or 0x0e", b[2]);
-    if (b[3] < 1 || b[3] > 4)
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 3, "rank"), "%d; expected 1..4", b[3]);
+    if (b[3] < 1 || b[3] > 4) return qn__fail(err, 3021, QN_AT_BYTE(name, 3, "rank"), "%d; expected 1..4", b[3]);
     h->rank = b[3];
     return QN_OK;
 }
@@ -69,13 +65,12 @@ static qn_status parse_dims(struct header *h, const uint8_t *b, const char *name
     return QN_OK;
 }
 
-static qn_status wrong_size(const struct header *h, const char *name, unsigned long long has,
-                            const char *how, qn_error *err)
+static qn_status wrong_size(const struct header *h, const char *name, unsigned long long has, const char *how,
+                            qn_error *err)
 {
     unsigned long long need = (unsigned long long)h->count * (unsigned)h->type->size;
-    return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim[0]"),
-                    "%lld (%llu bytes needed); file has %s%llu", (long long)h->dim[0],
-                    need + (unsigned)QN_IDX_HEADER(h->rank), how, has);
+    return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim[0]"), "%lld (%llu bytes needed); file has %s%llu",
+                    (long long)h->dim[0], need + (unsigned)QN_IDX_HEADER(h->rank), how, has);
 }
 
 /* Big-endian elements of the file, already at the start or end of the array's memory, to host
@@ -108,27 +103,22 @@ static qn_status make_array(qn_array *out, const struct header *h, qn_error *err
     return qn__array_alloc(out, "IDX array", err);
 }
 
-static qn_status plain_header(struct header *h, const uint8_t *b, size_t n, const char *name,
-                              qn_error *err)
+static qn_status plain_header(struct header *h, const uint8_t *b, size_t n, const char *name, qn_error *err)
 {
-    if (n < 4)
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"),
-                        "file has %zu bytes; expected at least 4", n);
+    if (n < 4) return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"), "file has %zu bytes; expected at least 4", n);
     QN_TRY(parse_magic(h, b, name, err));
     size_t head = (size_t)QN_IDX_HEADER(h->rank);
     if (n < head)
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim"),
-                        "file has %zu bytes; expected a header of %zu", n, head);
+        return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim"), "file has %zu bytes; expected a header of %zu", n, head);
     return parse_dims(h, b + 4, name, err);
 }
 
-static qn_status parse_plain(qn_array *out, struct header *h, const uint8_t *b, size_t n,
-                             const char *name, qn_error *err)
+static qn_status parse_plain(qn_array *out, struct header *h, const uint8_t *b, size_t n, const char *name,
+                             qn_error *err)
 {
     QN_TRY(plain_header(h, b, n, name, err));
     size_t head = (size_t)QN_IDX_HEADER(h->rank);
-    if (n - head != (size_t)h->count * (size_t)h->type->size)
-        return wrong_size(h, name, n, "", err);
+    if (n - head != (size_t)h->count * (size_t)h->type->size) return wrong_size(h, name, n, "", err);
     QN_TRY(make_array(out, h, err));
     to_host(out, h, b + head);
     return QN_OK;
@@ -140,42 +130,37 @@ static qn_status gzip_header(struct header *h, struct qn__gzip *g, const char *n
     size_t got;
     QN_TRY(qn__gzip_read(g, b, 4, &got, err));
     if (got < 4)
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"),
-                        "%zu inflated bytes; expected at least 4", got);
+        return qn__fail(err, 3021, QN_AT_BYTE(name, 0, "magic"), "%zu inflated bytes; expected at least 4", got);
     QN_TRY(parse_magic(h, b, name, err));
     size_t dims = (size_t)QN_IDX_HEADER(h->rank) - 4;
     QN_TRY(qn__gzip_read(g, b + 4, dims, &got, err));
     if (got < dims)
-        return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim"),
-                        "%zu inflated bytes; expected a header of %zu", got + 4, dims + 4);
+        return qn__fail(err, 3021, QN_AT_BYTE(name, 4, "dim"), "%zu inflated bytes; expected a header of %zu", got + 4,
+                        dims + 4);
     return parse_dims(h, b + 4, name, err);
 }
 
 /* The elements of the file: exactly as many as the header says, then the end. */
-static qn_status gzip_elements(qn_array *out, const struct header *h, struct qn__gzip *g,
-                               const char *name, uint8_t *file, qn_error *err)
+static qn_status gzip_elements(qn_array *out, const struct header *h, struct qn__gzip *g, const char *name,
+                               uint8_t *file, qn_error *err)
 {
     size_t got, need = (size_t)h->count * (size_t)h->type->size, more;
     uint8_t probe;
     QN_TRY(qn__gzip_read(g, file, need, &got, err));
-    if (got < need)
-        return wrong_size(h, name, got + (size_t)QN_IDX_HEADER(h->rank), "(inflated) ", err);
+    if (got < need) return wrong_size(h, name, got + (size_t)QN_IDX_HEADER(h->rank), "(inflated) ", err);
     QN_TRY(qn__gzip_read(g, &probe, 1, &more, err));
-    if (more)
-        return wrong_size(h, name, need + 1 + (size_t)QN_IDX_HEADER(h->rank),
-                          "(inflated) at least ", err);
+    if (more) return wrong_size(h, name, need + 1 + (size_t)QN_IDX_HEADER(h->rank), "(inflated) at least ", err);
     to_host(out, h, file);
     return QN_OK;
 }
 
-static qn_status parse_gzip(qn_array *out, struct header *h, struct qn__gzip *g, size_t n,
-                            const char *name, qn_error *err)
+static qn_status parse_gzip(qn_array *out, struct header *h, struct qn__gzip *g, size_t n, const char *name,
+                            qn_error *err)
 {
     enum { MAX_RATIO = 1032 /* deflate cannot do better: 258 bytes from 2 bits */ };
     QN_TRY(gzip_header(h, g, name, err));
     size_t need = (size_t)h->count * (size_t)h->type->size;
-    if (need / MAX_RATIO > n)
-        return wrong_size(h, name, (size_t)n * MAX_RATIO, "(inflated) at most ", err);
+    if (need / MAX_RATIO > n) return wrong_size(h, name, (size_t)n * MAX_RATIO, "(inflated) at most ", err);
     QN_TRY(make_array(out, h, err));
     uint8_t *file = out->data;
     bool widened = need != out->bytes; /* i8 and i16 grow to i32 */
@@ -185,8 +170,7 @@ static qn_status parse_gzip(qn_array *out, struct header *h, struct qn__gzip *g,
     return status;
 }
 
-qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_t n,
-                        const char *name, qn_error *err)
+qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_t n, const char *name, qn_error *err)
 {
     struct header h = { 0 };
     qn_status status;
@@ -206,8 +190,7 @@ qn_status qn__idx_parse(qn_array *out, int *element, const uint8_t *bytes, size_
     return status;
 }
 
-qn_status qn__idx_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
-                        qn_error *err)
+qn_status qn__idx_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name, qn_error *err)
 {
     struct header h = { 0 };
     struct qn__gzip *g;

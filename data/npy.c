@@ -14,8 +14,7 @@ static const struct {
     const char *descr;
     qn_dtype dtype;
 } npy_types[] = {
-    { "<f4", QN_F32 }, { "<f8", QN_F64 }, { "<i4", QN_I32 },
-    { "<i8", QN_I64 }, { "|u1", QN_U8 },  { "|b1", QN_BOOL },
+    { "<f4", QN_F32 }, { "<f8", QN_F64 }, { "<i4", QN_I32 }, { "<i8", QN_I64 }, { "|u1", QN_U8 }, { "|b1", QN_BOOL },
 };
 enum { N_TYPES = sizeof npy_types / sizeof npy_types[0], NPY_ALIGN = 64, MAX_HEADER = 1 << 16 };
 
@@ -31,8 +30,8 @@ static qn_status bad(struct scan *s, const char *field, const char *expected)
 {
     char found[12] = "end of text";
     if (s->at < s->end) snprintf(found, sizeof found, "0x%02x", (unsigned char)*s->at);
-    return qn__fail(s->err, 3061, QN_AT_BYTE(s->name, (const uint8_t *)s->at - s->file, field),
-                    "%s; expected %s", found, expected);
+    return qn__fail(s->err, 3061, QN_AT_BYTE(s->name, (const uint8_t *)s->at - s->file, field), "%s; expected %s",
+                    found, expected);
 }
 
 static void blanks(struct scan *s)
@@ -98,14 +97,12 @@ static qn_status parse_shape(struct scan *s, qn_array *a)
     while (!take(s, ')')) {
         blanks(s);
         if (a->rank == QN_MAX_DIMS) return bad(s, "shape", "at most 8 dimensions");
-        if (s->at >= s->end || *s->at < '0' || *s->at > '9')
-            return bad(s, "shape", "a size or ')'");
+        if (s->at >= s->end || *s->at < '0' || *s->at > '9') return bad(s, "shape", "a size or ')'");
         int64_t dim = 0, count;
         for (; s->at < s->end && *s->at >= '0' && *s->at <= '9'; s->at++)
             if (dim < (int64_t)1 << 50) dim = dim * 10 + (*s->at - '0');
         a->dim[a->rank++] = dim;
-        if (!qn__count(&count, a->dim, a->rank))
-            return bad(s, "shape", "fewer than 2^48 elements in all");
+        if (!qn__count(&count, a->dim, a->rank)) return bad(s, "shape", "fewer than 2^48 elements in all");
         if (take(s, ',')) continue;
         blanks(s);
         if (s->at >= s->end || *s->at != ')') return bad(s, "shape", "',' or ')'");
@@ -122,8 +119,7 @@ static qn_status parse_entry(struct scan *s, qn_array *a, unsigned *seen)
                    : strcmp(key, "fortran_order") == 0 ? 2
                    : strcmp(key, "shape") == 0         ? 4
                                                        : 0;
-    if (!bit || (*seen & bit))
-        return bad(s, key, "each of 'descr', 'fortran_order' and 'shape' once");
+    if (!bit || (*seen & bit)) return bad(s, key, "each of 'descr', 'fortran_order' and 'shape' once");
     *seen |= bit;
     if (bit == 1) return parse_descr(s, a);
     if (bit == 4) return parse_shape(s, a);
@@ -147,24 +143,19 @@ static qn_status parse_header(struct scan *s, qn_array *a)
 }
 
 /* Finds the dictionary behind magic and version. */
-static qn_status find_header(struct scan *s, const uint8_t *b, size_t n, const char *name,
-                             qn_error *err)
+static qn_status find_header(struct scan *s, const uint8_t *b, size_t n, const char *name, qn_error *err)
 {
     if (n < 10 || memcmp(b, "\x93NUMPY", 6) != 0)
-        return qn__fail(err, 3061, QN_AT_BYTE(name, 0, "magic"),
-                        "not an npy file; expected 93 \"NUMPY\"");
+        return qn__fail(err, 3061, QN_AT_BYTE(name, 0, "magic"), "not an npy file; expected 93 \"NUMPY\"");
     if ((b[6] != 1 && b[6] != 2) || b[7] != 0)
-        return qn__fail(err, 3061, QN_AT_BYTE(name, 6, "version"), "%d.%d; expected 1.0 or 2.0",
-                        b[6], b[7]);
+        return qn__fail(err, 3061, QN_AT_BYTE(name, 6, "version"), "%d.%d; expected 1.0 or 2.0", b[6], b[7]);
     size_t start = b[6] == 1 ? 10 : 12;
     if (n < start)
-        return qn__fail(err, 3061, QN_AT_BYTE(name, 8, "header length"),
-                        "file has %zu bytes; expected more", n);
+        return qn__fail(err, 3061, QN_AT_BYTE(name, 8, "header length"), "file has %zu bytes; expected more", n);
     size_t length = (size_t)b[8] | (size_t)b[9] << 8;
     if (b[6] == 2) length |= (size_t)b[10] << 16 | (size_t)b[11] << 24;
     if (length > n - start || length > MAX_HEADER)
-        return qn__fail(err, 3061, QN_AT_BYTE(name, 8, "header length"),
-                        "%zu; expected at most %zu", length,
+        return qn__fail(err, 3061, QN_AT_BYTE(name, 8, "header length"), "%zu; expected at most %zu", length,
                         n - start < MAX_HEADER ? n - start : (size_t)MAX_HEADER);
     const char *text = (const char *)b + start;
     *s = (struct scan){ text, text + length, b, name, err };
@@ -178,33 +169,29 @@ static qn_status check_bools(const qn_array *a, int64_t at, const char *name, qn
     if (a->dtype != QN_BOOL) return QN_OK;
     for (size_t i = 0; i < a->bytes; i++)
         if (p[i] > 1)
-            return qn__fail(err, 3062, QN_AT_BYTE(name, at + (int64_t)i, "element"),
-                            "%d; expected 0 or 1", p[i]);
+            return qn__fail(err, 3062, QN_AT_BYTE(name, at + (int64_t)i, "element"), "%d; expected 0 or 1", p[i]);
     return QN_OK;
 }
 
-static qn_status parse(qn_array *out, int64_t *at, const uint8_t *b, size_t n, const char *name,
-                       qn_error *err)
+static qn_status parse(qn_array *out, int64_t *at, const uint8_t *b, size_t n, const char *name, qn_error *err)
 {
     struct scan s = { 0 };
     QN_TRY(find_header(&s, b, n, name, err));
     QN_TRY(parse_header(&s, out));
     int64_t count;
     *at = (const uint8_t *)s.end - b;
-    if (!qn__count(&count, out->dim, out->rank))
-        return bad(&s, "shape", "fewer than 2^48 elements");
+    if (!qn__count(&count, out->dim, out->rank)) return bad(&s, "shape", "fewer than 2^48 elements");
     size_t has = n - (size_t)*at, need = (size_t)count * qn_dtype_size(out->dtype);
     if (has != need)
         return qn__fail(err, 3062, QN_AT_BYTE(name, *at, "elements"),
-                        "%zu bytes; expected %zu (%lld elements of %zu bytes)", has, need,
-                        (long long)count, qn_dtype_size(out->dtype));
+                        "%zu bytes; expected %zu (%lld elements of %zu bytes)", has, need, (long long)count,
+                        qn_dtype_size(out->dtype));
     QN_TRY(qn__array_alloc(out, "npy array", err));
     if (need) memcpy(out->data, b + *at, need);
     return check_bools(out, *at, name, err);
 }
 
-qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t n,
-                        const char *name, qn_error *err)
+qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t n, const char *name, qn_error *err)
 {
     int64_t first;
     *out = (qn_array){ 0 };
@@ -213,8 +200,7 @@ qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t
     return status;
 }
 
-qn_status qn__npy_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
-                        qn_error *err)
+qn_status qn__npy_shape(qn_array *out, const uint8_t *bytes, size_t n, const char *name, qn_error *err)
 {
     struct scan s = { 0 };
     *out = (qn_array){ 0 };
@@ -238,8 +224,7 @@ qn_status qn_npy_read(qn_array *out, const char *path, qn_error *err)
 /* Version 1.0; the elements start at a multiple of 64, as NEP 1 asks. Returns the length. */
 static size_t make_header(char *out, size_t size, const qn_array *a, const char *descr)
 {
-    int n = snprintf(out, size, "\x93NUMPY%c%c__{'descr': '%s', 'fortran_order': False, 'shape': (",
-                     1, 1, descr);
+    int n = snprintf(out, size, "\x93NUMPY%c%c__{'descr': '%s', 'fortran_order': False, 'shape': (", 1, 1, descr);
     out[7] = 0; /* the minor version; a NUL would have ended snprintf's view of the text */
     for (int i = 0; i < a->rank; i++)
         n += snprintf(out + n, size - (size_t)n, i ? ", %lld" : "%lld", (long long)a->dim[i]);
@@ -261,12 +246,11 @@ qn_status qn_npy_write(const char *path, const qn_array *array, qn_error *err)
     for (int i = 0; i < N_TYPES; i++)
         if (npy_types[i].dtype == array->dtype) descr = npy_types[i].descr;
     if (!descr)
-        return qn__fail(err, 3061, QN_AT_FILE(path),
-                        "element type %s; expected F32, F64, I32, I64, U8 or BOOL",
+        return qn__fail(err, 3061, QN_AT_FILE(path), "element type %s; expected F32, F64, I32, I64, U8 or BOOL",
                         qn_dtype_name(array->dtype));
     if (array->rank < 0 || array->rank > QN_MAX_DIMS || !qn__count(&count, array->dim, array->rank))
-        return qn__fail(err, 3061, QN_AT_FILE(path),
-                        "rank %d; expected 0..8 and fewer than 2^48 elements", array->rank);
+        return qn__fail(err, 3061, QN_AT_FILE(path), "rank %d; expected 0..8 and fewer than 2^48 elements",
+                        array->rank);
     size_t length = make_header(header, sizeof header, array, descr);
     size_t bytes = (size_t)count * qn_dtype_size(array->dtype);
     struct qn__file_out f;

@@ -56,8 +56,8 @@ static void on_read(png_structp png, png_bytep out, png_size_t n)
 static void on_error(png_structp png, png_const_charp message)
 {
     struct feed *f = png_get_error_ptr(png);
-    qn__fail(f->err, 3013, QN_AT_BYTE(f->name, (int64_t)f->at, "IDAT"),
-             "%s; expected intact pixels", qn__show(message).s);
+    qn__fail(f->err, 3013, QN_AT_BYTE(f->name, (int64_t)f->at, "IDAT"), "%s; expected intact pixels",
+             qn__show(message).s);
     longjmp(f->out, 1);
 }
 
@@ -78,8 +78,7 @@ struct pixels {
     int entries;
 };
 
-static qn_status take_memory(struct pixels *p, const struct qn__png_info *info, size_t row_bytes,
-                             qn_error *err)
+static qn_status take_memory(struct pixels *p, const struct qn__png_info *info, size_t row_bytes, qn_error *err)
 {
     if (!qn__mul(&p->bytes, row_bytes, info->height)) return qn__nomem(err, "PNG pixels", SIZE_MAX);
     p->at = qn__calloc(NULL, p->bytes, 1);
@@ -114,15 +113,13 @@ static qn_status check_indices(struct pixels *p, const struct feed *f)
     for (size_t k = 0; k < p->bytes; k++)
         if (p->at[k] >= p->entries)
             return qn__fail(f->err, 3013, QN_AT_BYTE(f->name, (int64_t)f->at, "IDAT"),
-                            "a pixel has palette index %d; expected 0..%d", p->at[k],
-                            p->entries - 1);
+                            "a pixel has palette index %d; expected 0..%d", p->at[k], p->entries - 1);
     return QN_OK;
 }
 
 /* Everything between creating and destroying libpng's structures. Nothing here owns memory that
  * a longjmp could lose: the pixels belong to the caller. */
-static qn_status decode(png_structp png, png_infop info, struct feed *f, struct pixels *p,
-                        const struct qn__png_info *i)
+static qn_status decode(png_structp png, png_infop info, struct feed *f, struct pixels *p, const struct qn__png_info *i)
 {
     if (setjmp(f->out)) return QN_EDATA;
     size_t row_bytes = begin(png, info, &p->samples);
@@ -130,8 +127,7 @@ static qn_status decode(png_structp png, png_infop info, struct feed *f, struct 
     if (status) return status;
     png_read_image(png, p->row);
     png_colorp palette;
-    if (i->colour != PNG_COLOR_TYPE_PALETTE || !png_get_PLTE(png, info, &palette, &p->entries))
-        return QN_OK;
+    if (i->colour != PNG_COLOR_TYPE_PALETTE || !png_get_PLTE(png, info, &palette, &p->entries)) return QN_OK;
     for (int k = 0; k < p->entries; k++) {
         p->palette[3 * k] = palette[k].red;
         p->palette[3 * k + 1] = palette[k].green;
@@ -184,16 +180,16 @@ void qn__resize(uint8_t *out, int H, int W, const uint8_t *in, int h, int w, int
                 const uint8_t *p = in + (size_t)c * (size_t)h * (size_t)w;
                 const uint8_t *a = p + (size_t)y0 * (size_t)w, *b = p + (size_t)y1 * (size_t)w;
                 double top = a[x0] + tx * (a[x1] - a[x0]), low = b[x0] + tx * (b[x1] - b[x0]);
-                out[((size_t)c * (size_t)H + (size_t)y) * (size_t)W + (size_t)x] =
-                    (uint8_t)(top + ty * (low - top) + 0.5);
+                out[((size_t)c * (size_t)H + (size_t)y) * (size_t)W + (size_t)x] = (uint8_t)(top + ty * (low - top) +
+                                                                                             0.5);
             }
         }
     }
 }
 
 /* Interleaved pixels to out[C,H,W] of the wished channels and size. */
-static qn_status convert(qn_array *out, const struct pixels *p, const struct qn__png_info *i,
-                         const qn_png_options *o, qn_error *err)
+static qn_status convert(qn_array *out, const struct pixels *p, const struct qn__png_info *i, const qn_png_options *o,
+                         qn_error *err)
 {
     int channels = o && o->channels ? o->channels : i->channels;
     int64_t h = i->height, w = i->width;
@@ -220,18 +216,16 @@ static qn_status check_options(const qn_png_options *o, qn_error *err)
     if (!o) return QN_OK;
     if (o->channels != 0 && o->channels != 1 && o->channels != 3)
         return qn__fail(err, 3053, QN_AT_FIELD("channels"), "%d; expected 1 or 3", o->channels);
-    if (o->height < 0 || o->width < 0 || o->height > MOST || o->width > MOST ||
-        !o->height != !o->width)
-        return qn__fail(err, 3053, QN_AT_FIELD("height, width"),
-                        "%d, %d; expected both 1..%d or neither", o->height, o->width, MOST);
+    if (o->height < 0 || o->width < 0 || o->height > MOST || o->width > MOST || !o->height != !o->width)
+        return qn__fail(err, 3053, QN_AT_FIELD("height, width"), "%d, %d; expected both 1..%d or neither", o->height,
+                        o->width, MOST);
     if (o->max_side < 0 || o->max_side > MOST)
-        return qn__fail(err, 3053, QN_AT_FIELD("max_side"), "%d; expected 1..%d", o->max_side,
-                        MOST);
+        return qn__fail(err, 3053, QN_AT_FIELD("max_side"), "%d; expected 1..%d", o->max_side, MOST);
     return QN_OK;
 }
 
-qn_status qn__png_parse(qn_array *out, const uint8_t *bytes, size_t n, const char *name,
-                        const qn_png_options *o, qn_error *err)
+qn_status qn__png_parse(qn_array *out, const uint8_t *bytes, size_t n, const char *name, const qn_png_options *o,
+                        qn_error *err)
 {
     struct qn__png_info info;
     struct pixels p = { 0 };

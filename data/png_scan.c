@@ -34,7 +34,7 @@ static uint32_t big32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-#define FAIL(s, code, offset, field, ...)                                                          \
+#define FAIL(s, code, offset, field, ...) \
     qn__fail((s)->err, code, QN_AT_BYTE((s)->name, (int64_t)(offset), field), __VA_ARGS__)
 
 static qn_status side(struct scan *s, size_t at, const char *field, uint32_t value)
@@ -60,8 +60,7 @@ static bool depth_allowed(int colour, int depth)
 static qn_status check_header(struct scan *s, const struct chunk *c)
 {
     if (memcmp(c->type, "IHDR", 4) != 0)
-        return FAIL(s, 3012, c->at + 4, "IHDR", "chunk %s comes first; expected IHDR",
-                    qn__show(c->type).s);
+        return FAIL(s, 3012, c->at + 4, "IHDR", "chunk %s comes first; expected IHDR", qn__show(c->type).s);
     if (c->length != IHDR_LENGTH)
         return FAIL(s, 3012, c->at, "IHDR.length", "%lu; expected 13", (unsigned long)c->length);
     const uint8_t *d = c->data;
@@ -69,8 +68,7 @@ static qn_status check_header(struct scan *s, const struct chunk *c)
     QN_TRY(side(s, at, "IHDR.width", big32(d)));
     QN_TRY(side(s, at + 4, "IHDR.height", big32(d + 4)));
     if (!depth_allowed(d[9], d[8]))
-        return FAIL(s, 3011, at + 8, "IHDR.depth",
-                    "%d bits with colour type %d; expected an allowed pair", d[8], d[9]);
+        return FAIL(s, 3011, at + 8, "IHDR.depth", "%d bits with colour type %d; expected an allowed pair", d[8], d[9]);
     if (d[10]) return FAIL(s, 3011, at + 10, "IHDR.compression", "%d; expected 0", d[10]);
     if (d[11]) return FAIL(s, 3011, at + 11, "IHDR.filter", "%d; expected 0", d[11]);
     if (d[12] > 1) return FAIL(s, 3011, at + 12, "IHDR.interlace", "%d; expected 0 or 1", d[12]);
@@ -93,8 +91,7 @@ static bool matters(const struct chunk *c)
 static qn_status read_chunk(struct scan *s, size_t at, struct chunk *c)
 {
     if (s->n - at < CHUNK_OVERHEAD)
-        return FAIL(s, 3012, at, "chunk", "file ends here; expected %s",
-                    s->data ? "IEND" : "more chunks");
+        return FAIL(s, 3012, at, "chunk", "file ends here; expected %s", s->data ? "IEND" : "more chunks");
     c->at = (int64_t)at;
     c->length = big32(s->b + at);
     memcpy(c->type, s->b + at + 4, 4);
@@ -102,8 +99,7 @@ static qn_status read_chunk(struct scan *s, size_t at, struct chunk *c)
     c->data = s->b + at + 8;
     for (int i = 0; i < 4; i++)
         if (!((c->type[i] >= 'A' && c->type[i] <= 'Z') || (c->type[i] >= 'a' && c->type[i] <= 'z')))
-            return FAIL(s, 3012, at + 4, "chunk type", "%s; expected four letters",
-                        qn__show(c->type).s);
+            return FAIL(s, 3012, at + 4, "chunk type", "%s; expected four letters", qn__show(c->type).s);
     char field[16] = "XXXX.length";
     memcpy(field, c->type, 4);
     if (c->length > 0x7fffffffu || c->length > s->n - at - CHUNK_OVERHEAD)
@@ -111,11 +107,10 @@ static qn_status read_chunk(struct scan *s, size_t at, struct chunk *c)
                     s->n - at - CHUNK_OVERHEAD);
     if (!matters(c)) return QN_OK; /* skipped unseen, whatever it holds */
     memcpy(field + 5, "crc", 4);
-    uint32_t found = big32(c->data + c->length),
-             real = (uint32_t)crc32(0, c->data - 4, c->length + 4);
+    uint32_t found = big32(c->data + c->length), real = (uint32_t)crc32(0, c->data - 4, c->length + 4);
     if (found != real)
-        return FAIL(s, 3012, at + 8 + c->length, field, "%08lx; expected %08lx",
-                    (unsigned long)found, (unsigned long)real);
+        return FAIL(s, 3012, at + 8 + c->length, field, "%08lx; expected %08lx", (unsigned long)found,
+                    (unsigned long)real);
     return QN_OK;
 }
 
@@ -123,14 +118,12 @@ static qn_status check_palette(struct scan *s, const struct chunk *c)
 {
     int colour = s->info->colour;
     if (s->palette || s->data)
-        return FAIL(s, 3012, c->at + 4, "PLTE",
-                    "a second one, or behind IDAT; expected one before IDAT");
+        return FAIL(s, 3012, c->at + 4, "PLTE", "a second one, or behind IDAT; expected one before IDAT");
     if (colour == GREY || colour == GREY_ALPHA)
         return FAIL(s, 3012, c->at + 4, "PLTE", "in a grey image; expected none");
     size_t most = colour == PALETTE ? (size_t)1 << s->info->depth : 256;
     if (c->length == 0 || c->length % 3 || c->length / 3 > most)
-        return FAIL(s, 3012, c->at, "PLTE.length", "%lu; expected 3 x 1..%zu",
-                    (unsigned long)c->length, most);
+        return FAIL(s, 3012, c->at, "PLTE.length", "%lu; expected 3 x 1..%zu", (unsigned long)c->length, most);
     s->palette = true;
     s->palette_entries = c->length / 3;
     return QN_OK;
@@ -141,12 +134,10 @@ static qn_status check_transparency(struct scan *s, const struct chunk *c)
     int colour = s->info->colour;
     size_t low = colour == GREY ? 2 : colour == RGB ? 6 : 1;
     size_t high = colour == PALETTE ? s->palette_entries : low;
-    if (colour == GREY_ALPHA || colour == RGB_ALPHA || s->data ||
-        (colour == PALETTE && !s->palette))
+    if (colour == GREY_ALPHA || colour == RGB_ALPHA || s->data || (colour == PALETTE && !s->palette))
         return FAIL(s, 3012, c->at + 4, "tRNS", "not allowed here; expected none");
     if (c->length < low || c->length > high)
-        return FAIL(s, 3012, c->at, "tRNS.length", "%lu; expected %zu..%zu",
-                    (unsigned long)c->length, low, high);
+        return FAIL(s, 3012, c->at, "tRNS.length", "%lu; expected %zu..%zu", (unsigned long)c->length, low, high);
     return QN_OK;
 }
 
@@ -155,9 +146,7 @@ static qn_status check_chunk(struct scan *s, const struct chunk *c)
     if (is(c, "IDAT")) {
         if (s->info->colour == PALETTE && !s->palette)
             return FAIL(s, 3012, c->at + 4, "PLTE", "missing before IDAT; expected a palette");
-        if (s->data_over)
-            return FAIL(s, 3012, c->at + 4, "IDAT",
-                        "apart from the others; expected them in a row");
+        if (s->data_over) return FAIL(s, 3012, c->at + 4, "IDAT", "apart from the others; expected them in a row");
         s->data = true;
         s->data_bytes += c->length;
         return QN_OK;
@@ -167,16 +156,13 @@ static qn_status check_chunk(struct scan *s, const struct chunk *c)
     if (is(c, "PLTE")) return check_palette(s, c);
     if (is(c, "tRNS")) return check_transparency(s, c);
     if (is(c, "IEND")) {
-        if (!s->data)
-            return FAIL(s, 3012, c->at + 4, "IDAT", "missing; expected pixels before IEND");
-        if (c->length)
-            return FAIL(s, 3012, c->at, "IEND.length", "%lu; expected 0", (unsigned long)c->length);
+        if (!s->data) return FAIL(s, 3012, c->at + 4, "IDAT", "missing; expected pixels before IEND");
+        if (c->length) return FAIL(s, 3012, c->at, "IEND.length", "%lu; expected 0", (unsigned long)c->length);
         s->end = true;
         return QN_OK;
     }
     if (c->type[0] >= 'A' && c->type[0] <= 'Z')
-        return FAIL(s, 3012, c->at + 4, "chunk type",
-                    "unknown critical chunk %s; expected IHDR, PLTE, IDAT or IEND",
+        return FAIL(s, 3012, c->at + 4, "chunk type", "unknown critical chunk %s; expected IHDR, PLTE, IDAT or IEND",
                     qn__show(c->type).s);
     return QN_OK;
 }
@@ -190,8 +176,8 @@ static qn_status check_volume(struct scan *s)
     size_t row = ((size_t)i->width * (size_t)(samples[i->colour] * i->depth) + 7) / 8 + 1;
     size_t need = row * i->height;
     if (need / 1032 > s->data_bytes)
-        return FAIL(s, 3013, 0, "IDAT", "%zu bytes; expected at least %zu for %lu x %lu pixels",
-                    s->data_bytes, need / 1032, (unsigned long)i->width, (unsigned long)i->height);
+        return FAIL(s, 3013, 0, "IDAT", "%zu bytes; expected at least %zu for %lu x %lu pixels", s->data_bytes,
+                    need / 1032, (unsigned long)i->width, (unsigned long)i->height);
     return QN_OK;
 }
 

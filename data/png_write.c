@@ -39,8 +39,8 @@ static void on_warning(png_structp png, png_const_charp message)
     (void)message;
 }
 
-static qn_status encode(png_structp png, png_infop info, struct sink *s, const uint8_t *pixels,
-                        int width, int height, int channels)
+static qn_status encode(png_structp png, png_infop info, struct sink *s, const uint8_t *pixels, int width, int height,
+                        int channels)
 {
     if (setjmp(s->out)) return s->status;
     png_set_write_fn(png, s, on_write, on_flush);
@@ -48,26 +48,21 @@ static qn_status encode(png_structp png, png_infop info, struct sink *s, const u
                  channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_write_info(png, info);
-    for (int y = 0; y < height; y++)
-        png_write_row(png, pixels + (size_t)y * (size_t)width * (size_t)channels);
+    for (int y = 0; y < height; y++) png_write_row(png, pixels + (size_t)y * (size_t)width * (size_t)channels);
     png_write_end(png, info);
     return QN_OK;
 }
 
-qn_status qn_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels,
-                       qn_error *err)
+qn_status qn_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels, qn_error *err)
 {
     enum { MOST = 65536 };
-    if (width < 1 || height < 1 || width > MOST || height > MOST ||
-        (channels != 1 && channels != 3))
-        return qn__fail(err, 3053, QN_AT_FILE(path),
-                        "%d x %d pixels, %d channels; expected 1..%d, 1 or 3", width, height,
-                        channels, MOST);
+    if (width < 1 || height < 1 || width > MOST || height > MOST || (channels != 1 && channels != 3))
+        return qn__fail(err, 3053, QN_AT_FILE(path), "%d x %d pixels, %d channels; expected 1..%d, 1 or 3", width,
+                        height, channels, MOST);
     struct sink s = { .err = err };
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
-    qn_status status =
-        info ? encode(png, info, &s, pixels, width, height, channels) : qn__nomem(err, "libpng", 0);
+    qn_status status = info ? encode(png, info, &s, pixels, width, height, channels) : qn__nomem(err, "libpng", 0);
     png_destroy_write_struct(&png, &info);
     if (!status) status = qn__file_replace(path, s.at, s.n, err);
     qn__free(NULL, s.at, s.cap);

@@ -51,20 +51,19 @@ static int by_label_then_rank(const void *a, const void *b)
 
 /* Shuffled samples; stratified: class by class. Dealing them out evenly then divides each class
  * evenly. */
-static qn_status deal(struct card **out, int64_t *n, const qn_dataset *ds, const qn_indices *from,
-                      uint64_t seed, bool stratified, qn_error *err)
+static qn_status deal(struct card **out, int64_t *n, const qn_dataset *ds, const qn_indices *from, uint64_t seed,
+                      bool stratified, qn_error *err)
 {
     int64_t count = from ? from->n : qn_dataset_count(ds);
     uint64_t key = qn__stream_key(seed, qn__hash_str("split"));
     if (stratified && !ds->label)
-        return qn__fail(err, 3053, QN_AT_FIELD("stratified"),
-                        "%s has no class labels; expected some", qn__show(ds->name).s);
+        return qn__fail(err, 3053, QN_AT_FIELD("stratified"), "%s has no class labels; expected some",
+                        qn__show(ds->name).s);
     struct card *cards = qn__calloc(NULL, (size_t)count, sizeof *cards);
     if (!cards) return qn__nomem(err, "split", (size_t)count * sizeof *cards);
     for (int64_t i = 0; i < count; i++) {
         int64_t sample = from ? from->at[i] : i;
-        cards[i] = (struct card){ sample, stratified ? qn_dataset_label(ds, sample) : 0,
-                                  qn__permute(key, i, count) };
+        cards[i] = (struct card){ sample, stratified ? qn_dataset_label(ds, sample) : 0, qn__permute(key, i, count) };
     }
     if (count) qsort(cards, (size_t)count, sizeof *cards, by_label_then_rank);
     *out = cards;
@@ -79,8 +78,8 @@ static int ascending(const void *a, const void *b)
 }
 
 /* Divides the cards by `second[i]`. */
-static qn_status divide(qn_indices *a, qn_indices *b, const struct card *cards, const bool *second,
-                        int64_t n, qn_error *err)
+static qn_status divide(qn_indices *a, qn_indices *b, const struct card *cards, const bool *second, int64_t n,
+                        qn_error *err)
 {
     int64_t nb = 0, ia = 0, ib = 0;
     for (int64_t i = 0; i < n; i++) nb += second[i];
@@ -104,16 +103,14 @@ static qn_status divide(qn_indices *a, qn_indices *b, const struct card *cards, 
     return QN_OK;
 }
 
-qn_status qn_split_fraction(qn_indices *first, qn_indices *second, const qn_dataset *ds,
-                            const qn_indices *from, double fraction, uint64_t seed, bool stratified,
-                            qn_error *err)
+qn_status qn_split_fraction(qn_indices *first, qn_indices *second, const qn_dataset *ds, const qn_indices *from,
+                            double fraction, uint64_t seed, bool stratified, qn_error *err)
 {
     struct card *cards;
     int64_t n;
     *first = *second = (qn_indices){ 0 };
     if (!(fraction > 0 && fraction < 1))
-        return qn__fail(err, 3053, QN_AT_FIELD("fraction"), "%g; expected more than 0, less than 1",
-                        fraction);
+        return qn__fail(err, 3053, QN_AT_FIELD("fraction"), "%g; expected more than 0, less than 1", fraction);
     QN_TRY(deal(&cards, &n, ds, from, seed, stratified, err));
     int64_t want = (int64_t)llround(fraction * (double)n);
     bool *chosen = qn__calloc(NULL, (size_t)n, sizeof *chosen);
@@ -121,9 +118,8 @@ qn_status qn_split_fraction(qn_indices *first, qn_indices *second, const qn_data
     if (!chosen)
         status = qn__nomem(err, "split", (size_t)n);
     else if (want < 1 || want >= n)
-        status = qn__fail(err, 3054, QN_AT_FIELD("split"),
-                          "%lld and %lld samples; expected at least 1 each", (long long)(n - want),
-                          (long long)want);
+        status = qn__fail(err, 3054, QN_AT_FIELD("split"), "%lld and %lld samples; expected at least 1 each",
+                          (long long)(n - want), (long long)want);
     /* Evenly spaced along the order (Bresenham's line), so that each class gives its share. */
     for (int64_t i = 0, sum = n / 2; !status && i < n; i++) {
         sum += want;
@@ -136,17 +132,14 @@ qn_status qn_split_fraction(qn_indices *first, qn_indices *second, const qn_data
     return status;
 }
 
-qn_status qn_split_fold(qn_indices *train, qn_indices *valid, const qn_dataset *ds,
-                        const qn_indices *from, int k, int fold, uint64_t seed, bool stratified,
-                        qn_error *err)
+qn_status qn_split_fold(qn_indices *train, qn_indices *valid, const qn_dataset *ds, const qn_indices *from, int k,
+                        int fold, uint64_t seed, bool stratified, qn_error *err)
 {
     struct card *cards;
     int64_t n = from ? from->n : qn_dataset_count(ds);
     *train = *valid = (qn_indices){ 0 };
-    if (k < 2 || k > n)
-        return qn__fail(err, 3053, QN_AT_FIELD("folds"), "%d; expected 2..%lld", k, (long long)n);
-    if (fold < 0 || fold >= k)
-        return qn__fail(err, 3053, QN_AT_FIELD("fold"), "%d; expected 0..%d", fold, k - 1);
+    if (k < 2 || k > n) return qn__fail(err, 3053, QN_AT_FIELD("folds"), "%d; expected 2..%lld", k, (long long)n);
+    if (fold < 0 || fold >= k) return qn__fail(err, 3053, QN_AT_FIELD("fold"), "%d; expected 0..%d", fold, k - 1);
     QN_TRY(deal(&cards, &n, ds, from, seed, stratified, err));
     bool *chosen = qn__calloc(NULL, (size_t)n, sizeof *chosen);
     qn_status status = chosen ? QN_OK : qn__nomem(err, "split", (size_t)n);

@@ -53,8 +53,7 @@ bool qn__transform_set_classes(qn_transform *t, int n, const char *const *names)
         char number[12];
         size_t at = sizeof number - 1;
         number[at] = 0;
-        for (int k = i; at > 0 && (k || at == sizeof number - 1); k /= 10)
-            number[--at] = (char)('0' + k % 10);
+        for (int k = i; at > 0 && (k || at == sizeof number - 1); k /= 10) number[--at] = (char)('0' + k % 10);
         const char *name = names ? names[i] : number + at;
         copy[i] = qn__strdup(name, strlen(name));
         if (copy[i]) continue;
@@ -118,8 +117,7 @@ qn_status qn_transform_copy(qn_transform *out, const qn_transform *t, qn_error *
             out->std[c] = t->std[c];
         }
     }
-    if (ok && t->n_classes)
-        ok = qn__transform_set_classes(out, t->n_classes, (const char *const *)t->class_name);
+    if (ok && t->n_classes) ok = qn__transform_set_classes(out, t->n_classes, (const char *const *)t->class_name);
     if (ok) return QN_OK;
     qn_transform_free(out);
     return qn__nomem(err, "transformation", 0);
@@ -147,13 +145,10 @@ void qn__normalise(const qn_transform *t, float *x)
 
 qn_status qn_transform_image(const qn_transform *t, const qn_array *image, float *x, qn_error *err)
 {
-    if (t->rank != 3 || image->rank != 3 || image->dtype != QN_U8 ||
-        memcmp(t->dim, image->dim, sizeof t->dim) != 0)
-        return qn__fail(err, 3014, QN_AT_FIELD("image"),
-                        "rank %d %s [%lld,%lld,%lld]; expected U8 [%lld,%lld,%lld]", image->rank,
-                        qn_dtype_name(image->dtype), (long long)image->dim[0],
-                        (long long)image->dim[1], (long long)image->dim[2], (long long)t->dim[0],
-                        (long long)t->dim[1], (long long)t->dim[2]);
+    if (t->rank != 3 || image->rank != 3 || image->dtype != QN_U8 || memcmp(t->dim, image->dim, sizeof t->dim) != 0)
+        return qn__fail(err, 3014, QN_AT_FIELD("image"), "rank %d %s [%lld,%lld,%lld]; expected U8 [%lld,%lld,%lld]",
+                        image->rank, qn_dtype_name(image->dtype), (long long)image->dim[0], (long long)image->dim[1],
+                        (long long)image->dim[2], (long long)t->dim[0], (long long)t->dim[1], (long long)t->dim[2]);
     const uint8_t *u = image->data;
     int64_t n = qn_transform_size(t);
     float unit = t->bytes ? 1.0f / 255 : 1.0f;
@@ -211,8 +206,8 @@ static bool looks_like_number(const char *s)
     return digit;
 }
 
-static qn_status parse_category(double *out, const qn_column *c, const char *text,
-                                const struct qn__where *at, qn_error *err)
+static qn_status parse_category(double *out, const qn_column *c, const char *text, const struct qn__where *at,
+                                qn_error *err)
 {
     int low = 0, high = c->n_values;
     while (low < high) {
@@ -227,13 +222,13 @@ static qn_status parse_category(double *out, const qn_column *c, const char *tex
             high = mid;
     }
     int near = qn__nearest(text, (const char *const *)c->value, c->n_values);
-    return qn__fail(err, 3036, at, "\"%s\"; expected one of %d known categories%s%s%s",
-                    qn__show(text).s, c->n_values, near >= 0 ? "; did you mean \"" : "",
-                    near >= 0 ? qn__show(c->value[near]).s : "", near >= 0 ? "\"" : "");
+    return qn__fail(err, 3036, at, "\"%s\"; expected one of %d known categories%s%s%s", qn__show(text).s, c->n_values,
+                    near >= 0 ? "; did you mean \"" : "", near >= 0 ? qn__show(c->value[near]).s : "",
+                    near >= 0 ? "\"" : "");
 }
 
-qn_status qn__parse_field(double *out, const qn_column *c, const char *text,
-                          const struct qn__field_policy *p, qn_error *err)
+qn_status qn__parse_field(double *out, const qn_column *c, const char *text, const struct qn__field_policy *p,
+                          qn_error *err)
 {
     char field[120];
     struct qn__escaped name = qn__show(c->name);
@@ -248,17 +243,14 @@ qn_status qn__parse_field(double *out, const qn_column *c, const char *text,
     if (is_missing(text) || (nonfinite && p->nonfinite_is_missing)) {
         *out = (double)NAN;
         if (p->missing_ok) return QN_OK;
-        return qn__fail(err, 3034, at, "\"%s\"; expected a value (or a policy for missing ones)",
-                        qn__show(text).s);
+        return qn__fail(err, 3034, at, "\"%s\"; expected a value (or a policy for missing ones)", qn__show(text).s);
     }
-    if (nonfinite)
-        return qn__fail(err, 3033, at, "\"%s\"; expected a finite number", qn__show(text).s);
+    if (nonfinite) return qn__fail(err, 3033, at, "\"%s\"; expected a finite number", qn__show(text).s);
     if (qn__parse_f64(text, false, out)) return QN_OK;
     if (looks_like_number(text) && strlen(text) > 3 && strpbrk(text, "eE0123456789")) {
         const char *e = strpbrk(text, "eE");
         if (e && e[1] && e[1] != '-')
-            return qn__fail(err, 3033, at, "\"%s\"; expected a number below 1.8e308",
-                            qn__show(text).s);
+            return qn__fail(err, 3033, at, "\"%s\"; expected a number below 1.8e308", qn__show(text).s);
     }
     return qn__fail(err, 3031, at, "\"%s\"; expected a number", qn__show(text).s);
 }

@@ -78,8 +78,7 @@ qn_status qn_transform_to_json(char **out, const qn_transform *t, qn_error *err)
 
 static bool get_int(const json_t *v, int64_t low, int64_t high, int64_t *out)
 {
-    if (!json_is_integer(v) || json_integer_value(v) < low || json_integer_value(v) > high)
-        return false;
+    if (!json_is_integer(v) || json_integer_value(v) < low || json_integer_value(v) > high) return false;
     *out = json_integer_value(v);
     return true;
 }
@@ -125,15 +124,13 @@ static bool get_shape(qn_transform *t, const json_t *v)
 static bool get_channels(qn_transform *t, const json_t *mean, const json_t *std)
 {
     size_t n = json_array_size(mean);
-    if (!json_is_array(mean) || !json_is_array(std) || n != json_array_size(std) ||
-        n > MAX_CHANNELS)
-        return false;
+    if (!json_is_array(mean) || !json_is_array(std) || n != json_array_size(std) || n > MAX_CHANNELS) return false;
     if (n && (int64_t)n != (t->rank == 3 ? t->dim[0] : 1)) return false;
     if (!n) return true;
     if (!qn__transform_set_channels(t, (int)n)) return false;
     for (size_t i = 0; i < n; i++)
-        if (!get_number(json_array_get(mean, i), &t->mean[i]) ||
-            !get_number(json_array_get(std, i), &t->std[i]) || !(t->std[i] > 0))
+        if (!get_number(json_array_get(mean, i), &t->mean[i]) || !get_number(json_array_get(std, i), &t->std[i]) ||
+            !(t->std[i] > 0))
             return false;
     return true;
 }
@@ -147,8 +144,7 @@ static bool get_bound(const json_t *v, double otherwise, double *out)
 static bool get_column(qn_column *c, const json_t *o)
 {
     const json_t *name = json_object_get(o, "name"), *values = json_object_get(o, "values");
-    if (!json_is_string(name) || !get_int(json_object_get(o, "index"), 0, MAX_COLUMNS, &c->index))
-        return false;
+    if (!json_is_string(name) || !get_int(json_object_get(o, "index"), 0, MAX_COLUMNS, &c->index)) return false;
     c->name = qn__strdup(json_string_value(name), strlen(json_string_value(name)));
     if (!c->name) return false;
     c->category = values != NULL;
@@ -159,8 +155,7 @@ static bool get_column(qn_column *c, const json_t *o)
         return c->n_values > 0;
     }
     c->may_miss = json_is_true(json_object_get(o, "may_miss"));
-    return get_number(json_object_get(o, "fill"), &c->fill) &&
-           get_number(json_object_get(o, "mean"), &c->mean) &&
+    return get_number(json_object_get(o, "fill"), &c->fill) && get_number(json_object_get(o, "mean"), &c->mean) &&
            get_number(json_object_get(o, "std"), &c->std) && c->std > 0 &&
            get_bound(json_object_get(o, "low"), -(double)INFINITY, &c->low) &&
            get_bound(json_object_get(o, "high"), (double)INFINITY, &c->high) && c->low <= c->high;
@@ -197,8 +192,7 @@ static const char *fill(qn_transform *t, const json_t *o)
     t->delimiter = delimiter[0];
     if (!get_int(json_object_get(o, "targets"), 0, MAX_COLUMNS, &value)) return "targets";
     t->n_targets = (int)value;
-    if (!get_names(json_object_get(o, "classes"), QN_MAX_CLASSES, &t->n_classes, &t->class_name))
-        return "classes";
+    if (!get_names(json_object_get(o, "classes"), QN_MAX_CLASSES, &t->n_classes, &t->class_name)) return "classes";
     return NULL;
 }
 
@@ -208,8 +202,8 @@ qn_status qn_transform_from_json(qn_transform *out, const char *json, qn_error *
     *out = (qn_transform){ 0 };
     json_t *o = json_loads(json, JSON_REJECT_DUPLICATES, &why);
     if (!o)
-        return qn__fail(err, 3003, QN_AT_LINE("transformation", why.line, why.column, NULL),
-                        "%s; expected JSON", qn__show(why.text).s);
+        return qn__fail(err, 3003, QN_AT_LINE("transformation", why.line, why.column, NULL), "%s; expected JSON",
+                        qn__show(why.text).s);
     const char *wrong = json_is_object(o) ? fill(out, o) : "object";
     json_decref(o);
     if (!wrong) return QN_OK;

@@ -162,8 +162,8 @@ static void draw_y(struct qn__canvas *c, const struct qn__box *b, const struct q
     }
 }
 
-void qn__axes_draw(struct qn__canvas *c, const struct qn__box *b, const struct qn__axis *x,
-                   const struct qn__axis *y, const char *x_label, const char *y_label)
+void qn__axes_draw(struct qn__canvas *c, const struct qn__box *b, const struct qn__axis *x, const struct qn__axis *y,
+                   const char *x_label, const char *y_label)
 {
     char fit[128];
     draw_x(c, b, x);
@@ -174,13 +174,12 @@ void qn__axes_draw(struct qn__canvas *c, const struct qn__box *b, const struct q
         qn__text(c, (b->x0 + b->x1) / 2, b->y1 + 42, LABEL_SIZE, QN__CENTER, QN__REGULAR, QN__INK,
                  qn__text_fit(fit, b->x1 - b->x0, LABEL_SIZE, QN__REGULAR, x_label));
     if (y_label)
-        qn__text_turned(c, b->x0 - qn__axis_room(y, false) - 10, (b->y0 + b->y1) / 2, LABEL_SIZE,
-                        QN__CENTER, QN__REGULAR, QN__INK, 90,
-                        qn__text_fit(fit, b->y1 - b->y0, LABEL_SIZE, QN__REGULAR, y_label));
+        qn__text_turned(c, b->x0 - qn__axis_room(y, false) - 10, (b->y0 + b->y1) / 2, LABEL_SIZE, QN__CENTER,
+                        QN__REGULAR, QN__INK, 90, qn__text_fit(fit, b->y1 - b->y0, LABEL_SIZE, QN__REGULAR, y_label));
 }
 
-void qn__color_bar(struct qn__canvas *c, const struct qn__box *b, qn__color (*color)(double),
-                   const double *share, const char *const *text, int n)
+void qn__color_bar(struct qn__canvas *c, const struct qn__box *b, qn__color (*color)(double), const double *share,
+                   const char *const *text, int n)
 {
     double height = b->y1 - b->y0;
     for (double y = b->y0; y < b->y1; y += 0.5)

@@ -3,8 +3,16 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { WIDTH = 900, ROW = 30, TITLE_SIZE = 17, LABEL_SIZE = 13, MOST_BARS = 200, MOST_POINTS = 100000,
-       SCATTER_HEIGHT = 480, BAR = 14 };
+enum {
+    WIDTH = 900,
+    ROW = 30,
+    TITLE_SIZE = 17,
+    LABEL_SIZE = 13,
+    MOST_BARS = 200,
+    MOST_POINTS = 100000,
+    SCATTER_HEIGHT = 480,
+    BAR = 14
+};
 
 /* ---- bars --------------------------------------------------------------------------------- */
 
@@ -27,8 +35,8 @@ static const char *value_text(const qn_plot_bar *bar, char buf[32])
     return bar->text ? bar->text : qn__number(buf, bar->value, 4);
 }
 
-static void draw_bar(struct qn__canvas *c, const struct qn__box *b, const struct qn__axis *x,
-                     const qn_plot_bar *bar, double y)
+static void draw_bar(struct qn__canvas *c, const struct qn__box *b, const struct qn__axis *x, const qn_plot_bar *bar,
+                     double y)
 {
     char fit[128], number[32];
     double end = b->x0;
@@ -90,8 +98,7 @@ qn_status qn_plot_bars(const char *path, const qn_bar_chart *ch, qn_error *err)
 
 static bool usable(const qn_scatter_chart *ch, int64_t i)
 {
-    return isfinite(ch->x[i]) && isfinite(ch->y[i]) && (!ch->log_x || ch->x[i] > 0) &&
-           (!ch->log_y || ch->y[i] > 0);
+    return isfinite(ch->x[i]) && isfinite(ch->y[i]) && (!ch->log_x || ch->x[i] > 0) && (!ch->log_y || ch->y[i] > 0);
 }
 
 /* Five hundredths of room on either side, so that no point sits on the frame. */
@@ -122,8 +129,7 @@ static void range_of(const qn_scatter_chart *ch, const double *v, double *low, d
 
 static qn__color point_color(double t) { return qn__heat(0.9 - 0.72 * t); }
 
-static void draw_color_scale(struct qn__canvas *c, const struct qn__box *b, const char *label, double low,
-                             double high)
+static void draw_color_scale(struct qn__canvas *c, const struct qn__box *b, const char *label, double low, double high)
 {
     struct qn__axis a;
     double share[QN__TICKS];
@@ -167,15 +173,15 @@ qn_status qn_plot_scatter(const char *path, const qn_scatter_chart *ch, qn_error
     if (!path || !ch || (ch->n > 0 && (!ch->x || !ch->y)))
         return qn__fail(err, 2204, QN_AT_FIELD("plot.scatter"), "NULL; expected a path and points");
     if (ch->n < 0 || ch->n > MOST_POINTS)
-        return qn__fail(err, 2203, QN_AT_FIELD("plot.scatter"), "%lld points; expected 0..%d",
-                        (long long)ch->n, MOST_POINTS);
+        return qn__fail(err, 2203, QN_AT_FIELD("plot.scatter"), "%lld points; expected 0..%d", (long long)ch->n,
+                        MOST_POINTS);
     range_of(ch, ch->x, &low, &high);
     make_axis(&ax, low, high, ch->log_x, 9);
     range_of(ch, ch->y, &low, &high);
     make_axis(&ay, low, high, ch->log_y, 7);
     QN_TRY(qn__canvas_open(&c, WIDTH, SCATTER_HEIGHT, err));
-    struct qn__box b = { 24 + qn__axis_room(&ay, ch->y_label != NULL), 60,
-                         WIDTH - (ch->color ? 110 : 28), SCATTER_HEIGHT - (ch->x_label ? 62 : 40) };
+    struct qn__box b = { 24 + qn__axis_room(&ay, ch->y_label != NULL), 60, WIDTH - (ch->color ? 110 : 28),
+                         SCATTER_HEIGHT - (ch->x_label ? 62 : 40) };
     if (ch->title)
         qn__text(&c, b.x0, 34, TITLE_SIZE, QN__LEFT, QN__BOLD, QN__INK,
                  qn__text_fit(fit, b.x1 - b.x0 - 60, TITLE_SIZE, QN__BOLD, ch->title));

@@ -15,8 +15,8 @@ qn_status qn__canvas_open(struct qn__canvas *c, double w, double h, qn_error *er
     *c = (struct qn__canvas){ .rgb = NULL };
     if (!(w >= 1 && h >= 1 && w <= LONGEST_SIDE && h <= LONGEST_SIDE && w * h <= MOST_PIXELS))
         return qn__fail(err, 2203, QN_AT_FIELD("plot.size"),
-                        "%.0f x %.0f pixels; expected 1..%d a side and at most %d in all", w, h,
-                        LONGEST_SIDE, MOST_PIXELS);
+                        "%.0f x %.0f pixels; expected 1..%d a side and at most %d in all", w, h, LONGEST_SIDE,
+                        MOST_PIXELS);
     c->w = (int)ceil(w);
     c->h = (int)ceil(h);
     c->bytes = (size_t)c->w * (size_t)c->h * SCALE * SCALE * 3;
@@ -100,8 +100,7 @@ static double overlap(long i, double low, double high)
     return part < 0 ? 0 : part;
 }
 
-void qn__rect(struct qn__canvas *c, double x0, double y0, double x1, double y1, qn__color color,
-              double alpha)
+void qn__rect(struct qn__canvas *c, double x0, double y0, double x1, double y1, qn__color color, double alpha)
 {
     long r[4];
     double box[4] = { x0, y0, x1, y1 };
@@ -115,8 +114,7 @@ void qn__rect(struct qn__canvas *c, double x0, double y0, double x1, double y1, 
             blend(c, x, y, color, alpha * overlap(x, box[0], box[2]) * overlap(y, box[1], box[3]));
 }
 
-void qn__frame(struct qn__canvas *c, double x0, double y0, double x1, double y1, double width,
-               qn__color color)
+void qn__frame(struct qn__canvas *c, double x0, double y0, double x1, double y1, double width, qn__color color)
 {
     qn__rect(c, x0, y0, x1, y0 + width, color, 1);
     qn__rect(c, x0, y1 - width, x1, y1, color, 1);
@@ -127,13 +125,12 @@ void qn__frame(struct qn__canvas *c, double x0, double y0, double x1, double y1,
 /* Coverage of a pixel whose centre is d outside of an edge (negative: inside), one pixel wide ramp. */
 static double edge(double d) { return d <= -0.5 ? 1 : d >= 0.5 ? 0 : 0.5 - d; }
 
-void qn__line(struct qn__canvas *c, double x0, double y0, double x1, double y1, double width,
-              qn__color color, double alpha)
+void qn__line(struct qn__canvas *c, double x0, double y0, double x1, double y1, double width, qn__color color,
+              double alpha)
 {
     long r[4];
     double half = width / 2 + 1;
-    double box[4] = { fmin(x0, x1) - half, fmin(y0, y1) - half, fmax(x0, x1) + half,
-                      fmax(y0, y1) + half };
+    double box[4] = { fmin(x0, x1) - half, fmin(y0, y1) - half, fmax(x0, x1) + half, fmax(y0, y1) + half };
     if (!pixel_range(c, box, r)) return;
     double dx = (x1 - x0) * SCALE, dy = (y1 - y0) * SCALE, length2 = dx * dx + dy * dy;
     for (long y = r[1]; y < r[3]; y++)
@@ -164,8 +161,8 @@ void qn__ring(struct qn__canvas *c, double cx, double cy, double radius, double 
         }
 }
 
-void qn__dashes(struct qn__canvas *c, const double *x, const double *y, int64_t n, double width,
-                double dash, qn__color color)
+void qn__dashes(struct qn__canvas *c, const double *x, const double *y, int64_t n, double width, double dash,
+                qn__color color)
 {
     double along = 0;
     for (int64_t i = 0; i + 1 < n; i++) {
@@ -179,8 +176,8 @@ void qn__dashes(struct qn__canvas *c, const double *x, const double *y, int64_t 
             double phase = fmod(along, 3 * dash), rest = phase < 2 * dash ? 2 * dash - phase : 3 * dash - phase;
             double stop = fmin(length, at + fmax(rest, 1e-3)), a = at / length, b = stop / length;
             if (phase < 2 * dash)
-                qn__line(c, x[i] + a * (x[i + 1] - x[i]), y[i] + a * (y[i + 1] - y[i]),
-                         x[i] + b * (x[i + 1] - x[i]), y[i] + b * (y[i + 1] - y[i]), width, color, 1);
+                qn__line(c, x[i] + a * (x[i + 1] - x[i]), y[i] + a * (y[i + 1] - y[i]), x[i] + b * (x[i + 1] - x[i]),
+                         y[i] + b * (y[i + 1] - y[i]), width, color, 1);
             along += stop - at;
             at = stop;
         }

@@ -4,8 +4,9 @@
 
 qn__color qn__palette(int index)
 {
-    static const qn__color colors[8] = { 0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7,
-                                         0xe69f00, 0x56b4e9, 0x4b5563, 0x8b5a2b };
+    static const qn__color colors[8] = {
+        0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x56b4e9, 0x4b5563, 0x8b5a2b
+    };
     return colors[((index % 8) + 8) % 8];
 }
 
@@ -50,7 +51,6 @@ qn__color qn__heat(double t)
 qn__color qn__ink_on(qn__color b)
 {
     /* relative luminance's weights; the threshold is where black and white read equally well */
-    double light = 0.299 * (double)(b >> 16 & 0xff) + 0.587 * (double)(b >> 8 & 0xff) +
-                   0.114 * (double)(b & 0xff);
+    double light = 0.299 * (double)(b >> 16 & 0xff) + 0.587 * (double)(b >> 8 & 0xff) + 0.114 * (double)(b & 0xff);
     return light < 140 ? QN__PAPER : QN__INK;
 }

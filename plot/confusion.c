@@ -22,13 +22,11 @@ static qn_status check(const char *path, const qn_confusion_chart *m, qn_error *
     if (!path || !m || !m->counts)
         return qn__fail(err, 2204, QN_AT_FIELD("plot.confusion"), "NULL; expected a path and counts");
     if (m->classes < 1 || m->classes > MOST)
-        return qn__fail(err, 2203, QN_AT_FIELD("plot.confusion"), "%d classes; expected 1..%d",
-                        m->classes, MOST);
+        return qn__fail(err, 2203, QN_AT_FIELD("plot.confusion"), "%d classes; expected 1..%d", m->classes, MOST);
     for (int i = 0; i < m->classes * m->classes; i++)
         if (m->counts[i] < 0)
-            return qn__fail(err, 2204, QN_AT_FIELD("plot.confusion"),
-                            "row %d, column %d: %lld; expected a count", i / m->classes,
-                            i % m->classes, (long long)m->counts[i]);
+            return qn__fail(err, 2204, QN_AT_FIELD("plot.confusion"), "row %d, column %d: %lld; expected a count",
+                            i / m->classes, i % m->classes, (long long)m->counts[i]);
     return QN_OK;
 }
 
@@ -43,8 +41,7 @@ static struct layout measure(const qn_confusion_chart *m)
 {
     char buf[128];
     struct layout l = { .stride = 1 };
-    for (int i = 0; i < m->classes; i++)
-        l.names = fmax(l.names, qn__text_width(LABEL_SIZE, 0, name_of(m, i, buf)));
+    for (int i = 0; i < m->classes; i++) l.names = fmax(l.names, qn__text_width(LABEL_SIZE, 0, name_of(m, i, buf)));
     l.cell = fmin(64, fmax(5, floor(640.0 / m->classes)));
     if (l.cell < 15) l.stride = (int)ceil(15 / l.cell);
     l.turned = l.names > l.cell * l.stride - 6;
@@ -56,8 +53,7 @@ static struct layout measure(const qn_confusion_chart *m)
     return l;
 }
 
-static void draw_cell(struct qn__canvas *c, const struct layout *l, int row, int column, int64_t count,
-                      double share)
+static void draw_cell(struct qn__canvas *c, const struct layout *l, int row, int column, int64_t count, double share)
 {
     char text[32];
     double x = l->x0 + column * l->cell, y = l->y0 + row * l->cell, middle = x + l->cell / 2;
@@ -75,8 +71,7 @@ static void draw_cell(struct qn__canvas *c, const struct layout *l, int row, int
     snprintf(text, sizeof text, share >= 0.0995 ? "%.0f %%" : "%.1f %%", 100 * share);
     for (char *p = text; *p; p++)
         if (*p == ',') *p = '.';
-    qn__text(c, middle, y + l->cell / 2 + 14, 10, QN__CENTER, QN__REGULAR,
-             qn__mix(qn__ink_on(fill), fill, 0.3), text);
+    qn__text(c, middle, y + l->cell / 2 + 14, 10, QN__CENTER, QN__REGULAR, qn__mix(qn__ink_on(fill), fill, 0.3), text);
 }
 
 static void draw_names(struct qn__canvas *c, const struct layout *l, const qn_confusion_chart *m)
@@ -88,15 +83,14 @@ static void draw_names(struct qn__canvas *c, const struct layout *l, const qn_co
         double at = (i + 0.5) * l->cell;
         qn__text(c, l->x0 - 8, l->y0 + at + 4.5, LABEL_SIZE, QN__RIGHT, QN__REGULAR, QN__INK, name);
         if (l->turned)
-            qn__text_turned(c, l->x0 + at + 5, bottom + 13, LABEL_SIZE, QN__RIGHT, QN__REGULAR, QN__INK,
-                            38, name);
+            qn__text_turned(c, l->x0 + at + 5, bottom + 13, LABEL_SIZE, QN__RIGHT, QN__REGULAR, QN__INK, 38, name);
         else
             qn__text(c, l->x0 + at, bottom + 17, LABEL_SIZE, QN__CENTER, QN__REGULAR, QN__INK, name);
     }
-    qn__text(c, l->x0 + l->cell * m->classes / 2, l->height - 12, LABEL_SIZE, QN__CENTER, QN__REGULAR,
-             QN__MUTED, "predicted");
-    qn__text_turned(c, 28, l->y0 + l->cell * m->classes / 2, LABEL_SIZE, QN__CENTER, QN__REGULAR,
-                    QN__MUTED, 90, "true class");
+    qn__text(c, l->x0 + l->cell * m->classes / 2, l->height - 12, LABEL_SIZE, QN__CENTER, QN__REGULAR, QN__MUTED,
+             "predicted");
+    qn__text_turned(c, 28, l->y0 + l->cell * m->classes / 2, LABEL_SIZE, QN__CENTER, QN__REGULAR, QN__MUTED, 90,
+                    "true class");
 }
 
 qn_status qn_plot_confusion(const char *path, const qn_confusion_chart *m, qn_error *err)

@@ -9,13 +9,12 @@ static qn_status check(const char *path, const qn_filter_grid *g, qn_error *err)
 {
     if (!path || !g || !g->weights)
         return qn__fail(err, 2204, QN_AT_FIELD("plot.filters"), "NULL; expected a path and weights");
-    if (g->out < 1 || g->in < 1 || g->out > MOST_TILES || g->in > MOST_TILES ||
-        g->out * g->in > MOST_TILES)
+    if (g->out < 1 || g->in < 1 || g->out > MOST_TILES || g->in > MOST_TILES || g->out * g->in > MOST_TILES)
         return qn__fail(err, 2203, QN_AT_FIELD("plot.filters"), "%lld x %lld filters; expected 1..%d",
                         (long long)g->out, (long long)g->in, MOST_TILES);
     if (g->h < 1 || g->w < 1 || g->h > MOST_SIDE || g->w > MOST_SIDE)
-        return qn__fail(err, 2203, QN_AT_FIELD("plot.filters"), "%lld x %lld; expected sides of 1..%d",
-                        (long long)g->h, (long long)g->w, MOST_SIDE);
+        return qn__fail(err, 2203, QN_AT_FIELD("plot.filters"), "%lld x %lld; expected sides of 1..%d", (long long)g->h,
+                        (long long)g->w, MOST_SIDE);
     return QN_OK;
 }
 
@@ -27,8 +26,8 @@ static double largest(const qn_filter_grid *g)
     return most > 0 ? most : 1;
 }
 
-static void draw_tile(struct qn__canvas *c, const qn_filter_grid *g, int64_t tile, double x0, double y0,
-                      double scale, double most)
+static void draw_tile(struct qn__canvas *c, const qn_filter_grid *g, int64_t tile, double x0, double y0, double scale,
+                      double most)
 {
     for (int64_t y = 0; y < g->h; y++)
         for (int64_t x = 0; x < g->w; x++) {
@@ -37,8 +36,7 @@ static void draw_tile(struct qn__canvas *c, const qn_filter_grid *g, int64_t til
             qn__rect(c, x0 + (double)x * scale, y0 + (double)y * scale, x0 + (double)(x + 1) * scale,
                      y0 + (double)(y + 1) * scale, color, 1);
         }
-    qn__frame(c, x0 - 1, y0 - 1, x0 + (double)g->w * scale + 1, y0 + (double)g->h * scale + 1, 1,
-              0xd1d5db);
+    qn__frame(c, x0 - 1, y0 - 1, x0 + (double)g->w * scale + 1, y0 + (double)g->h * scale + 1, 1, 0xd1d5db);
 }
 
 static qn__color diverging_01(double t) { return qn__diverging(2 * t - 1); }
@@ -80,8 +78,7 @@ qn_status qn_plot_filters(const char *path, const qn_filter_grid *g, qn_error *e
     if (g->title) qn__sheet_title(&c, QN__SHEET_MARGIN, g->title);
     double most = largest(g);
     for (int64_t i = 0; i < tiles; i++)
-        draw_tile(&c, g, i, QN__SHEET_MARGIN + (double)(i % columns) * w,
-                  top + (double)(i / columns) * h, scale, most);
+        draw_tile(&c, g, i, QN__SHEET_MARGIN + (double)(i % columns) * w, top + (double)(i / columns) * h, scale, most);
     draw_scale(&c, right, top, fmin(bottom, top + 260), most);
     qn_status status = qn__canvas_save(&c, path, err);
     qn__canvas_close(&c);

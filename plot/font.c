@@ -17,6 +17,7 @@ struct glyph {
     const char *path;
 };
 
+/* clang-format off */
 static const struct glyph glyphs[95] = {
     { 2.4, 2, "" },                                                                       /* space */
     { 0, 2.4, "M 0 14 L 0 4.6 D 0 0.5" },                                                 /* ! */
@@ -121,6 +122,7 @@ static const struct glyph glyphs[95] = {
               "Q 2.2 -3.4 0 -3.4" },
     { 8.8, 1.8, "M 0 5.8 Q 2.2 9.2 4.4 6.8 Q 6.6 4.4 8.8 7.8" },                          /* ~ */
 };
+/* clang-format on */
 
 /* What stands for a character that the font does not have. */
 static const struct glyph box = { 7, 1.8, "M 0 0 L 7 0 L 7 12 L 0 12 L 0 0" };
@@ -232,8 +234,8 @@ static void draw_glyph(struct pen *p, const struct glyph *g)
     }
 }
 
-void qn__text_turned(struct qn__canvas *c, double x, double y, double size, int align, int weight,
-                     qn__color color, double degrees, const char *text)
+void qn__text_turned(struct qn__canvas *c, double x, double y, double size, int align, int weight, qn__color color,
+                     double degrees, const char *text)
 {
     const double radian = 3.14159265358979323846 / 180;
     if (!text) return;
@@ -241,8 +243,12 @@ void qn__text_turned(struct qn__canvas *c, double x, double y, double size, int 
     double shift = align == QN__RIGHT ? total : align == QN__CENTER ? total / 2 : 0;
     /* Thin pens fade on small sizes: the stroke is kept at a pixel. */
     double width = fmax(scale * (weight == QN__BOLD ? 2.6 : 1.65), weight == QN__BOLD ? 1.35 : 0.95);
-    struct pen p = { .c = c, .scale = scale, .cosine = cos(degrees * radian),
-                     .sine = sin(degrees * radian), .width = width, .color = color };
+    struct pen p = { .c = c,
+                     .scale = scale,
+                     .cosine = cos(degrees * radian),
+                     .sine = sin(degrees * radian),
+                     .width = width,
+                     .color = color };
     p.x = x - shift * p.cosine;
     p.y = y + shift * p.sine;
     const char *end = text + strnlen(text, LONGEST);
@@ -257,8 +263,8 @@ void qn__text_turned(struct qn__canvas *c, double x, double y, double size, int 
     }
 }
 
-void qn__text(struct qn__canvas *c, double x, double y, double size, int align, int weight,
-              qn__color color, const char *text)
+void qn__text(struct qn__canvas *c, double x, double y, double size, int align, int weight, qn__color color,
+              const char *text)
 {
     qn__text_turned(c, x, y, size, align, weight, color, 0, text);
 }

@@ -4,21 +4,29 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_SIDE = 512, TITLE_SIZE = 17, WIDTH = 900, GAP = 12, NAME_SIZE = 12, SMALL_SIZE = 10,
-       MOST_SHEET = 400, MOST_PAIRS = 200 };
+enum {
+    MOST_SIDE = 512,
+    TITLE_SIZE = 17,
+    WIDTH = 900,
+    GAP = 12,
+    NAME_SIZE = 12,
+    SMALL_SIZE = 10,
+    MOST_SHEET = 400,
+    MOST_PAIRS = 200
+};
 
 qn_status qn__images_check(const qn_plot_images *im, int64_t most, qn_error *err)
 {
     if (!im->data) return qn__fail(err, 2204, QN_AT_FIELD("plot.images"), "NULL; expected images");
     if (im->n < 1 || im->n > most)
-        return qn__fail(err, 2203, QN_AT_FIELD("plot.images"), "%lld images; expected 1..%lld",
-                        (long long)im->n, (long long)most);
+        return qn__fail(err, 2203, QN_AT_FIELD("plot.images"), "%lld images; expected 1..%lld", (long long)im->n,
+                        (long long)most);
     if (im->channels != 1 && im->channels != 3)
         return qn__fail(err, 2203, QN_AT_FIELD("plot.images"), "%lld channels; expected 1 or 3",
                         (long long)im->channels);
     if (im->h < 1 || im->w < 1 || im->h > MOST_SIDE || im->w > MOST_SIDE)
-        return qn__fail(err, 2203, QN_AT_FIELD("plot.images"), "%lld x %lld; expected sides of 1..%d",
-                        (long long)im->h, (long long)im->w, MOST_SIDE);
+        return qn__fail(err, 2203, QN_AT_FIELD("plot.images"), "%lld x %lld; expected sides of 1..%d", (long long)im->h,
+                        (long long)im->w, MOST_SIDE);
     if (!isfinite(im->low) || !isfinite(im->high))
         return qn__fail(err, 2204, QN_AT_FIELD("plot.images"), "range is not finite");
     return QN_OK;
@@ -53,15 +61,14 @@ static qn__color block_color(const qn_plot_images *im, int64_t i, int64_t y, int
     return (qn__color)(sum[0] / n << 16 | sum[1] / n << 8 | sum[2] / n);
 }
 
-static void draw_block(struct qn__canvas *c, double x0, double y0, int64_t y, int64_t x, int64_t step,
-                       double scale, qn__color color)
+static void draw_block(struct qn__canvas *c, double x0, double y0, int64_t y, int64_t x, int64_t step, double scale,
+                       qn__color color)
 {
     qn__rect(c, x0 + (double)x * scale, y0 + (double)y * scale, x0 + (double)(x + step) * scale,
              y0 + (double)(y + step) * scale, color, 1);
 }
 
-void qn__images_draw(struct qn__canvas *c, const qn_plot_images *im, int64_t i, double x0, double y0,
-                     double scale)
+void qn__images_draw(struct qn__canvas *c, const qn_plot_images *im, int64_t i, double x0, double y0, double scale)
 {
     int64_t step = step_of(scale);
     for (int64_t y = 0; y < im->h; y += step)
@@ -84,8 +91,8 @@ void qn__sheet_title(struct qn__canvas *c, double x, const char *title)
 
 /* ---- labels ------------------------------------------------------------------------------- */
 
-static const char *label_of(const qn_image_sheet *s, int32_t label, char buf[128], double width,
-                            double size, int weight, const char *before)
+static const char *label_of(const qn_image_sheet *s, int32_t label, char buf[128], double width, double size,
+                            int weight, const char *before)
 {
     char full[160];
     bool named = s->names && label >= 0 && label < s->classes && s->names[label];
@@ -97,8 +104,8 @@ static const char *label_of(const qn_image_sheet *s, int32_t label, char buf[128
 }
 
 /* Right: its name, quietly. Wrong: the guess in red, the truth under it, a red frame. */
-static void draw_labels(struct qn__canvas *c, const qn_image_sheet *s, int64_t i, double x, double y,
-                        double w, double h)
+static void draw_labels(struct qn__canvas *c, const qn_image_sheet *s, int64_t i, double x, double y, double w,
+                        double h)
 {
     char fit[128];
     double middle = x + w / 2, room = w + GAP - 4;
@@ -118,12 +125,11 @@ static void draw_labels(struct qn__canvas *c, const qn_image_sheet *s, int64_t i
 qn_status qn_plot_sheet(const char *path, const qn_image_sheet *s, qn_error *err)
 {
     struct qn__canvas c;
-    if (!path || !s)
-        return qn__fail(err, 2204, QN_AT_FIELD("plot.sheet"), "NULL; expected a path and a sheet");
+    if (!path || !s) return qn__fail(err, 2204, QN_AT_FIELD("plot.sheet"), "NULL; expected a path and a sheet");
     QN_TRY(qn__images_check(&s->images, MOST_SHEET, err));
     if (s->columns < 0 || s->classes < 0)
-        return qn__fail(err, 2204, QN_AT_FIELD("plot.sheet"), "%d columns, %d classes; expected 0 or more",
-                        s->columns, s->classes);
+        return qn__fail(err, 2204, QN_AT_FIELD("plot.sheet"), "%d columns, %d classes; expected 0 or more", s->columns,
+                        s->classes);
     const qn_plot_images *im = &s->images;
     int64_t columns = s->columns ? s->columns : im->n < 8 ? im->n : 8;
     if (columns > im->n) columns = im->n;
@@ -160,8 +166,8 @@ static double strongest(const float *heat, int64_t stride, int64_t y, int64_t x,
 }
 
 /* The image, grey and dimmed, shines through where the heat is weak. */
-static void draw_overlay(struct qn__canvas *c, const qn_saliency_sheet *s, int64_t i, double x0,
-                         double y0, double scale)
+static void draw_overlay(struct qn__canvas *c, const qn_saliency_sheet *s, int64_t i, double x0, double y0,
+                         double scale)
 {
     const qn_plot_images *im = &s->images;
     const float *heat = s->heat + i * im->h * im->w;

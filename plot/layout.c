@@ -107,8 +107,7 @@ static bool index_links(const struct qn__layout *l, bool leaving, int **list, in
     *at = qn__calloc(NULL, n + 2, sizeof **at);
     if (!*list || !*at) return false;
     int *start = *at;
-    for (size_t k = 0; k < l->link_count; k++)
-        start[(leaving ? l->links[k].from : l->links[k].to) + 2]++;
+    for (size_t k = 0; k < l->link_count; k++) start[(leaving ? l->links[k].from : l->links[k].to) + 2]++;
     for (size_t i = 2; i < n + 2; i++) start[i] += start[i - 1];
     for (size_t k = 0; k < l->link_count; k++)
         (*list)[start[(leaving ? l->links[k].from : l->links[k].to) + 1]++] = (int)k;
@@ -251,8 +250,7 @@ static qn_status build(struct qn__layout *l, const qn_svg_graph *g, const double
     bool acyclic = assign_layers(l, g, work);
     if (acyclic) sink_sources(l, g, work);
     free(work);
-    if (!acyclic)
-        return qn__fail(err, 2204, QN_AT_FIELD("plot.graph"), "the edges form a cycle; expected none");
+    if (!acyclic) return qn__fail(err, 2204, QN_AT_FIELD("plot.graph"), "the edges form a cycle; expected none");
     if (!add_edges(l, g) || !group_layers(l) || !index_links(l, true, &l->down, &l->down_at) ||
         !index_links(l, false, &l->up, &l->up_at))
         return no_memory(err);
@@ -266,8 +264,8 @@ qn_status qn__layout_make(struct qn__layout *l, const qn_svg_graph *g, const dou
     for (int e = 0; e < g->edge_count; e++) {
         int from = g->edges[e].from, to = g->edges[e].to;
         if (from < 0 || to < 0 || from >= g->node_count || to >= g->node_count)
-            return qn__fail(err, 2204, QN_AT_FIELD("plot.graph"), "edge %d: %d -> %d; expected 0..%d", e,
-                            from, to, g->node_count - 1);
+            return qn__fail(err, 2204, QN_AT_FIELD("plot.graph"), "edge %d: %d -> %d; expected 0..%d", e, from, to,
+                            g->node_count - 1);
     }
     qn_status status = build(l, g, width, err);
     if (status) qn__layout_free(l);

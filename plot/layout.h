@@ -7,7 +7,7 @@
 /* An item is a node, or a bend: the place where an edge passes through a layer between its ends. */
 struct qn__item {
     int layer;
-    int node; /* -1: a bend */
+    int node;        /* -1: a bend */
     double width, x; /* x: of the middle */
     double key;      /* where it would like to stand; what its layer is sorted by */
     double weight;   /* how much it would                                         */
@@ -29,9 +29,9 @@ struct qn__layout {
     size_t item_count, item_cap;
     struct qn__link *links;
     size_t link_count, link_cap;
-    int *order, *layer_at; /* items by layer and place; layer l is order[layer_at[l] .. layer_at[l+1]) */
-    int *down, *down_at;   /* links leaving each item, and where its list begins */
-    int *up, *up_at;       /* links entering each item */
+    int *order, *layer_at;  /* items by layer and place; layer l is order[layer_at[l] .. layer_at[l+1]) */
+    int *down, *down_at;    /* links leaving each item, and where its list begins */
+    int *up, *up_at;        /* links entering each item */
     struct qn__pool *pools; /* scratch */
     int layers;
     double width;
@@ -40,7 +40,6 @@ struct qn__layout {
 enum { QN__SEPARATION = 26 };
 
 /* Lays the graph out; width[i] is the width of node i. E2204 a cycle or an edge to nowhere, E5002. */
-qn_status qn__layout_make(struct qn__layout *l, const qn_svg_graph *g, const double *width,
-                          qn_error *err);
+qn_status qn__layout_make(struct qn__layout *l, const qn_svg_graph *g, const double *width, qn_error *err);
 void qn__layout_free(struct qn__layout *l);
 #endif

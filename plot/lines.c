@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PANEL = 450, ALONE = 900, HEIGHT = 420, TITLE_SIZE = 17, LEGEND_SIZE = 12, MOST_SERIES = 64,
-       MOST_CHARTS = 8 };
+enum { PANEL = 450, ALONE = 900, HEIGHT = 420, TITLE_SIZE = 17, LEGEND_SIZE = 12, MOST_SERIES = 64, MOST_CHARTS = 8 };
 
 static double x_of(const qn_plot_series *s, int64_t i) { return s->x ? s->x[i] : (double)(i + 1); }
 
@@ -19,13 +18,11 @@ static bool usable(const qn_line_chart *chart, const qn_plot_series *s, int64_t 
 static qn_status check(const qn_line_chart *charts, int count, qn_error *err)
 {
     if (!charts || count < 1 || count > MOST_CHARTS)
-        return qn__fail(err, 2203, QN_AT_FIELD("plot.charts"), "%d; expected 1..%d",
-                        charts ? count : 0, MOST_CHARTS);
+        return qn__fail(err, 2203, QN_AT_FIELD("plot.charts"), "%d; expected 1..%d", charts ? count : 0, MOST_CHARTS);
     for (int k = 0; k < count; k++) {
         const qn_line_chart *c = &charts[k];
         if (c->count < 0 || c->count > MOST_SERIES || (c->count > 0 && !c->series))
-            return qn__fail(err, 2203, QN_AT_FIELD("plot.series"), "%d; expected 0..%d", c->count,
-                            MOST_SERIES);
+            return qn__fail(err, 2203, QN_AT_FIELD("plot.series"), "%d; expected 0..%d", c->count, MOST_SERIES);
         for (int i = 0; i < c->count; i++)
             if (c->series[i].n < 0 || (c->series[i].n > 0 && !c->series[i].y))
                 return qn__fail(err, 2204, QN_AT_FIELD("plot.series"),
@@ -82,14 +79,14 @@ static double legend_width(const qn_line_chart *chart)
     double widest = 0;
     char fit[128];
     for (int k = 0; k < chart->count; k++)
-        widest = fmax(widest, qn__text_width(LEGEND_SIZE, 0,
-                                             qn__text_fit(fit, 200, LEGEND_SIZE, 0, chart->series[k].name)));
+        widest = fmax(widest,
+                      qn__text_width(LEGEND_SIZE, 0, qn__text_fit(fit, 200, LEGEND_SIZE, 0, chart->series[k].name)));
     return widest + 52;
 }
 
 /* How many points lie under a legend in the given corner. */
-static int64_t covered(const qn_line_chart *chart, const struct qn__axis *ax, const struct qn__axis *ay,
-                       double w, double h, bool right, bool bottom)
+static int64_t covered(const qn_line_chart *chart, const struct qn__axis *ax, const struct qn__axis *ay, double w,
+                       double h, bool right, bool bottom)
 {
     int64_t n = 0;
     for (int k = 0; k < chart->count; k++)
@@ -128,15 +125,15 @@ static void draw_legend(struct qn__canvas *c, const struct qn__box *b, const qn_
     }
 }
 
-static void draw_chart(struct qn__canvas *c, const qn_line_chart *chart, double left, double width,
-                       double *px, double *py)
+static void draw_chart(struct qn__canvas *c, const qn_line_chart *chart, double left, double width, double *px,
+                       double *py)
 {
     struct qn__axis ax, ay;
     char fit[128];
     bool named = false;
     make_axes(chart, width, &ax, &ay);
-    struct qn__box b = { left + 18 + qn__axis_room(&ay, chart->y_label != NULL), 56,
-                         left + width - 24, HEIGHT - (chart->x_label ? 60 : 38) };
+    struct qn__box b = { left + 18 + qn__axis_room(&ay, chart->y_label != NULL), 56, left + width - 24,
+                         HEIGHT - (chart->x_label ? 60 : 38) };
     if (chart->title)
         qn__text(c, b.x0, 34, TITLE_SIZE, QN__LEFT, QN__BOLD, QN__INK,
                  qn__text_fit(fit, b.x1 - b.x0, TITLE_SIZE, QN__BOLD, chart->title));

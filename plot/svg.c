@@ -7,8 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MARGIN = 24, NODE_HEIGHT = 44, LAYER = 84, TITLE = 34, MOST_NODES = 20000, MOST_EDGES = 100000,
-       LONGEST_TEXT = 56 };
+enum {
+    MARGIN = 24,
+    NODE_HEIGHT = 44,
+    LAYER = 84,
+    TITLE = 34,
+    MOST_NODES = 20000,
+    MOST_EDGES = 100000,
+    LONGEST_TEXT = 56
+};
 
 struct text {
     char *s;
@@ -23,8 +30,7 @@ static void __attribute__((format(printf, 2, 3))) add(struct text *t, const char
     va_start(ap, fmt);
     int n = vsnprintf(piece, sizeof piece, fmt, ap);
     va_end(ap);
-    if (n < 0 || (size_t)n >= sizeof piece || t->failed ||
-        !qn__grow(NULL, &t->s, &t->cap, t->n + (size_t)n + 1, 1)) {
+    if (n < 0 || (size_t)n >= sizeof piece || t->failed || !qn__grow(NULL, &t->s, &t->cap, t->n + (size_t)n + 1, 1)) {
         t->failed = true;
         return;
     }
@@ -79,8 +85,8 @@ static void add_head(struct text *t, const qn_svg_graph *g, double width, double
                                          "#f3e8ff", "#fee2e2", "#fef9c3", "#e0f2fe" };
     static const char *const edge[8] = { "#94a3b8", "#3b82f6", "#22a55a", "#ea8a2f",
                                          "#a36bd6", "#dc5a5a", "#c9a227", "#38a0d8" };
-    add(t, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
-           "viewBox=\"0 0 %.0f %.0f\">\n", width, height, width, height);
+    add(t, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\">\n",
+        width, height, width, height);
     add(t, "<style>\n"
            "text{font-family:system-ui,'Helvetica Neue',Arial,sans-serif;text-anchor:middle;fill:#222831}\n"
            ".l{font-size:13px;font-weight:600}.s{font-size:11px;fill:#6b7280}\n"
@@ -100,10 +106,7 @@ struct frame {
     double left, top; /* of the first layer */
 };
 
-static double x_of(const struct qn__layout *l, const struct frame *f, int item)
-{
-    return f->left + l->items[item].x;
-}
+static double x_of(const struct qn__layout *l, const struct frame *f, int item) { return f->left + l->items[item].x; }
 
 /* The upper edge of an item. A bend is as high as a node: edges turn only between the layers, so none runs
  * through a box. */
@@ -144,8 +147,7 @@ static void add_edge(struct text *t, const struct qn__layout *l, const struct fr
     add(t, "\"/>\n");
 }
 
-static void add_node(struct text *t, const struct qn__layout *l, const struct frame *f,
-                     const qn_svg_node *n, int item)
+static void add_node(struct text *t, const struct qn__layout *l, const struct frame *f, const qn_svg_node *n, int item)
 {
     double w = l->items[item].width, x = x_of(l, f, item), y = top_of(l, f, item);
     add(t, "<rect class=\"k%d\" rx=\"6\" height=\"%d\"", n->kind, NODE_HEIGHT);
@@ -170,9 +172,8 @@ static qn_status check(const char *path, const qn_svg_graph *g, qn_error *err)
     if (!path || !g || !g->nodes || (g->edge_count > 0 && !g->edges))
         return qn__fail(err, 2204, QN_AT_FIELD("plot.graph"), "NULL; expected a path, nodes and edges");
     if (g->node_count < 1 || g->node_count > MOST_NODES || g->edge_count < 0 || g->edge_count > MOST_EDGES)
-        return qn__fail(err, 2203, QN_AT_FIELD("plot.graph"),
-                        "%d nodes, %d edges; expected 1..%d and 0..%d", g->node_count, g->edge_count,
-                        MOST_NODES, MOST_EDGES);
+        return qn__fail(err, 2203, QN_AT_FIELD("plot.graph"), "%d nodes, %d edges; expected 1..%d and 0..%d",
+                        g->node_count, g->edge_count, MOST_NODES, MOST_EDGES);
     for (int i = 0; i < g->node_count; i++)
         if (g->nodes[i].kind < 0 || g->nodes[i].kind > 7)
             return qn__fail(err, 2204, QN_AT_FIELD("plot.graph"), "node %d: kind %d; expected 0..7", i,

@@ -15,9 +15,7 @@ struct shape {
 
 static struct qn__view view_of(const struct qn__node *n)
 {
-    struct qn__view v = {
-        .dtype = n->dtype, .rank = n->rank, .block = QN_PLAIN, .count = n->count
-    };
+    struct qn__view v = { .dtype = n->dtype, .rank = n->rank, .block = QN_PLAIN, .count = n->count };
     memcpy(v.dim, n->dim, sizeof v.dim);
     return v;
 }
@@ -49,26 +47,21 @@ static void show(const struct shape *shape, const struct qn__step *s, double flo
     printf("%-16s", qn__op_of(shape->op)->name);
     for (int i = 0; i < shape->n_in; i++) {
         printf(" ");
-        for (int k = 0; k < shape->rank; k++)
-            printf("%s%lld", k ? "x" : "", (long long)shape->x[i][k]);
+        for (int k = 0; k < shape->rank; k++) printf("%s%lld", k ? "x" : "", (long long)shape->x[i][k]);
         if (s->args.x[i].block != QN_PLAIN) printf("/%d", s->args.x[i].block);
     }
-    printf("  %s  %.3f ms  %.1f Gflop/s  workspace %zu KiB\n",
-           s->kernel->variants[s->choice.variant], t * 1e3, flops / t * 1e-9,
-           s->choice.workspace >> 10);
+    printf("  %s  %.3f ms  %.1f Gflop/s  workspace %zu KiB\n", s->kernel->variants[s->choice.variant], t * 1e3,
+           flops / t * 1e-9, s->choice.workspace >> 10);
 }
 
 static void bench(const struct shape *shape, int threads, bool ask)
 {
-    struct qn__node node[3] = { { 0 } }, y = { .op = shape->op,
-                                               .n_in = shape->n_in,
-                                               .attr = (void *)(uintptr_t)shape->attr };
+    struct qn__node node[3] = { { 0 } },
+                    y = { .op = shape->op, .n_in = shape->n_in, .attr = (void *)(uintptr_t)shape->attr };
     const struct qn__node *x[3] = { &node[0], &node[1], &node[2] };
     struct qn__step s = { .kernel = qn__cpu_f32.kernel[shape->op] };
     qn_error err = { 0 };
-    s.args = (struct qn__args){
-        .op = shape->op, .n_in = shape->n_in, .attr = shape->attr, .threads = threads
-    };
+    s.args = (struct qn__args){ .op = shape->op, .n_in = shape->n_in, .attr = shape->attr, .threads = threads };
     for (int i = 0; i < shape->n_in; i++) {
         node[i] = (struct qn__node){ .dtype = QN_F32, .rank = shape->rank };
         memcpy(node[i].dim, shape->x[i], sizeof shape->x[i]);
@@ -80,15 +73,13 @@ static void bench(const struct shape *shape, int threads, bool ask)
     if (ask) {
         bool pool = shape->op >= QN_OP_max_pool2d && shape->op <= QN_OP_avg_pool2d_grad;
         s.args.y.block = QN_ANY_BLOCK;
-        for (int i = 0; pool && i < shape->n_in; i++)
-            s.args.x[i].block = 8; /* as they come from a convolution */
+        for (int i = 0; pool && i < shape->n_in; i++) s.args.x[i].block = 8; /* as they come from a convolution */
         if (s.kernel->pick(&s.args, &s.choice)) exit(2);
         for (int i = 0; i < shape->n_in; i++) s.args.x[i].block = s.choice.x_block[i];
         s.args.y.block = s.choice.y_block;
     }
     s.choice = (struct qn__choice){ 0 };
-    if (s.kernel->pick(&s.args, &s.choice) || (s.kernel->prepare && s.kernel->prepare(&s, &err)))
-        exit(70);
+    if (s.kernel->pick(&s.args, &s.choice) || (s.kernel->prepare && s.kernel->prepare(&s, &err))) exit(70);
     for (int i = 0; i < shape->n_in; i++) s.args.x[i].data = memory((size_t)node[i].count * 4);
     s.args.y.data = memory((size_t)y.count * 4);
     s.workspace = memory(s.choice.workspace);
@@ -108,15 +99,12 @@ static void convolutions(int threads)
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
         int64_t c = row[i][0], h = row[i][1], o = row[i][2], out = h + 2 * row[i][3] - 2;
         int32_t pad = (int32_t)row[i][3];
-        struct qn__conv_attr a = { { 1, 1 }, { 1, 1 }, { pad, pad }, { pad, pad }, 1, 0,
-                                   { 0, 0 }, 0,        { 0, 0, 0 } };
+        struct qn__conv_attr a = { { 1, 1 }, { 1, 1 }, { pad, pad }, { pad, pad }, 1, 0, { 0, 0 }, 0, { 0, 0, 0 } };
         struct qn__conv_attr gx = a, gw = a;
         gx.size[0] = gx.size[1] = h, gx.channels = gw.channels = c, gw.size[0] = gw.size[1] = 3;
-        struct shape s[] = {
-            { QN_OP_conv2d, &a, 2, 4, { { 128, c, h, h }, { o, c, 3, 3 } } },
-            { QN_OP_conv2d_grad_x, &gx, 2, 4, { { o, c, 3, 3 }, { 128, o, out, out } } },
-            { QN_OP_conv2d_grad_w, &gw, 2, 4, { { 128, c, h, h }, { 128, o, out, out } } }
-        };
+        struct shape s[] = { { QN_OP_conv2d, &a, 2, 4, { { 128, c, h, h }, { o, c, 3, 3 } } },
+                             { QN_OP_conv2d_grad_x, &gx, 2, 4, { { o, c, 3, 3 }, { 128, o, out, out } } },
+                             { QN_OP_conv2d_grad_w, &gw, 2, 4, { { 128, c, h, h }, { 128, o, out, out } } } };
         for (int k = 0; k < 3; k++) {
             if (c < 8 && k == 1) continue;
             bench(&s[k], threads, true);
@@ -129,34 +117,26 @@ static void pools(int threads)
 {
     struct qn__pool_attr two = { { 2, 2 }, { 2, 2 }, { 0, 0 }, { 26, 26 } },
                          all = { { 7, 7 }, { 7, 7 }, { 0, 0 }, { 7, 7 } };
-    struct shape s[] = { { QN_OP_max_pool2d, &two, 1, 4, { { 128, 32, 26, 26 } } },
-                         { QN_OP_avg_pool2d, &two, 1, 4, { { 128, 32, 26, 26 } } },
-                         { QN_OP_avg_pool2d_grad, &two, 1, 4, { { 128, 32, 13, 13 } } },
-                         { QN_OP_max_pool2d_grad,
-                           &two,
-                           3,
-                           4,
-                           { { 128, 32, 26, 26 }, { 128, 32, 13, 13 }, { 128, 32, 13, 13 } } },
-                         { QN_OP_avg_pool2d, &all, 1, 4, { { 128, 128, 7, 7 } } } };
+    struct shape s[] = {
+        { QN_OP_max_pool2d, &two, 1, 4, { { 128, 32, 26, 26 } } },
+        { QN_OP_avg_pool2d, &two, 1, 4, { { 128, 32, 26, 26 } } },
+        { QN_OP_avg_pool2d_grad, &two, 1, 4, { { 128, 32, 13, 13 } } },
+        { QN_OP_max_pool2d_grad, &two, 3, 4, { { 128, 32, 26, 26 }, { 128, 32, 13, 13 }, { 128, 32, 13, 13 } } },
+        { QN_OP_avg_pool2d, &all, 1, 4, { { 128, 128, 7, 7 } } }
+    };
     for (size_t i = 0; i < sizeof s / sizeof s[0]; i++) bench(&s[i], threads, true);
 }
 
 static void products(int threads)
 {
-    static const int64_t row[][5] = { { 0, 0, 128, 512, 784 }, { 1, 0, 784, 512, 128 },
-                                      { 0, 1, 128, 784, 512 }, { 0, 0, 128, 10, 512 },
-                                      { 1, 0, 512, 10, 128 },  { 0, 1, 128, 512, 10 },
-                                      { 0, 0, 128, 128, 784 }, { 1, 0, 784, 128, 128 },
-                                      { 0, 0, 128, 64, 576 },  { 1, 0, 576, 64, 128 },
-                                      { 0, 1, 128, 576, 64 },  { 0, 0, 512, 512, 512 } };
+    static const int64_t row[][5] = { { 0, 0, 128, 512, 784 }, { 1, 0, 784, 512, 128 }, { 0, 1, 128, 784, 512 },
+                                      { 0, 0, 128, 10, 512 },  { 1, 0, 512, 10, 128 },  { 0, 1, 128, 512, 10 },
+                                      { 0, 0, 128, 128, 784 }, { 1, 0, 784, 128, 128 }, { 0, 0, 128, 64, 576 },
+                                      { 1, 0, 576, 64, 128 },  { 0, 1, 128, 576, 64 },  { 0, 0, 512, 512, 512 } };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
         struct qn__matmul_attr a = { (int32_t)row[i][0], (int32_t)row[i][1], { 0, 0, 0 } };
         int64_t m = row[i][2], n = row[i][3], k = row[i][4];
-        struct shape s = { QN_OP_matmul,
-                           &a,
-                           2,
-                           2,
-                           { { a.ta ? k : m, a.ta ? m : k }, { a.tb ? n : k, a.tb ? k : n } } };
+        struct shape s = { QN_OP_matmul, &a, 2, 2, { { a.ta ? k : m, a.ta ? m : k }, { a.tb ? n : k, a.tb ? k : n } } };
         bench(&s, threads, false);
     }
 }

@@ -11,14 +11,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct choice { const char *model, *recipe; };
+struct choice {
+    const char *model, *recipe;
+};
 static const struct choice choices[] = {
     { "mlp", "recipes/mlp-784-512.json" },
     { "cnn", "recipes/cnn-32-64-64.json" },
     { "strong", "recipes/cnn-strong.json" },
 };
 
-struct settings { const char *recipe, *model; int threads, batch, steps, warmup; };
+struct settings {
+    const char *recipe, *model;
+    int threads, batch, steps, warmup;
+};
 
 static int64_t number(const char *text, const char *option)
 {
@@ -36,11 +41,16 @@ static struct settings parse(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(a, "--json") == 0) continue;
-        if (strcmp(a, "--model") == 0) s.model = v ? v : "";
-        else if (strcmp(a, "--threads") == 0) s.threads = (int)number(v, a);
-        else if (strcmp(a, "--batch") == 0) s.batch = (int)number(v, a);
-        else if (strcmp(a, "--steps") == 0) s.steps = (int)number(v, a);
-        else if (strcmp(a, "--warmup") == 0) s.warmup = (int)number(v, a);
+        if (strcmp(a, "--model") == 0)
+            s.model = v ? v : "";
+        else if (strcmp(a, "--threads") == 0)
+            s.threads = (int)number(v, a);
+        else if (strcmp(a, "--batch") == 0)
+            s.batch = (int)number(v, a);
+        else if (strcmp(a, "--steps") == 0)
+            s.steps = (int)number(v, a);
+        else if (strcmp(a, "--warmup") == 0)
+            s.warmup = (int)number(v, a);
         else {
             fprintf(stderr, "bench_steps: unknown option %s\n", a);
             exit(2);

@@ -85,8 +85,7 @@ static struct variant widest(void)
 #ifdef __x86_64__
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f")) return (struct variant){ "avx512", run_avx512, 16 };
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return (struct variant){ "avx2", run_avx2, 8 };
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return (struct variant){ "avx2", run_avx2, 8 };
 #endif
     return (struct variant){ "plain", run_plain, 4 };
 }

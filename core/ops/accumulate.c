@@ -14,8 +14,12 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
     return QN_OK;
 }
 
-const struct qn__op qn__op_accumulate = { .name = "accumulate", .infer = infer, .cost = qn__cost_each, .writes = 1,
-                                          .effect = true, .no_gradient = "it writes to the store" };
+const struct qn__op qn__op_accumulate = { .name = "accumulate",
+                                          .infer = infer,
+                                          .cost = qn__cost_each,
+                                          .writes = 1,
+                                          .effect = true,
+                                          .no_gradient = "it writes to the store" };
 
 qn_t qn_accumulate(qn_graph *g, qn_t dst, qn_t src)
 {

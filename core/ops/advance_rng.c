@@ -16,8 +16,12 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
     return qn__infer_written(x, y, err);
 }
 
-const struct qn__op qn__op_advance_rng = { .name = "advance_rng", .infer = infer, .cost = qn__cost_move,
-                                           .attr_size = sizeof(struct qn__rng_attr), .writes = 1, .effect = true,
+const struct qn__op qn__op_advance_rng = { .name = "advance_rng",
+                                           .infer = infer,
+                                           .cost = qn__cost_move,
+                                           .attr_size = sizeof(struct qn__rng_attr),
+                                           .writes = 1,
+                                           .effect = true,
                                            .no_gradient = "it writes to the store" };
 
 /* One per graph whatever the scope, so that every draw of a program reads the same counters. */

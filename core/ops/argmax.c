@@ -13,8 +13,11 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
     return QN_OK;
 }
 
-const struct qn__op qn__op_argmax = { .name = "argmax", .infer = infer, .no_gradient = "its result is an index",
-                                      .cost = qn__cost_each, .attr_size = sizeof(struct qn__reduce_attr) };
+const struct qn__op qn__op_argmax = { .name = "argmax",
+                                      .infer = infer,
+                                      .no_gradient = "its result is an index",
+                                      .cost = qn__cost_each,
+                                      .attr_size = sizeof(struct qn__reduce_attr) };
 
 qn_t qn_argmax(qn_graph *g, qn_t x, int axis, bool keep)
 {

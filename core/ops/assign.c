@@ -18,7 +18,8 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
     return (struct qn__cost){ 0, 2 * (double)y->count * (double)qn_dtype_size(y->dtype) };
 }
 
-const struct qn__op qn__op_assign = { .name = "assign", .infer = infer, .cost = cost, .writes = 1, .effect = true,
-                                      .no_gradient = "it writes to the store" };
+const struct qn__op qn__op_assign = {
+    .name = "assign", .infer = infer, .cost = cost, .writes = 1, .effect = true, .no_gradient = "it writes to the store"
+};
 
 qn_t qn_assign(qn_graph *g, qn_t dst, qn_t src) { return qn__node(g, QN_OP_assign, (qn_t[]){ dst, src }, 2, NULL); }

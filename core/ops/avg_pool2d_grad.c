@@ -8,9 +8,8 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
     QN_TRY(qn__check_images(x, 1, err));
     QN_TRY(qn__pool_resolve(attr, attr->size, pooled, err));
     if (memcmp(pooled, &x[0]->dim[2], sizeof pooled) != 0)
-        return qn__fail(err, 2201, NULL, "dy of %lld x %lld; expected %lld x %lld",
-                        (long long)x[0]->dim[2], (long long)x[0]->dim[3], (long long)pooled[0],
-                        (long long)pooled[1]);
+        return qn__fail(err, 2201, NULL, "dy of %lld x %lld; expected %lld x %lld", (long long)x[0]->dim[2],
+                        (long long)x[0]->dim[3], (long long)pooled[0], (long long)pooled[1]);
     qn__set_dims4(y, x[0]->dtype, x[0]->dim[0], x[0]->dim[1], attr->size[0], attr->size[1]);
     return QN_OK;
 }

@@ -10,8 +10,7 @@ static qn_status check_x(const struct qn__node *x, qn_error *err)
 {
     if (!qn_dtype_is_float(x->dtype) || x->dtype == QN_BF16 || x->dtype == QN_F16)
         return qn__fail(err, 2202, NULL, "%s; expected F32 or F64", qn_dtype_name(x->dtype));
-    if (x->rank != 2 && x->rank != 4)
-        return qn__fail(err, 2203, NULL, "rank %d; expected [N,C] or [N,C,H,W]", x->rank);
+    if (x->rank != 2 && x->rank != 4) return qn__fail(err, 2203, NULL, "rank %d; expected [N,C] or [N,C,H,W]", x->rank);
     return QN_OK;
 }
 
@@ -21,9 +20,9 @@ static qn_status check_vector(const struct qn__node *v, const struct qn__node *x
     bool fits = stats ? v->rank == 2 && v->dim[0] == 2 && v->dim[1] == x->dim[1]
                       : v->rank == 1 && v->dim[0] == x->dim[1];
     if (fits && v->dtype == x->dtype) return QN_OK;
-    return qn__fail(err, 2201, NULL, "%s is %s %s; expected %s %s%lld]", name,
-                    qn_dtype_name(v->dtype), qn__dims_show(v->rank, v->dim).s,
-                    qn_dtype_name(x->dtype), stats ? "[2," : "[", (long long)x->dim[1]);
+    return qn__fail(err, 2201, NULL, "%s is %s %s; expected %s %s%lld]", name, qn_dtype_name(v->dtype),
+                    qn__dims_show(v->rank, v->dim).s, qn_dtype_name(x->dtype), stats ? "[2," : "[",
+                    (long long)x->dim[1]);
 }
 
 static qn_status infer_stats(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
@@ -111,19 +110,37 @@ static struct qn__cost cost_grad_x(const struct qn__node *const *x, const struct
 
 #define ATTR .attr_size = sizeof(struct qn__bn_attr)
 const struct qn__op qn__op_bn_stats = {
-    .name = "bn_stats", .infer = infer_stats, .cost = cost_stats, .layout = QN_LAYOUT_REDUCE, .flat = true,
+    .name = "bn_stats",
+    .infer = infer_stats,
+    .cost = cost_stats,
+    .layout = QN_LAYOUT_REDUCE,
+    .flat = true,
     .no_gradient = "batch_norm owns the total derivative, through the statistics too",
 };
 const struct qn__op qn__op_batch_norm = {
-    .name = "batch_norm", .infer = infer_norm, .vjp = vjp_norm, .cost = cost_norm, ATTR, .layout = QN_LAYOUT_SAME,
+    .name = "batch_norm",
+    .infer = infer_norm,
+    .vjp = vjp_norm,
+    .cost = cost_norm,
+    ATTR,
+    .layout = QN_LAYOUT_SAME,
     .in_place = true,
 };
 const struct qn__op qn__op_bn_grad_stats = {
-    .name = "bn_grad_stats", .infer = infer_grad_stats, .cost = cost_grad_stats, ATTR, .layout = QN_LAYOUT_REDUCE,
+    .name = "bn_grad_stats",
+    .infer = infer_grad_stats,
+    .cost = cost_grad_stats,
+    ATTR,
+    .layout = QN_LAYOUT_REDUCE,
     .no_gradient = "first derivative only: a part of batch_norm's gradient",
 };
 const struct qn__op qn__op_bn_grad_x = {
-    .name = "bn_grad_x", .infer = infer_grad_x, .cost = cost_grad_x, ATTR, .layout = QN_LAYOUT_SAME, .in_place = true,
+    .name = "bn_grad_x",
+    .infer = infer_grad_x,
+    .cost = cost_grad_x,
+    ATTR,
+    .layout = QN_LAYOUT_SAME,
+    .in_place = true,
     .no_gradient = "first derivative only: a part of batch_norm's gradient",
 };
 

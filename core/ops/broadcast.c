@@ -24,8 +24,9 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
     dx[0] = qn_sum_to(g, dy, x.rank, x.dim);
 }
 
-const struct qn__op qn__op_broadcast = { .name = "broadcast", .infer = infer, .vjp = vjp, .cost = qn__cost_move,
-                                         .layout = QN_LAYOUT_SAME };
+const struct qn__op qn__op_broadcast = {
+    .name = "broadcast", .infer = infer, .vjp = vjp, .cost = qn__cost_move, .layout = QN_LAYOUT_SAME
+};
 
 qn_t qn_broadcast(qn_graph *g, qn_t x, int rank, const int64_t *dims)
 {

@@ -37,8 +37,9 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
     }
 }
 
-const struct qn__op qn__op_concat = { .name = "concat", .infer = infer, .vjp = vjp, .cost = qn__cost_move,
-                                      .attr_size = sizeof(struct qn__axis_attr) };
+const struct qn__op qn__op_concat = {
+    .name = "concat", .infer = infer, .vjp = vjp, .cost = qn__cost_move, .attr_size = sizeof(struct qn__axis_attr)
+};
 
 /* More operands than a node can have are joined group by group, from the left. */
 qn_t qn_concat(qn_graph *g, const qn_t *x, int n, int axis)

@@ -4,17 +4,13 @@
 #include "epilogue.h"
 #include <string.h>
 
-enum {
-    QN__WINDOW_MAX = 65535
-}; /* of strides, dilations, padding and windows: sizes then stay below 2^63 */
+enum { QN__WINDOW_MAX = 65535 }; /* of strides, dilations, padding and windows: sizes then stay below 2^63 */
 
-static inline qn_status qn__check_range(const char *what, const int32_t v[2], int32_t low,
-                                        qn_error *err)
+static inline qn_status qn__check_range(const char *what, const int32_t v[2], int32_t low, qn_error *err)
 {
     for (int i = 0; i < 2; i++)
         if (v[i] < low || v[i] > QN__WINDOW_MAX)
-            return qn__fail(err, 2204, NULL, "%s[%d]: %d; expected %d..%d", what, i, v[i], low,
-                            QN__WINDOW_MAX);
+            return qn__fail(err, 2204, NULL, "%s[%d]: %d; expected %d..%d", what, i, v[i], low, QN__WINDOW_MAX);
     return QN_OK;
 }
 
@@ -22,15 +18,12 @@ static inline qn_status qn__check_images(const struct qn__node *const *x, int n,
 {
     QN_TRY(qn__check_float(x[0], err));
     for (int i = 0; i < n; i++)
-        if (x[i]->rank != 4)
-            return qn__fail(err, 2203, NULL, "operand %d has rank %d; expected rank 4", i,
-                            x[i]->rank);
+        if (x[i]->rank != 4) return qn__fail(err, 2203, NULL, "operand %d has rank %d; expected rank 4", i, x[i]->rank);
     return QN_OK;
 }
 
 /* Size of the result along axis 0 (vertical) or 1 of windows over `size` elements; false if none fits. */
-static inline bool qn__window_out(int64_t *out, int64_t size, int64_t extent, int64_t pad,
-                                  int32_t stride)
+static inline bool qn__window_out(int64_t *out, int64_t size, int64_t extent, int64_t pad, int32_t stride)
 {
     int64_t room = size + pad - extent;
     *out = room < 0 ? 0 : room / stride + 1;
@@ -48,47 +41,40 @@ static inline qn_status qn__conv_check_attr(const struct qn__conv_attr *a, qn_er
     QN_TRY(qn__check_range("dilation", a->dilation, 1, err));
     QN_TRY(qn__check_range("pad", a->pad, 0, err));
     QN_TRY(qn__check_range("pad_end", a->pad_end, 0, err));
-    if (a->groups < 1)
-        return qn__fail(err, 2204, NULL, "groups: %d; expected 1 or more", a->groups);
+    if (a->groups < 1) return qn__fail(err, 2204, NULL, "groups: %d; expected 1 or more", a->groups);
     return QN_OK;
 }
 
 /* Fills oh and ow from the rest; checks the window and the groups. */
-static inline qn_status qn__conv_resolve(const struct qn__conv_attr *a, struct qn__conv_dims *d,
-                                         qn_error *err)
+static inline qn_status qn__conv_resolve(const struct qn__conv_attr *a, struct qn__conv_dims *d, qn_error *err)
 {
     const int64_t window[2] = { d->kh, d->kw }, image[2] = { d->h, d->w };
     int64_t *const out[2] = { &d->oh, &d->ow };
     if (d->c % a->groups != 0 || d->o % a->groups != 0)
-        return qn__fail(err, 2204, NULL, "groups: %d; expected a divisor of %lld and %lld channels",
-                        a->groups, (long long)d->c, (long long)d->o);
+        return qn__fail(err, 2204, NULL, "groups: %d; expected a divisor of %lld and %lld channels", a->groups,
+                        (long long)d->c, (long long)d->o);
     for (int i = 0; i < 2; i++) {
         if (window[i] < 1 || window[i] > QN__WINDOW_MAX)
-            return qn__fail(err, 2203, NULL, "window %lld x %lld; expected sizes in 1..%d",
-                            (long long)d->kh, (long long)d->kw, QN__WINDOW_MAX);
-        int64_t extent = a->dilation[i] * (window[i] - 1) + 1,
-                pad = (int64_t)a->pad[i] + a->pad_end[i];
+            return qn__fail(err, 2203, NULL, "window %lld x %lld; expected sizes in 1..%d", (long long)d->kh,
+                            (long long)d->kw, QN__WINDOW_MAX);
+        int64_t extent = a->dilation[i] * (window[i] - 1) + 1, pad = (int64_t)a->pad[i] + a->pad_end[i];
         if (!qn__window_out(out[i], image[i], extent, pad, a->stride[i]))
-            return qn__fail(
-                err, 2203, NULL,
-                "%s of %lld, padded to %lld, under a window of %lld; expected at least %lld",
-                i ? "width" : "height", (long long)image[i], (long long)(image[i] + pad),
-                (long long)extent, (long long)extent);
+            return qn__fail(err, 2203, NULL,
+                            "%s of %lld, padded to %lld, under a window of %lld; expected at least %lld",
+                            i ? "width" : "height", (long long)image[i], (long long)(image[i] + pad), (long long)extent,
+                            (long long)extent);
     }
     return QN_OK;
 }
 
-static inline qn_status qn__conv_check_y(const struct qn__conv_dims *d, const struct qn__node *y,
-                                         qn_error *err)
+static inline qn_status qn__conv_check_y(const struct qn__conv_dims *d, const struct qn__node *y, qn_error *err)
 {
     const int64_t dim[4] = { d->n, d->o, d->oh, d->ow };
     if (memcmp(dim, y->dim, sizeof dim) == 0) return QN_OK;
-    return qn__fail(err, 2201, NULL, "dy %s; expected %s", qn__dims_show(4, y->dim).s,
-                    qn__dims_show(4, dim).s);
+    return qn__fail(err, 2201, NULL, "dy %s; expected %s", qn__dims_show(4, y->dim).s, qn__dims_show(4, dim).s);
 }
 
-static inline void qn__set_dims4(struct qn__node *y, qn_dtype dtype, int64_t a, int64_t b,
-                                 int64_t c, int64_t d)
+static inline void qn__set_dims4(struct qn__node *y, qn_dtype dtype, int64_t a, int64_t b, int64_t c, int64_t d)
 {
     y->dtype = dtype;
     y->rank = 4;
@@ -96,8 +82,8 @@ static inline void qn__set_dims4(struct qn__node *y, qn_dtype dtype, int64_t a, 
 }
 
 /* 2 products of every filter element at every place of y, in all three directions. */
-static inline struct qn__cost qn__conv_cost(const struct qn__node *const *x,
-                                            const struct qn__node *y, double places, double filter)
+static inline struct qn__cost qn__conv_cost(const struct qn__node *const *x, const struct qn__node *y, double places,
+                                            double filter)
 {
     const struct qn__conv_attr *attr = y->attr;
     double extra = (double)(attr->epilogue.has_bias + (attr->epilogue.act != 0));
@@ -108,9 +94,8 @@ static inline struct qn__cost qn__conv_cost(const struct qn__node *const *x,
 }
 
 /* Appends one direction with the geometry of another (attr's epilogue left out). */
-static inline qn_t qn__conv_node(qn_graph *g, enum qn__opcode op, qn_t a, qn_t b,
-                                 const struct qn__conv_attr *geometry, int64_t size_h,
-                                 int64_t size_w, int64_t channels)
+static inline qn_t qn__conv_node(qn_graph *g, enum qn__opcode op, qn_t a, qn_t b, const struct qn__conv_attr *geometry,
+                                 int64_t size_h, int64_t size_w, int64_t channels)
 {
     struct qn__conv_attr attr;
     memset(&attr, 0, sizeof attr);
@@ -144,8 +129,7 @@ static inline bool qn__conv_no_act(qn_graph *g, const struct qn__node *y)
 {
     const struct qn__conv_attr *attr = y->attr;
     if (!attr->epilogue.act) return true;
-    qn__graph_fail(g, 2205, qn__op_of(y->op)->name,
-                   "activation is folded in; expected gradients to be taken before");
+    qn__graph_fail(g, 2205, qn__op_of(y->op)->name, "activation is folded in; expected gradients to be taken before");
     return false;
 }
 #endif

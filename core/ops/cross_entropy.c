@@ -22,11 +22,10 @@ static qn_status check(const struct qn__node *const *x, int n_in, int n_fixed, c
                       memcmp(target->dim, logits->dim, (size_t)target->rank * sizeof target->dim[0]) == 0;
     bool soft_fits = target->dtype == logits->dtype && qn__same_dims(target, logits);
     if (!index_fits && !soft_fits)
-        return qn__fail(
-            err, 2201, NULL,
-            "target is %s; expected I32 or I64 class indices of the logits' rows, or %s "
-            "probabilities of the logits' shape",
-            qn_dtype_name(target->dtype), qn_dtype_name(logits->dtype));
+        return qn__fail(err, 2201, NULL,
+                        "target is %s; expected I32 or I64 class indices of the logits' rows, or %s probabilities of "
+                        "the logits' shape",
+                        qn_dtype_name(target->dtype), qn_dtype_name(logits->dtype));
     int64_t v = logits->dim[logits->rank - 1];
     const struct qn__node *weight = attr->has_weight ? x[n_in - 1] : NULL;
     if (weight && (weight->rank != 1 || weight->dim[0] != v || weight->dtype != logits->dtype))
@@ -76,10 +75,15 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
 }
 
 #define ATTR .attr_size = sizeof(struct qn__xent_attr)
-const struct qn__op qn__op_cross_entropy = { .name = "cross_entropy", .infer = infer_loss, .vjp = vjp_loss,
-                                             .cost = cost, ATTR };
+const struct qn__op qn__op_cross_entropy = {
+    .name = "cross_entropy", .infer = infer_loss, .vjp = vjp_loss, .cost = cost, ATTR
+};
 const struct qn__op qn__op_cross_entropy_grad = {
-    .name = "cross_entropy_grad", .infer = infer_grad, .cost = cost, ATTR, .in_place = false,
+    .name = "cross_entropy_grad",
+    .infer = infer_grad,
+    .cost = cost,
+    ATTR,
+    .in_place = false,
     .no_gradient = "first derivative only: the gradient kernel of cross_entropy",
 };
 
@@ -93,7 +97,10 @@ static qn_status infer_weight(const struct qn__node *const *x, struct qn__node *
     memcpy(y->dim, x[0]->dim, sizeof y->dim);
     return QN_OK;
 }
-const struct qn__op qn__op_target_weight = { .name = "target_weight", .infer = infer_weight, ATTR, .flat = true,
+const struct qn__op qn__op_target_weight = { .name = "target_weight",
+                                             .infer = infer_weight,
+                                             ATTR,
+                                             .flat = true,
                                              .no_gradient = "it depends on class indices only" };
 
 /* Sum over rows / sum of the weights of the rows that count; 0/tiny = 0 when none does. */
@@ -119,8 +126,8 @@ qn_t qn_cross_entropy(qn_graph *g, qn_t logits, qn_t target, const qn_cross_entr
     attr.has_weight = opts->weight.id != 0;
     if (!(opts->smoothing >= 0 && opts->smoothing < 1))
         return qn__graph_fail(g, 2204, "cross_entropy", "smoothing %g; expected 0 <= s < 1", opts->smoothing);
-    qn_t rows = qn__node(g, QN_OP_cross_entropy, (qn_t[]){ logits, target, opts->weight },
-                         attr.has_weight ? 3 : 2, &attr);
+    qn_t rows = qn__node(g, QN_OP_cross_entropy, (qn_t[]){ logits, target, opts->weight }, attr.has_weight ? 3 : 2,
+                         &attr);
     if (qn__failed(g)) return (qn_t){ 0 };
     bool plain_mean = !is_index(qn__at(g, target)) || (!attr.has_weight && !attr.use_ignore);
     return plain_mean ? qn_mean_all(g, rows) : weighted_mean(g, rows, target, &attr, opts->weight);

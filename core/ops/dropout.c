@@ -27,7 +27,11 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
     return (struct qn__cost){ 2 * n, 2 * n * (double)qn_dtype_size(y->dtype) };
 }
 
-const struct qn__op qn__op_dropout = { .name = "dropout", .infer = infer, .vjp = vjp, .cost = cost, .in_place = true,
+const struct qn__op qn__op_dropout = { .name = "dropout",
+                                       .infer = infer,
+                                       .vjp = vjp,
+                                       .cost = cost,
+                                       .in_place = true,
                                        .attr_size = sizeof(struct qn__dropout_attr) };
 
 qn_t qn_dropout(qn_graph *g, qn_t x, qn_t rng, double p, const char *name)

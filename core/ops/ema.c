@@ -24,8 +24,12 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
     return (struct qn__cost){ 3 * (double)y->count, 3 * (double)y->count * (double)qn_dtype_size(y->dtype) };
 }
 
-const struct qn__op qn__op_ema = { .name = "ema", .infer = infer, .cost = cost,
-                                   .attr_size = sizeof(struct qn__ema_attr), .writes = 1, .effect = true,
+const struct qn__op qn__op_ema = { .name = "ema",
+                                   .infer = infer,
+                                   .cost = cost,
+                                   .attr_size = sizeof(struct qn__ema_attr),
+                                   .writes = 1,
+                                   .effect = true,
                                    .no_gradient = "it writes to the store" };
 
 qn_t qn_ema(qn_graph *g, qn_t shadow, qn_t w, qn_t hyper, double decay)

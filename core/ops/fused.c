@@ -13,8 +13,9 @@ static qn_status check_program(const struct qn__node *y, qn_error *err)
         int defined = f->n_in + i;
         bool row = o->op > 0 && o->op < QN_OP_COUNT && qn__is_pointwise((enum qn__opcode)o->op);
         if (!row || o->a < 0 || o->a >= defined || o->b < 0 || o->b >= defined || o->c < 0 || o->c >= defined)
-            return qn__fail(err, 2204, NULL, "instruction %d reads %d, %d, %d; expected a pointwise row of registers"
-                            " below %d", i, o->a, o->b, o->c, defined);
+            return qn__fail(err, 2204, NULL,
+                            "instruction %d reads %d, %d, %d; expected a pointwise row of registers below %d", i, o->a,
+                            o->b, o->c, defined);
     }
     return QN_OK;
 }
@@ -45,7 +46,11 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
     return c;
 }
 
-const struct qn__op qn__op_fused = { .name = "fused", .infer = infer, .cost = cost,
+const struct qn__op qn__op_fused = { .name = "fused",
+                                     .infer = infer,
+                                     .cost = cost,
                                      .no_gradient = "the fusion pass makes it, after differentiation",
-                                     .attr_size = sizeof(struct qn__fused_attr), .layout = QN_LAYOUT_SAME,
-                                     .pointwise = true, .in_place = true };
+                                     .attr_size = sizeof(struct qn__fused_attr),
+                                     .layout = QN_LAYOUT_SAME,
+                                     .pointwise = true,
+                                     .in_place = true };

@@ -38,8 +38,9 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
                                      (double)x[1]->count * (double)qn_dtype_size(x[1]->dtype) };
 }
 
-const struct qn__op qn__op_gather = { .name = "gather", .infer = infer, .vjp = vjp, .cost = cost,
-                                      .attr_size = sizeof(struct qn__axis_attr) };
+const struct qn__op qn__op_gather = {
+    .name = "gather", .infer = infer, .vjp = vjp, .cost = cost, .attr_size = sizeof(struct qn__axis_attr)
+};
 
 qn_t qn_gather(qn_graph *g, qn_t x, qn_t index, int axis)
 {

@@ -13,17 +13,14 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
     QN_TRY(qn__check_float(x[0], err));
     for (int i = 0; i < 2; i++)
         if (x[i]->rank < 2)
-            return qn__fail(err, 2203, NULL, "operand %d has rank %d; expected rank 2..%d", i,
-                            x[i]->rank, QN_MAX_DIMS);
+            return qn__fail(err, 2203, NULL, "operand %d has rank %d; expected rank 2..%d", i, x[i]->rank, QN_MAX_DIMS);
     int64_t k = cols(x[0], attr->ta), kb = rows(x[1], attr->tb);
     if (k != kb)
-        return qn__fail(err, 2201, NULL, "inner sizes %lld and %lld%s%s; expected equal sizes",
-                        (long long)k, (long long)kb, attr->ta ? ", a transposed" : "",
-                        attr->tb ? ", b transposed" : "");
+        return qn__fail(err, 2201, NULL, "inner sizes %lld and %lld%s%s; expected equal sizes", (long long)k,
+                        (long long)kb, attr->ta ? ", a transposed" : "", attr->tb ? ", b transposed" : "");
     int rank;
     if (!qn__broadcast_dims(&rank, y->dim, x[0]->rank - 2, x[0]->dim, x[1]->rank - 2, x[1]->dim))
-        return qn__fail(err, 2201, NULL,
-                        "operand shapes do not fit; expected leading dims that broadcast");
+        return qn__fail(err, 2201, NULL, "operand shapes do not fit; expected leading dims that broadcast");
     y->rank = rank + 2;
     y->dim[rank] = rows(x[0], attr->ta);
     y->dim[rank + 1] = cols(x[1], attr->tb);
@@ -38,10 +35,7 @@ static qn_t product(qn_graph *g, qn_t a, int ta, qn_t b, int tb)
 
 /* [.., M,K] -> [M.., K]: one tall matrix, so that the gradient of a shared right operand is one product
  * and not a batch of them that is then summed. */
-static qn_t tall(qn_graph *g, qn_t x)
-{
-    return qn_reshape(g, x, 2, (int64_t[]){ -1, qn_dim(g, x, -1) });
-}
+static qn_t tall(qn_graph *g, qn_t x) { return qn_reshape(g, x, 2, (int64_t[]){ -1, qn_dim(g, x, -1) }); }
 
 /* With A' and B' the operands after their flags: dA' = dY B'^T, dB' = A'^T dY; a transposed operand gets the
  * transposed product. Broadcast leading dims are summed. */
@@ -52,8 +46,7 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
     qn_t in[2] = { qn__in(y, 0), qn__in(y, 1) };
     struct qn__node a = *qn__at(g, in[0]), b = *qn__at(g, in[1]);
     if (attr->epilogue.act) {
-        qn__graph_fail(g, 2205, "matmul",
-                       "activation is folded in; expected gradients to be taken before that");
+        qn__graph_fail(g, 2205, "matmul", "activation is folded in; expected gradients to be taken before that");
         return;
     }
     qn_t da = attr->ta ? product(g, in[1], attr->tb, dy, 1) : product(g, dy, 0, in[1], !attr->tb);
@@ -71,11 +64,8 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
 static struct qn__cost cost(const struct qn__node *const *x, const struct qn__node *y)
 {
     const struct qn__matmul_attr *attr = y->attr;
-    double k = (double)cols(x[0], attr->ta), size = (double)qn_dtype_size(y->dtype),
-           n = (double)y->count;
-    struct qn__cost c = {
-        2 * k * n + (attr->epilogue.has_bias ? n : 0) + (attr->epilogue.act ? n : 0), n * size
-    };
+    double k = (double)cols(x[0], attr->ta), size = (double)qn_dtype_size(y->dtype), n = (double)y->count;
+    struct qn__cost c = { 2 * k * n + (attr->epilogue.has_bias ? n : 0) + (attr->epilogue.act ? n : 0), n * size };
     for (int i = 0; i < y->n_in; i++) c.bytes += (double)x[i]->count * size;
     return c;
 }

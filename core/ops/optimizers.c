@@ -42,8 +42,7 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
             return qn__fail(err, 2209, NULL, "operand %d is the result of %s; expected a tensor of the store", i,
                             op->name);
     }
-    if (hyper->rank != 1 || hyper->dim[0] != 4)
-        return qn__fail(err, 2201, NULL, "hyper does not fit; expected [4]");
+    if (hyper->rank != 1 || hyper->dim[0] != 4) return qn__fail(err, 2201, NULL, "hyper does not fit; expected [4]");
     return check_attr(y->attr, err);
 }
 
@@ -59,15 +58,18 @@ static struct qn__cost cost_of(const struct qn__node *y, double flops)
 /* ---- descriptors --------------------------------------------------------------------------------- */
 
 /* flops: additions, products, quotients and roots for one element, weight decay included. */
-#define ROW(row, written, flops)                                                                   \
-    static struct qn__cost cost_##row(const struct qn__node *const *x, const struct qn__node *y)   \
-    {                                                                                              \
-        (void)x;                                                                                   \
-        return cost_of(y, flops);                                                                  \
-    }                                                                                              \
-    const struct qn__op qn__op_##row = { .name = #row, .infer = infer, .cost = cost_##row,         \
-                                         .attr_size = sizeof(struct qn__optim_attr),               \
-                                         .writes = (written), .effect = true,                      \
+#define ROW(row, written, flops) \
+    static struct qn__cost cost_##row(const struct qn__node *const *x, const struct qn__node *y) \
+    { \
+        (void)x; \
+        return cost_of(y, flops); \
+    } \
+    const struct qn__op qn__op_##row = { .name = #row, \
+                                         .infer = infer, \
+                                         .cost = cost_##row, \
+                                         .attr_size = sizeof(struct qn__optim_attr), \
+                                         .writes = (written), \
+                                         .effect = true, \
                                          .no_gradient = "it writes to the store" }
 ROW(sgd, 1, 5);
 ROW(momentum, 3, 9);

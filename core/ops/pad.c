@@ -28,8 +28,9 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
     dx[0] = qn_slice(g, dy, attr->before, x.dim);
 }
 
-const struct qn__op qn__op_pad = { .name = "pad", .infer = infer, .vjp = vjp, .cost = qn__cost_move,
-                                   .attr_size = sizeof(struct qn__pad_attr) };
+const struct qn__op qn__op_pad = {
+    .name = "pad", .infer = infer, .vjp = vjp, .cost = qn__cost_move, .attr_size = sizeof(struct qn__pad_attr)
+};
 
 qn_t qn_pad(qn_graph *g, qn_t x, const int64_t *before, const int64_t *after)
 {

@@ -30,8 +30,9 @@ double qn__pw_eval(enum qn__opcode op, double a, double b, double c, double p, d
 {
     switch ((int)op) {
 #define OP(name, n_in, meaning)
-#define PW(name, n_in, meaning, expression)                                                        \
-    case QN_OP_##name: return expression;
+#define PW(name, n_in, meaning, expression) \
+    case QN_OP_##name: \
+        return expression;
 #include "../ops.def"
 #undef OP
     }
@@ -42,8 +43,8 @@ double qn__pw_eval(enum qn__opcode op, double a, double b, double c, double p, d
 
 static bool is_compare(enum qn__opcode op)
 {
-    return op == QN_OP_lt || op == QN_OP_le || op == QN_OP_gt || op == QN_OP_ge || op == QN_OP_eq ||
-           op == QN_OP_ne || op == QN_OP_is_finite;
+    return op == QN_OP_lt || op == QN_OP_le || op == QN_OP_gt || op == QN_OP_ge || op == QN_OP_eq || op == QN_OP_ne ||
+           op == QN_OP_is_finite;
 }
 
 /* The one dtype of the value operands (the condition of `where` is free). */
@@ -100,6 +101,7 @@ static qn_t only_where(qn_graph *g, qn_t condition, qn_t dy)
     return qn_where(g, condition, dy, qn_scalar(g, qn_dtype_of(g, dy), 0));
 }
 
+/* clang-format off */
 VJP(add) { UNUSED; dx[0] = dy; dx[1] = dy; }
 VJP(sub) { UNUSED; dx[0] = dy; dx[1] = qn_neg(g, dy); }
 VJP(mul) { UNUSED; dx[0] = qn_mul(g, dy, B); dx[1] = qn_mul(g, dy, A); }
@@ -200,6 +202,7 @@ VJP(silu)
 VJP(sigmoid) { UNUSED; dx[0] = qn_mul(g, dy, qn_mul(g, self, qn_affine(g, self, -1, 1))); }
 VJP(tanh) { UNUSED; dx[0] = qn_mul(g, dy, qn_affine(g, qn_square(g, self), -1, 1)); }
 VJP(softplus) { UNUSED; dx[0] = qn_mul(g, dy, qn_sigmoid(g, A)); }
+/* clang-format on */
 
 /* Sums each contribution over the axes along which its operand was repeated. */
 typedef void vjp_fn(qn_graph *, const struct qn__node *, qn_t, qn_t, qn_t *);
@@ -214,17 +217,17 @@ static void vjp_broadcast(vjp_fn *rule, qn_graph *g, const struct qn__node *y, q
 
 /* ---- descriptors ------------------------------------------------------------------------------ */
 
-#define COMMON(row)                                                                                \
-    .name = #row, .infer = infer, .cost = cost, .attr_size = sizeof(struct qn__pw_attr),           \
-    .layout = QN_LAYOUT_SAME, .pointwise = true, .in_place = true
-#define DIFFERENTIABLE(row)                                                                        \
-    static void all_##row(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t *dx)     \
-    {                                                                                              \
-        vjp_broadcast(vjp_##row, g, y, self, dy, dx);                                              \
-    }                                                                                              \
+#define COMMON(row) \
+    .name = #row, .infer = infer, .cost = cost, .attr_size = sizeof(struct qn__pw_attr), .layout = QN_LAYOUT_SAME, \
+    .pointwise = true, .in_place = true
+#define DIFFERENTIABLE(row) \
+    static void all_##row(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t *dx) \
+    { \
+        vjp_broadcast(vjp_##row, g, y, self, dy, dx); \
+    } \
     const struct qn__op qn__op_##row = { COMMON(row), .vjp = all_##row }
-#define CONSTANT_ALMOST_EVERYWHERE(row)                                                            \
-    const struct qn__op qn__op_##row = { COMMON(row), .flat = true,                                  \
+#define CONSTANT_ALMOST_EVERYWHERE(row) \
+    const struct qn__op qn__op_##row = { COMMON(row), .flat = true, \
                                          .no_gradient = "its derivative is zero almost everywhere" }
 
 DIFFERENTIABLE(add);
@@ -279,13 +282,10 @@ static qn_t build(qn_graph *g, enum qn__opcode op, const qn_t *x, int n, double 
     attr.dtype = (int32_t)dtype;
     return qn__node(g, op, x, n, &attr);
 }
-#define UNARY(row)                                                                                 \
+#define UNARY(row) \
     qn_t qn_##row(qn_graph *g, qn_t x) { return build(g, QN_OP_##row, &x, 1, 0, 0, QN_F32); }
-#define BINARY(row)                                                                                \
-    qn_t qn_##row(qn_graph *g, qn_t a, qn_t b)                                                     \
-    {                                                                                              \
-        return build(g, QN_OP_##row, (qn_t[]){ a, b }, 2, 0, 0, QN_F32);                           \
-    }
+#define BINARY(row) \
+    qn_t qn_##row(qn_graph *g, qn_t a, qn_t b) { return build(g, QN_OP_##row, (qn_t[]){ a, b }, 2, 0, 0, QN_F32); }
 BINARY(add)
 BINARY(sub)
 BINARY(mul)

@@ -4,28 +4,24 @@
 #include "conv.h"
 
 /* Sizes of the pooled image from those of the image. A pad below the window leaves no window without an element. */
-static inline qn_status qn__pool_resolve(const struct qn__pool_attr *a, const int64_t image[2],
-                                         int64_t pooled[2], qn_error *err)
+static inline qn_status qn__pool_resolve(const struct qn__pool_attr *a, const int64_t image[2], int64_t pooled[2],
+                                         qn_error *err)
 {
     QN_TRY(qn__check_range("window", a->window, 1, err));
     QN_TRY(qn__check_range("stride", a->stride, 1, err));
     for (int i = 0; i < 2; i++) {
         if (a->pad[i] < 0 || a->pad[i] >= a->window[i])
-            return qn__fail(err, 2204, NULL, "pad[%d]: %d; expected 0..%d, less than the window", i,
-                            a->pad[i], a->window[i] - 1);
-        if (image[i] < 1 || !qn__window_out(&pooled[i], image[i], a->window[i],
-                                            2 * (int64_t)a->pad[i], a->stride[i]))
-            return qn__fail(
-                err, 2203, NULL,
-                "%s of %lld, padded to %lld, under a window of %d; expected at least %d",
-                i ? "width" : "height", (long long)image[i],
-                (long long)(image[i] + 2 * (int64_t)a->pad[i]), a->window[i], a->window[i]);
+            return qn__fail(err, 2204, NULL, "pad[%d]: %d; expected 0..%d, less than the window", i, a->pad[i],
+                            a->window[i] - 1);
+        if (image[i] < 1 || !qn__window_out(&pooled[i], image[i], a->window[i], 2 * (int64_t)a->pad[i], a->stride[i]))
+            return qn__fail(err, 2203, NULL, "%s of %lld, padded to %lld, under a window of %d; expected at least %d",
+                            i ? "width" : "height", (long long)image[i], (long long)(image[i] + 2 * (int64_t)a->pad[i]),
+                            a->window[i], a->window[i]);
     }
     return QN_OK;
 }
 
-static inline qn_status qn__pool_infer(const struct qn__node *const *x, struct qn__node *y,
-                                       qn_error *err)
+static inline qn_status qn__pool_infer(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
 {
     int64_t pooled[2];
     QN_TRY(qn__check_images(x, 1, err));
@@ -35,8 +31,7 @@ static inline qn_status qn__pool_infer(const struct qn__node *const *x, struct q
 }
 
 /* One operation for each element of each window. */
-static inline struct qn__cost qn__pool_cost(const struct qn__node *const *x,
-                                            const struct qn__node *y, double places)
+static inline struct qn__cost qn__pool_cost(const struct qn__node *const *x, const struct qn__node *y, double places)
 {
     const struct qn__pool_attr *attr = y->attr;
     struct qn__cost c = { places * attr->window[0] * attr->window[1], (double)y->count };

@@ -15,8 +15,11 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
     dx[0] = qn_where(g, chosen, share, qn_scalar(g, y->dtype, 0));
 }
 
-const struct qn__op qn__op_reduce_min = { .name = "reduce_min", .infer = qn__infer_extreme, .vjp = vjp,
-                                          .cost = qn__cost_each, .attr_size = sizeof(struct qn__reduce_attr) };
+const struct qn__op qn__op_reduce_min = { .name = "reduce_min",
+                                          .infer = qn__infer_extreme,
+                                          .vjp = vjp,
+                                          .cost = qn__cost_each,
+                                          .attr_size = sizeof(struct qn__reduce_attr) };
 
 qn_t qn_reduce_min(qn_graph *g, qn_t x, uint32_t axes, bool keep)
 {

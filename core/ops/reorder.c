@@ -13,7 +13,9 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
     return qn__infer_like(x, y, err);
 }
 
-const struct qn__op qn__op_reorder = { .name = "reorder", .infer = infer,
+const struct qn__op qn__op_reorder = { .name = "reorder",
+                                       .infer = infer,
                                        .no_gradient = "the layout pass makes it, after differentiation",
-                                       .cost = qn__cost_move, .attr_size = sizeof(struct qn__reorder_attr),
+                                       .cost = qn__cost_move,
+                                       .attr_size = sizeof(struct qn__reorder_attr),
                                        .layout = QN_LAYOUT_ASK };

@@ -58,7 +58,7 @@ qn_t qn_reshape(qn_graph *g, qn_t x, int rank, const int64_t *dims)
         return qn__graph_fail(g, 2203, "reshape", "rank %d; expected 0..%d", rank, QN_MAX_DIMS);
     if (!resolve(qn_count(g, x), rank, dims, dim))
         return qn__graph_fail(g, 2201, "reshape",
-            "%s of %lld elements; expected at most one -1, which the others divide",
+                              "%s of %lld elements; expected at most one -1, which the others divide",
                               qn__dims_show(rank, dims).s, (long long)qn_count(g, x));
     return qn__node_shaped(g, QN_OP_reshape, &x, 1, NULL, qn_dtype_of(g, x), rank, dim, NULL, NULL);
 }

@@ -33,8 +33,9 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
     dx[0] = qn_gather(g, dy, qn__in(y, 1), attr->axis);
 }
 
-const struct qn__op qn__op_scatter_add = { .name = "scatter_add", .infer = infer, .vjp = vjp, .cost = qn__cost_each,
-                                           .attr_size = sizeof(struct qn__axis_attr) };
+const struct qn__op qn__op_scatter_add = {
+    .name = "scatter_add", .infer = infer, .vjp = vjp, .cost = qn__cost_each, .attr_size = sizeof(struct qn__axis_attr)
+};
 
 qn_t qn_scatter_add(qn_graph *g, qn_t x, qn_t index, int axis, int64_t size)
 {

@@ -35,8 +35,9 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
     return (struct qn__cost){ 0, 2 * (double)y->count * (double)qn_dtype_size(y->dtype) };
 }
 
-const struct qn__op qn__op_slice = { .name = "slice", .infer = infer, .vjp = vjp, .cost = cost,
-                                     .attr_size = sizeof(struct qn__slice_attr) };
+const struct qn__op qn__op_slice = {
+    .name = "slice", .infer = infer, .vjp = vjp, .cost = cost, .attr_size = sizeof(struct qn__slice_attr)
+};
 
 qn_t qn_slice(qn_graph *g, qn_t x, const int64_t *begin, const int64_t *size)
 {

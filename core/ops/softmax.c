@@ -54,14 +54,18 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
     return (struct qn__cost){ 5 * n, (1 + y->n_in) * n * (double)qn_dtype_size(y->dtype) };
 }
 
-const struct qn__op qn__op_softmax = { .name = "softmax", .infer = infer, .vjp = vjp_softmax, .cost = cost,
-                                       .in_place = true };
-const struct qn__op qn__op_softmax_grad = { .name = "softmax_grad", .infer = infer, .vjp = vjp_softmax_grad,
-                                            .cost = cost, .in_place = true };
-const struct qn__op qn__op_log_softmax = { .name = "log_softmax", .infer = infer, .vjp = vjp_log_softmax, .cost = cost,
-                                           .in_place = true };
-const struct qn__op qn__op_log_softmax_grad = { .name = "log_softmax_grad", .infer = infer,
-                                                .vjp = vjp_log_softmax_grad, .cost = cost, .in_place = true };
+const struct qn__op qn__op_softmax = {
+    .name = "softmax", .infer = infer, .vjp = vjp_softmax, .cost = cost, .in_place = true
+};
+const struct qn__op qn__op_softmax_grad = {
+    .name = "softmax_grad", .infer = infer, .vjp = vjp_softmax_grad, .cost = cost, .in_place = true
+};
+const struct qn__op qn__op_log_softmax = {
+    .name = "log_softmax", .infer = infer, .vjp = vjp_log_softmax, .cost = cost, .in_place = true
+};
+const struct qn__op qn__op_log_softmax_grad = {
+    .name = "log_softmax_grad", .infer = infer, .vjp = vjp_log_softmax_grad, .cost = cost, .in_place = true
+};
 
 qn_t qn_softmax(qn_graph *g, qn_t x) { return qn__node(g, QN_OP_softmax, &x, 1, NULL); }
 qn_t qn_log_softmax(qn_graph *g, qn_t x) { return qn__node(g, QN_OP_log_softmax, &x, 1, NULL); }

@@ -13,8 +13,12 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
     dx[0] = qn_broadcast(g, qn_reshape(g, dy, x.rank, kept), x.rank, x.dim);
 }
 
-const struct qn__op qn__op_sum = { .name = "sum", .infer = qn__infer_reduce, .vjp = vjp, .cost = qn__cost_each,
-                                   .attr_size = sizeof(struct qn__reduce_attr), .layout = QN_LAYOUT_REDUCE };
+const struct qn__op qn__op_sum = { .name = "sum",
+                                   .infer = qn__infer_reduce,
+                                   .vjp = vjp,
+                                   .cost = qn__cost_each,
+                                   .attr_size = sizeof(struct qn__reduce_attr),
+                                   .layout = QN_LAYOUT_REDUCE };
 
 qn_t qn_sum(qn_graph *g, qn_t x, uint32_t axes, bool keep)
 {

@@ -24,7 +24,8 @@ static struct qn__cost cost(const struct qn__node *const *x, const struct qn__no
     return c;
 }
 
-const struct qn__op qn__op_sum_squares = { .name = "sum_squares", .infer = infer, .vjp = vjp, .cost = cost,
-                                           .layout = QN_LAYOUT_REDUCE };
+const struct qn__op qn__op_sum_squares = {
+    .name = "sum_squares", .infer = infer, .vjp = vjp, .cost = cost, .layout = QN_LAYOUT_REDUCE
+};
 
 qn_t qn_sum_squares(qn_graph *g, qn_t x) { return qn__node(g, QN_OP_sum_squares, &x, 1, NULL); }

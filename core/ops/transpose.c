@@ -28,7 +28,10 @@ static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t 
     dx[0] = qn_transpose(g, dy, inverse);
 }
 
-const struct qn__op qn__op_transpose = { .name = "transpose", .infer = infer, .vjp = vjp, .cost = qn__cost_move,
+const struct qn__op qn__op_transpose = { .name = "transpose",
+                                         .infer = infer,
+                                         .vjp = vjp,
+                                         .cost = qn__cost_move,
                                          .attr_size = sizeof(struct qn__transpose_attr) };
 
 qn_t qn_transpose(qn_graph *g, qn_t x, const int *permutation)

@@ -32,17 +32,17 @@ QN_API const char *qn_version(void);
 
 /* A status is also the exit code of the `quern` command. 1 is never used: it means an uncaught
  * error of the host language. */
-#define QN_STATUS_MAP(X)                                                                           \
-    X(OK, 0, "done")                                                                               \
-    X(EUSAGE, 2, "usage, configuration or shape error")                                            \
-    X(EDATA, 3, "bad data file")                                                                   \
-    X(EMODEL, 4, "bad model or checkpoint")                                                        \
-    X(EMEMORY, 5, "not enough memory")                                                             \
-    X(EIO, 6, "input or output failed")                                                            \
-    X(EDEVICE, 7, "device, driver or library not usable")                                          \
-    X(EPEER, 8, "a peer died, hung or disagreed")                                                  \
-    X(ENUMERIC, 9, "numerical stop")                                                               \
-    X(EINTERNAL, 70, "internal error of Quern")                                                    \
+#define QN_STATUS_MAP(X) \
+    X(OK, 0, "done") \
+    X(EUSAGE, 2, "usage, configuration or shape error") \
+    X(EDATA, 3, "bad data file") \
+    X(EMODEL, 4, "bad model or checkpoint") \
+    X(EMEMORY, 5, "not enough memory") \
+    X(EIO, 6, "input or output failed") \
+    X(EDEVICE, 7, "device, driver or library not usable") \
+    X(EPEER, 8, "a peer died, hung or disagreed") \
+    X(ENUMERIC, 9, "numerical stop") \
+    X(EINTERNAL, 70, "internal error of Quern") \
     X(STOPPED, 75, "stopped on request, state saved")
 
 typedef enum qn_status {
@@ -86,21 +86,21 @@ typedef struct qn_alloc {
 /* ---- element types ------------------------------------------------------------------------ */
 
 /* X(name, bytes, safetensors name). bool is one byte, 0 or 1. */
-#define QN_DTYPE_MAP(X)                                                                            \
-    X(F32, 4, "F32")                                                                               \
-    X(F64, 8, "F64")                                                                               \
-    X(BF16, 2, "BF16")                                                                             \
-    X(F16, 2, "F16")                                                                               \
-    X(I64, 8, "I64")                                                                               \
-    X(I32, 4, "I32")                                                                               \
-    X(U8, 1, "U8")                                                                                 \
+#define QN_DTYPE_MAP(X) \
+    X(F32, 4, "F32") \
+    X(F64, 8, "F64") \
+    X(BF16, 2, "BF16") \
+    X(F16, 2, "F16") \
+    X(I64, 8, "I64") \
+    X(I32, 4, "I32") \
+    X(U8, 1, "U8") \
     X(BOOL, 1, "BOOL")
 
 typedef enum qn_dtype {
 #define X(name, bytes, text) QN_##name,
     QN_DTYPE_MAP(X)
 #undef X
-    QN_DTYPE_COUNT
+        QN_DTYPE_COUNT
 } qn_dtype;
 
 QN_API size_t qn_dtype_size(qn_dtype dtype);      /* bytes of one element                      */

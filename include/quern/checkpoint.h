@@ -48,15 +48,13 @@ typedef struct qn_checkpoint_contents {
  * written and never a named one. Unfinished directories of dead writers are removed first. One process
  * at a time may write to dir: hold qn_run_lock_take. Errors: E6002, E4018, E4024, E5002; the line ends
  * with "; kept step-NNNNNN" if there is an older checkpoint. */
-QN_API QN_CHECKED qn_status qn_checkpoint_write(const char *dir,
-                                                const qn_checkpoint_contents *contents, int keep,
+QN_API QN_CHECKED qn_status qn_checkpoint_write(const char *dir, const qn_checkpoint_contents *contents, int keep,
                                                 qn_error *err);
 /* The same under a name such as "best" (rules of a part's name, and not "step-..." or "latest"): at every
  * moment dir/name is the whole old checkpoint or the whole new one, where the file system can exchange
  * two names; elsewhere the next writer completes a replacement that was interrupted. */
 QN_API QN_CHECKED qn_status qn_checkpoint_write_named(const char *dir, const char *name,
-                                                      const qn_checkpoint_contents *contents,
-                                                      qn_error *err);
+                                                      const qn_checkpoint_contents *contents, qn_error *err);
 
 typedef struct qn_checkpoint qn_checkpoint;
 
@@ -64,8 +62,7 @@ typedef struct qn_checkpoint qn_checkpoint;
  * of every file, CRC-32 of every tensor and file. Errors: E4021 (manifest), E4022 (missing, extra or
  * refused file, step or run of another checkpoint), E4023 (newer format), E4031 (size), E4032 (checksum,
  * with the tensor), E401x (safetensors), E6001, E5002. */
-QN_API QN_CHECKED qn_status qn_checkpoint_open(qn_checkpoint **out, const char *path,
-                                               qn_error *err);
+QN_API QN_CHECKED qn_status qn_checkpoint_open(qn_checkpoint **out, const char *path, qn_error *err);
 /* Opens and closes. */
 QN_API QN_CHECKED qn_status qn_checkpoint_verify(const char *path, qn_error *err);
 
@@ -75,9 +72,8 @@ typedef void qn_report(void *user, const char *line);
 /* Opens the step directory with the highest step that verifies. For each that does not, report (may be
  * NULL) gets its error line, ending in "; trying step-NNNNNN" while there are others, and *skipped (may
  * be NULL) counts them. Error: E4033 if none verifies or there is none; E5002. */
-QN_API QN_CHECKED qn_status qn_checkpoint_open_newest(qn_checkpoint **out, const char *dir,
-                                                      int *skipped, qn_report *report, void *user,
-                                                      qn_error *err);
+QN_API QN_CHECKED qn_status qn_checkpoint_open_newest(qn_checkpoint **out, const char *dir, int *skipped,
+                                                      qn_report *report, void *user, qn_error *err);
 /* NULL is allowed. */
 QN_API void qn_checkpoint_close(qn_checkpoint *ck);
 
@@ -102,10 +98,8 @@ enum {
 /* Compares names, element types and shapes with those expected (data is not looked at) before anything is
  * loaded. E4041 with the counts if they differ; report (may be NULL) then gets up to three lines that
  * list the first five missing, unexpected and mismatched ones. */
-QN_API QN_CHECKED qn_status qn_tensors_match(const qn_safetensors *st,
-                                             const qn_tensor_data *expected, int64_t n,
-                                             unsigned flags, qn_report *report, void *user,
-                                             qn_error *err);
+QN_API QN_CHECKED qn_status qn_tensors_match(const qn_safetensors *st, const qn_tensor_data *expected, int64_t n,
+                                             unsigned flags, qn_report *report, void *user, qn_error *err);
 
 /* ---- one job per directory ---------------------------------------------------------------- */
 

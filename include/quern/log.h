@@ -62,11 +62,10 @@ QN_API QN_CHECKED qn_status qn_events_open(qn_events **out, const char *dir, qn_
 QN_API qn_status qn_events_close(qn_events *events, qn_error *err);
 /* Adds one point to the curve `tag` ("train/loss"); value may be NaN. Tags hold at most 255 bytes.
  * Errors: E6002 the first time only; E2204 tag NULL, empty or too long. */
-QN_API qn_status qn_events_scalar(qn_events *events, const char *tag, int64_t step, float value,
-                                  qn_error *err);
+QN_API qn_status qn_events_scalar(qn_events *events, const char *tag, int64_t step, float value, qn_error *err);
 /* Adds a picture: the bytes of a PNG file of width x height. Errors: as above, E2204 for sizes. */
-QN_API qn_status qn_events_image(qn_events *events, const char *tag, int64_t step, const void *png,
-                                 size_t bytes, int64_t width, int64_t height, qn_error *err);
+QN_API qn_status qn_events_image(qn_events *events, const char *tag, int64_t step, const void *png, size_t bytes,
+                                 int64_t width, int64_t height, qn_error *err);
 QN_API const char *qn_events_path(const qn_events *events);
 QN_API int64_t qn_events_lost(const qn_events *events);
 
@@ -92,11 +91,11 @@ typedef enum qn_progress_mode {
 typedef struct qn_progress_options {
     int fd; /* e.g. fileno(stderr); not closed by us */
     qn_progress_mode mode;
-    int64_t epochs;          /* epochs of the run, >= 1                               */
-    int64_t steps_per_epoch; /* >= 1                                                  */
-    int64_t every;           /* plain lines: one every so many steps; 0: per epoch only */
-    const char *metric;      /* its name, copied (31 bytes); NULL: no metric          */
-    const char *unit;        /* what samples are ("img"), copied (15 bytes); NULL: none */
+    int64_t epochs;              /* epochs of the run, >= 1                               */
+    int64_t steps_per_epoch;     /* >= 1                                                  */
+    int64_t every;               /* plain lines: one every so many steps; 0: per epoch only */
+    const char *metric;          /* its name, copied (31 bytes); NULL: no metric          */
+    const char *unit;            /* what samples are ("img"), copied (15 bytes); NULL: none */
     double (*clock)(void *user); /* seconds that never go back; NULL: the system's    */
     void *user;
 } qn_progress_options;
@@ -116,8 +115,7 @@ typedef struct qn_progress_epoch {
 } qn_progress_epoch;
 
 /* Errors: E2204 an option out of range, E5002. */
-QN_API QN_CHECKED qn_status qn_progress_create(qn_progress **out, const qn_progress_options *options,
-                                               qn_error *err);
+QN_API QN_CHECKED qn_status qn_progress_create(qn_progress **out, const qn_progress_options *options, qn_error *err);
 QN_API void qn_progress_step(qn_progress *p, const qn_progress_state *state);
 /* Ends an epoch with one line that stays. */
 QN_API void qn_progress_epoch_end(qn_progress *p, const qn_progress_epoch *epoch);

@@ -50,18 +50,18 @@ typedef enum qn_metrics_kind {
 
 typedef struct qn_metrics_options {
     qn_metrics_kind kind;
-    int64_t width;        /* CLASSES: number of classes, 2..2^20; REGRESSION: values per sample, >= 1;
+    int64_t width;      /* CLASSES: number of classes, 2..2^20; REGRESSION: values per sample, >= 1;
                              BINARY: 0 or 1 */
-    int64_t top_k;        /* CLASSES: k of `top_k`, 1..width; 0: min(5, width)                   */
-    bool logits;          /* scores are logits: AUC sees softmax (BINARY: sigmoid is monotone, so the
+    int64_t top_k;      /* CLASSES: k of `top_k`, 1..width; 0: min(5, width)                   */
+    bool logits;        /* scores are logits: AUC sees softmax (BINARY: sigmoid is monotone, so the
                              scores serve as they are); false: they are probabilities */
-    bool has_threshold;   /* BINARY: class 1 when score > threshold; by default 0 for logits, 0.5 else */
+    bool has_threshold; /* BINARY: class 1 when score > threshold; by default 0 for logits, 0.5 else */
     float threshold;
-    bool has_ignore;      /* samples with label ignore_index are not counted at all              */
+    bool has_ignore; /* samples with label ignore_index are not counted at all              */
     int32_t ignore_index;
-    bool auc;             /* keep the scores for ROC-AUC: 4 * width + 4 bytes a sample            */
-    bool confusion;       /* keep the confusion matrix: 8 * width^2 bytes                         */
-    int64_t expect;       /* samples to make room for when auc is set                             */
+    bool auc;       /* keep the scores for ROC-AUC: 4 * width + 4 bytes a sample            */
+    bool confusion; /* keep the confusion matrix: 8 * width^2 bytes                         */
+    int64_t expect; /* samples to make room for when auc is set                             */
 } qn_metrics_options;
 
 /* NaN where a value does not apply to the kind or nothing was counted. */
@@ -100,19 +100,18 @@ QN_API void qn_metrics_add_loss(qn_metrics *m, double mean, double weight);
 
 /* Adds n samples: scores f32 [n, width] (BINARY: [n]), labels i32 [n]. Nothing of a batch is counted
  * when it is refused. Errors: E2204 a label outside 0..width-1, or the wrong kind; E5002. */
-QN_API QN_CHECKED qn_status qn_metrics_add_classes(qn_metrics *m, const float *scores,
-                                                   const int32_t *labels, int64_t n, qn_error *err);
+QN_API QN_CHECKED qn_status qn_metrics_add_classes(qn_metrics *m, const float *scores, const int32_t *labels, int64_t n,
+                                                   qn_error *err);
 
 /* Adds n samples of a regression: both f32 [n, width]. Errors: E2204 the wrong kind. */
-QN_API QN_CHECKED qn_status qn_metrics_add_values(qn_metrics *m, const float *predicted,
-                                                  const float *target, int64_t n, qn_error *err);
+QN_API QN_CHECKED qn_status qn_metrics_add_values(qn_metrics *m, const float *predicted, const float *target, int64_t n,
+                                                  qn_error *err);
 
 /* Everything at once. ROC-AUC sorts what was kept: O(width * n log n). Errors: E2204 NULL. */
 QN_API QN_CHECKED qn_status qn_metrics_result(qn_metrics *m, qn_metrics_summary *out, qn_error *err);
 
 /* One class (BINARY: 0 or 1). Errors: E2204 no such class. */
-QN_API QN_CHECKED qn_status qn_metrics_of_class(qn_metrics *m, int64_t c, qn_metrics_class *out,
-                                                qn_error *err);
+QN_API QN_CHECKED qn_status qn_metrics_of_class(qn_metrics *m, int64_t c, qn_metrics_class *out, qn_error *err);
 
 /* i64 [width, width] (BINARY: [2, 2]), row: true class, column: predicted; NULL if not kept.
  * Owned by m and valid until it is freed. */

@@ -25,14 +25,14 @@ extern "C" {
  * PyTorch uses). ADAM: Kingma, Ba 2015; weight decay is added to the gradient. ADAMW: Loshchilov, Hutter 2019; decay is
  * decoupled, w -= lr wd w. RMSPROP: Tieleman, Hinton 2012. ADAGRAD: Duchi et al. 2011. LAMB: You et al. 2020.
  * LION: Chen et al. 2023. */
-#define QN_OPTIMIZER_MAP(X)                                                                        \
-    X(SGD, "sgd") X(ADAM, "adam") X(ADAMW, "adamw") X(RMSPROP, "rmsprop") X(ADAGRAD, "adagrad")    \
-    X(LAMB, "lamb") X(LION, "lion")
+#define QN_OPTIMIZER_MAP(X) \
+    X(SGD, "sgd") \
+    X(ADAM, "adam") X(ADAMW, "adamw") X(RMSPROP, "rmsprop") X(ADAGRAD, "adagrad") X(LAMB, "lamb") X(LION, "lion")
 typedef enum qn_optimizer_kind {
 #define X(e, s) QN_OPTIMIZER_##e,
     QN_OPTIMIZER_MAP(X)
 #undef X
-    QN_OPTIMIZER_COUNT
+        QN_OPTIMIZER_COUNT
 } qn_optimizer_kind;
 
 /* Options for the parameters whose full name matches the pattern ('*' stands for any text); the first match counts. */
@@ -55,13 +55,13 @@ typedef struct qn_optimizer_opts {
 
 typedef struct qn_train_opts {
     qn_optimizer_opts optimizer;
-    qn_schedule_opts schedule;   /* core.h                                                                */
-    int accumulate;              /* micro runs per update; 0 and 1: one. The gradient is their mean       */
+    qn_schedule_opts schedule;    /* core.h                                                                */
+    int accumulate;               /* micro runs per update; 0 and 1: one. The gradient is their mean       */
     double clip_norm, clip_value; /* 0: off. Norm: of all gradients together (Pascanu et al. 2013)         */
-    double ema_decay;            /* 0: off. See qn_ema; to evaluate with the averages, exchange the bytes of P
+    double ema_decay;             /* 0: off. See qn_ema; to evaluate with the averages, exchange the bytes of P
                                     and "P.ema" in the store before the run and back after it              */
-    double l1, l2;               /* added to the loss: l1 sum |w| + l2 sum w^2 over all parameters          */
-    int64_t batch;               /* samples of a micro run: how far the random state moves on               */
+    double l1, l2;                /* added to the loss: l1 sum |w| + l2 sum w^2 over all parameters          */
+    int64_t batch;                /* samples of a micro run: how far the random state moves on               */
 } qn_train_opts;
 
 /* Values to keep: one element each, valid after the phase that computes them. */

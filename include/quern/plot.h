@@ -35,26 +35,24 @@ typedef struct qn_plot_series {
 typedef struct qn_line_chart {
     const char *title, *x_label, *y_label;
     const qn_plot_series *series;
-    int count; /* 0..64 */
+    int count;  /* 0..64 */
     bool log_y; /* values <= 0 are left out */
 } qn_line_chart;
 
 /* 1..8 charts side by side, 450 pixels each (a single one: 900), 420 high. */
-QN_API QN_CHECKED qn_status qn_plot_lines(const char *path, const qn_line_chart *charts, int count,
-                                          qn_error *err);
+QN_API QN_CHECKED qn_status qn_plot_lines(const char *path, const qn_line_chart *charts, int count, qn_error *err);
 
 /* ---- confusion matrix --------------------------------------------------------------------- */
 
 typedef struct qn_confusion_chart {
     const char *title;
-    const int64_t *counts; /* [classes, classes], row: true class, column: predicted */
-    int classes;           /* 1..200 */
+    const int64_t *counts;    /* [classes, classes], row: true class, column: predicted */
+    int classes;              /* 1..200 */
     const char *const *names; /* [classes] or NULL: 0, 1, ... */
 } qn_confusion_chart;
 
 /* Coloured by the share of the row; each cell says its count and that share in percent. */
-QN_API QN_CHECKED qn_status qn_plot_confusion(const char *path, const qn_confusion_chart *chart,
-                                              qn_error *err);
+QN_API QN_CHECKED qn_status qn_plot_confusion(const char *path, const qn_confusion_chart *chart, qn_error *err);
 
 /* ---- pictures ----------------------------------------------------------------------------- */
 
@@ -68,7 +66,7 @@ typedef struct qn_plot_images {
 
 typedef struct qn_image_sheet {
     const char *title;
-    qn_plot_images images; /* n: 1..400, sides 1..512 */
+    qn_plot_images images;    /* n: 1..400, sides 1..512 */
     const int32_t *truth;     /* [n], or NULL: no labels at all        */
     const int32_t *predicted; /* [n], or NULL: the true labels only    */
     const char *const *names; /* [classes], or NULL: numbers           */
@@ -82,8 +80,8 @@ QN_API QN_CHECKED qn_status qn_plot_sheet(const char *path, const qn_image_sheet
 
 typedef struct qn_filter_grid {
     const char *title;
-    const float *weights;   /* [out, in, h, w] */
-    int64_t out, in, h, w;  /* out * in <= 4096, sides 1..64 */
+    const float *weights;  /* [out, in, h, w] */
+    int64_t out, in, h, w; /* out * in <= 4096, sides 1..64 */
 } qn_filter_grid;
 
 /* One tile per filter and input channel (in > 1: one row per filter), blue below and red above zero,
@@ -92,14 +90,13 @@ QN_API QN_CHECKED qn_status qn_plot_filters(const char *path, const qn_filter_gr
 
 typedef struct qn_saliency_sheet {
     const char *title;
-    qn_plot_images images; /* n: 1..200 */
-    const float *heat;     /* [n, h, w]: how much each pixel matters; the magnitude is shown */
+    qn_plot_images images;     /* n: 1..200 */
+    const float *heat;         /* [n, h, w]: how much each pixel matters; the magnitude is shown */
     const char *const *labels; /* [n] or NULL */
 } qn_saliency_sheet;
 
 /* Pairs: the image, and the heat (scaled to each picture's own maximum) laid over it. */
-QN_API QN_CHECKED qn_status qn_plot_saliency(const char *path, const qn_saliency_sheet *sheet,
-                                             qn_error *err);
+QN_API QN_CHECKED qn_status qn_plot_saliency(const char *path, const qn_saliency_sheet *sheet, qn_error *err);
 
 /* ---- bars and points ---------------------------------------------------------------------- */
 
@@ -113,8 +110,8 @@ typedef struct qn_plot_bar {
 typedef struct qn_bar_chart {
     const char *title, *value_label;
     const qn_plot_bar *bars;
-    int count;              /* 1..200, from top to bottom */
-    double reference;       /* a vertical line at this value, if > 0 */
+    int count;        /* 1..200, from top to bottom */
+    double reference; /* a vertical line at this value, if > 0 */
     const char *reference_label;
 } qn_bar_chart;
 
@@ -129,8 +126,7 @@ typedef struct qn_scatter_chart {
     int64_t best; /* index of a point to mark; < 0: none */
 } qn_scatter_chart;
 
-QN_API QN_CHECKED qn_status qn_plot_scatter(const char *path, const qn_scatter_chart *chart,
-                                            qn_error *err);
+QN_API QN_CHECKED qn_status qn_plot_scatter(const char *path, const qn_scatter_chart *chart, qn_error *err);
 
 /* ---- graphs of operators ------------------------------------------------------------------ */
 

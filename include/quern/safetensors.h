@@ -42,12 +42,11 @@ typedef struct qn_tensor_info {
 
 /* Opens and validates. Errors: E6001 (cannot open or read), E4011 (size, header length), E4012 (header
  * text), E4013 (a tensor's entry), E4014 (key twice), E4015 (size of the data), E5002. */
-QN_API QN_CHECKED qn_status qn_safetensors_open(qn_safetensors **out, const char *path,
-                                                const qn_safetensors_opts *opts, qn_error *err);
+QN_API QN_CHECKED qn_status qn_safetensors_open(qn_safetensors **out, const char *path, const qn_safetensors_opts *opts,
+                                                qn_error *err);
 /* The same for a file already in memory, which must outlive *out; `name` is for messages. */
-QN_API QN_CHECKED qn_status qn_safetensors_open_memory(qn_safetensors **out, const void *data,
-                                                       size_t size, const char *name,
-                                                       const qn_safetensors_opts *opts,
+QN_API QN_CHECKED qn_status qn_safetensors_open_memory(qn_safetensors **out, const void *data, size_t size,
+                                                       const char *name, const qn_safetensors_opts *opts,
                                                        qn_error *err);
 /* NULL is allowed. */
 QN_API void qn_safetensors_close(qn_safetensors *st);
@@ -62,15 +61,13 @@ QN_API bool qn_safetensors_find(const qn_safetensors *st, const char *name, qn_t
 QN_API const char *qn_safetensors_meta(const qn_safetensors *st, const char *key);
 QN_API int64_t qn_safetensors_meta_count(const qn_safetensors *st);
 /* Key and value number `index`, in the order of the file. */
-QN_API void qn_safetensors_meta_at(const qn_safetensors *st, int64_t index, const char **key,
-                                   const char **value);
+QN_API void qn_safetensors_meta_at(const qn_safetensors *st, int64_t index, const char **key, const char **value);
 
 /* Reads one tensor, converting its elements to `as`, into out[tensor->count]; row-major. out NULL: only
  * checks that all values are finite. Several threads may read one file. Errors: E6001, E4016 (not
  * finite: tensor, flat index of the first, how many), E4017 (type that Quern does not have). After an
  * error the contents of out are unspecified. */
-QN_API QN_CHECKED qn_status qn_safetensors_read(const qn_safetensors *st,
-                                                const qn_tensor_info *tensor, void *out,
+QN_API QN_CHECKED qn_status qn_safetensors_read(const qn_safetensors *st, const qn_tensor_info *tensor, void *out,
                                                 qn_dtype as, qn_error *err);
 
 /* A tensor to be written; data is row-major and may be NULL if it has no elements. */
@@ -90,9 +87,8 @@ typedef struct qn_meta_entry {
  * tensors give the same bytes in whatever order they come. `__metadata__` gets {"format": "pt"}, which
  * other readers require, and the given entries. Errors: E6002; E4018 (a tensor that the format or this
  * reader would refuse; nothing is written then). */
-QN_API QN_CHECKED qn_status qn_safetensors_write(const char *path, const qn_tensor_data *tensors,
-                                                 int64_t n, const qn_meta_entry *meta,
-                                                 int64_t n_meta, qn_error *err);
+QN_API QN_CHECKED qn_status qn_safetensors_write(const char *path, const qn_tensor_data *tensors, int64_t n,
+                                                 const qn_meta_entry *meta, int64_t n_meta, qn_error *err);
 
 #ifdef __cplusplus
 }

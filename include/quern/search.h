@@ -26,27 +26,27 @@ extern "C" {
 typedef enum qn_search_method { QN_SEARCH_GRID, QN_SEARCH_RANDOM, QN_SEARCH_HALVING } qn_search_method;
 
 typedef struct qn_search_opts {
-    const char *recipe, *space;  /* files                                               */
-    const char *const *sets;     /* [n_sets] changes to the recipe, as for qn_recipe_load */
+    const char *recipe, *space; /* files                                               */
+    const char *const *sets;    /* [n_sets] changes to the recipe, as for qn_recipe_load */
     int n_sets;
     qn_search_method method;
-    int64_t trials;              /* besides the recipe itself; 0: 20, or the whole grid  */
+    int64_t trials; /* besides the recipe itself; 0: 20, or the whole grid  */
     uint64_t seed;
-    const char *out;             /* NULL: "runs"                                         */
-    const char *resume;          /* a search's directory; NULL: a new one                 */
-    int threads;                 /* as qn_trainer_opts                                    */
+    const char *out;    /* NULL: "runs"                                         */
+    const char *resume; /* a search's directory; NULL: a new one                 */
+    int threads;        /* as qn_trainer_opts                                    */
     const volatile sig_atomic_t *stop;
-    qn_report *report;           /* a line per trial; may be NULL                         */
+    qn_report *report; /* a line per trial; may be NULL                         */
     void *user;
 } qn_search_opts;
 
 typedef struct qn_search_result {
     char dir[4096];
-    int64_t trials;             /* that have ended, the recipe itself included       */
-    char metric[32];            /* what was compared, on the validation part          */
-    double value, best_value;   /* of the recipe as it is; of the best trial          */
-    int64_t best;               /* 0: nothing beats the recipe                        */
-    char settings[2048];        /* of the best trial: "--set=KEY=VALUE ..."           */
+    int64_t trials;           /* that have ended, the recipe itself included       */
+    char metric[32];          /* what was compared, on the validation part          */
+    double value, best_value; /* of the recipe as it is; of the best trial          */
+    int64_t best;             /* 0: nothing beats the recipe                        */
+    char settings[2048];      /* of the best trial: "--set=KEY=VALUE ..."           */
 } qn_search_result;
 
 /* QN_STOPPED when asked to stop: what has ended is kept. E2101..E2112 the space or the recipe (errors->list, with line

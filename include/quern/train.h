@@ -51,10 +51,10 @@ typedef struct qn_train_result {
     int64_t epochs, steps, skipped; /* whole epochs, updates applied, updates skipped as non-finite */
     double seconds;                 /* of training, without evaluation                              */
     double samples_per_second;
-    double first_step_seconds;      /* from qn_trainer_open to the end of the first step, without reading data */
+    double first_step_seconds; /* from qn_trainer_open to the end of the first step, without reading data */
     bool stopped_early;
-    int64_t best_epoch;             /* 1-based; 0: none                                              */
-    double best_value;              /* of the watched metric on the validation part                  */
+    int64_t best_epoch;                    /* 1-based; 0: none                                              */
+    double best_value;                     /* of the watched metric on the validation part                  */
     qn_metrics_summary train, valid, test; /* count 0 where there is no such part                    */
 } qn_train_result;
 
@@ -83,9 +83,9 @@ QN_API QN_CHECKED qn_status qn_model_open(qn_model **out, const char *path, int 
 QN_API void qn_model_free(qn_model *m);
 QN_API const qn_recipe *qn_model_recipe(const qn_model *m);
 QN_API const qn_transform *qn_model_transform(const qn_model *m);
-QN_API int64_t qn_model_outputs(const qn_model *m);          /* K: classes, or predicted values; 1 for BCE */
-QN_API const qn_store *qn_model_store(const qn_model *m);    /* its weights by name                        */
-QN_API const char *qn_model_path(const qn_model *m);         /* the checkpoint it came from                 */
+QN_API int64_t qn_model_outputs(const qn_model *m);       /* K: classes, or predicted values; 1 for BCE */
+QN_API const qn_store *qn_model_store(const qn_model *m); /* its weights by name                        */
+QN_API const char *qn_model_path(const qn_model *m);      /* the checkpoint it came from                 */
 
 /* x f32 [n, transform size], normalised as the transform says -> out f32 [n, K]: probabilities (BCE: of class 1), or
  * values. Works in batches of at most 256. */

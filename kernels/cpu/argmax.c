@@ -3,7 +3,9 @@
 
 enum { ROWS, COLUMNS, TILE = 256 };
 
-struct extents { int64_t o, r, d; };
+struct extents {
+    int64_t o, r, d;
+};
 
 static struct extents extents_of(const struct qn__args *a)
 {

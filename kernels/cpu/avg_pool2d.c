@@ -8,13 +8,9 @@
 
 enum { WINDOWS, ONEDNN };
 
-static inline REAL size_of(struct qn__window w)
-{
-    return (REAL)((w.row_end - w.row) * (w.col_end - w.col));
-}
+static inline REAL size_of(struct qn__window w) { return (REAL)((w.row_end - w.row) * (w.col_end - w.col)); }
 
-static inline __attribute__((always_inline)) void mean_lanes(REAL *y, const REAL *x,
-                                                             const struct qn__pool *p,
+static inline __attribute__((always_inline)) void mean_lanes(REAL *y, const REAL *x, const struct qn__pool *p,
                                                              struct qn__window w)
 {
     qn__lanes sum = { 0 };
@@ -46,8 +42,7 @@ QN_CLONES static void plane(REAL *y, const REAL *x, const struct qn__pool *p)
 static qn_status pick(const struct qn__args *a, struct qn__choice *c)
 {
     QN_TRY(qn__pool_pick(a, c, false));
-    bool plain =
-        QN_IS_F32 && a->y.count > 0 && c->y_block == QN_PLAIN && a->x[0].count >= QN_PARALLEL_MIN;
+    bool plain = QN_IS_F32 && a->y.count > 0 && c->y_block == QN_PLAIN && a->x[0].count >= QN_PARALLEL_MIN;
     c->variant = plain && qn__dnn_pool_fits(a, c) ? ONEDNN : WINDOWS;
     return QN_OK;
 }
@@ -65,8 +60,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     if (a->y.count == 0) return QN_OK;
 #pragma omp parallel for num_threads(qn__threads_for(a, a->x[0].count))
     for (int64_t i = 0; i < p.planes; i++)
-        plane(qn__real(&a->y) + i * p.oh * p.ow * p.b, qn__real(&a->x[0]) + i * p.h * p.w * p.b,
-              &p);
+        plane(qn__real(&a->y) + i * p.oh * p.ow * p.b, qn__real(&a->x[0]) + i * p.h * p.w * p.b, &p);
     return QN_OK;
 }
 

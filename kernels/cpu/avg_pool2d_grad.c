@@ -8,13 +8,9 @@
 
 enum { WINDOWS, ONEDNN };
 
-static inline REAL size_of(struct qn__window w)
-{
-    return (REAL)((w.row_end - w.row) * (w.col_end - w.col));
-}
+static inline REAL size_of(struct qn__window w) { return (REAL)((w.row_end - w.row) * (w.col_end - w.col)); }
 
-static inline __attribute__((always_inline)) void share_lanes(REAL *dx, const REAL *dy,
-                                                              const struct qn__pool *p,
+static inline __attribute__((always_inline)) void share_lanes(REAL *dx, const REAL *dy, const struct qn__pool *p,
                                                               struct qn__window w)
 {
     qn__lanes part = QN_LANES_OF(dy) / size_of(w);
@@ -36,8 +32,7 @@ QN_CLONES static void plane(REAL *dx, const REAL *dy, const struct qn__pool *p)
             struct qn__window w = qn__window_at(p, i, j);
             const REAL *from = dy + (i * p->ow + j) * p->b;
             int64_t k = 0;
-            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES)
-                share_lanes(dx + k, from + k, p, w);
+            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) share_lanes(dx + k, from + k, p, w);
             for (; k < p->b; k++) share(dx + k, from[k] / size_of(w), p, w);
         }
 }
@@ -45,8 +40,7 @@ QN_CLONES static void plane(REAL *dx, const REAL *dy, const struct qn__pool *p)
 static qn_status pick(const struct qn__args *a, struct qn__choice *c)
 {
     QN_TRY(qn__pool_pick(a, c, true));
-    bool plain =
-        QN_IS_F32 && a->y.count > 0 && c->y_block == QN_PLAIN && a->y.count >= QN_PARALLEL_MIN;
+    bool plain = QN_IS_F32 && a->y.count > 0 && c->y_block == QN_PLAIN && a->y.count >= QN_PARALLEL_MIN;
     c->variant = plain && qn__dnn_pool_fits(a, c) ? ONEDNN : WINDOWS;
     return QN_OK;
 }
@@ -64,13 +58,11 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     if (a->y.count == 0) return QN_OK;
 #pragma omp parallel for num_threads(qn__threads_for(a, a->y.count))
     for (int64_t i = 0; i < p.planes; i++)
-        plane(qn__real(&a->y) + i * p.h * p.w * p.b, qn__real(&a->x[0]) + i * p.oh * p.ow * p.b,
-              &p);
+        plane(qn__real(&a->y) + i * p.h * p.w * p.b, qn__real(&a->x[0]) + i * p.oh * p.ow * p.b, &p);
     return QN_OK;
 }
 
-KERNEL(avg_pool2d_grad) = { .variants = (const char *const[]){ "windows", QN_F32_ONLY("onednn"),
-                                                               NULL },
+KERNEL(avg_pool2d_grad) = { .variants = (const char *const[]){ "windows", QN_F32_ONLY("onednn"), NULL },
                             .pick = pick,
                             .prepare = prepare,
                             .bind = qn__dnn_bind,

@@ -63,8 +63,7 @@ static qn_status launch(const struct qn__step *step, qn_error *err)
     const REAL *x = qn__real(&a->x[0]), *gamma = qn__real(&a->x[1]), *beta = qn__real(&a->x[2]);
     const REAL *mean = qn__real(&a->x[3]), *variance = mean + channels;
     REAL *y = qn__real(&a->y), *scale = step->workspace;
-    for (int64_t c = 0; c < channels; c++)
-        scale[c] = (REAL)((double)gamma[c] / sqrt((double)variance[c] + attr->eps));
+    for (int64_t c = 0; c < channels; c++) scale[c] = (REAL)((double)gamma[c] / sqrt((double)variance[c] + attr->eps));
 #pragma omp parallel for num_threads(qn__threads_for(a, a->y.count)) schedule(static)
     for (int64_t n = 0; n < g.n; n++)
         norm_sample(y + n * sample, x + n * sample, g, mean, scale, beta, attr->act == QN_OP_relu);

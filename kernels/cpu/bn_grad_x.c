@@ -3,7 +3,9 @@
  * Per channel that is dx = p dy + q (x - mean) + o with p = gamma r, q = -p r dgamma/M, o = -p dbeta/M. */
 #include "bn.h"
 
-struct coefficients { const REAL *mean, *p, *q, *o; };
+struct coefficients {
+    const REAL *mean, *p, *q, *o;
+};
 
 static inline __attribute__((always_inline)) void grad_block(REAL *dx, const REAL *x, const REAL *dy, int64_t s,
                                                              int64_t b, struct coefficients k)
@@ -58,8 +60,7 @@ static qn_status launch(const struct qn__step *step, qn_error *err)
     }
     struct coefficients k = { mean, p, q, o };
 #pragma omp parallel for num_threads(qn__threads_for(a, a->y.count)) schedule(static)
-    for (int64_t n = 0; n < g.n; n++)
-        grad_sample(dx + n * sample, x + n * sample, dy + n * sample, g, k);
+    for (int64_t n = 0; n < g.n; n++) grad_sample(dx + n * sample, x + n * sample, dy + n * sample, g, k);
     return QN_OK;
 }
 

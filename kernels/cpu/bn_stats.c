@@ -16,8 +16,8 @@ static inline __attribute__((always_inline)) void sum_block(const REAL *x, int64
 }
 
 /* One channel whose elements lie together: four lanes of sums, so that the loop is not one chain of additions. */
-static inline __attribute__((always_inline)) void sum_row(const REAL *x, int64_t s, REAL pivot,
-                                                          double *sum, double *square)
+static inline __attribute__((always_inline)) void sum_row(const REAL *x, int64_t s, REAL pivot, double *sum,
+                                                          double *square)
 {
     double a[8] = { 0 }, q[8] = { 0 };
     int64_t i = 0;

@@ -1,17 +1,17 @@
 /* broadcast.c - y[i] = x[i'], i' = i with 0 along x's dimensions of size 1. Bytes are moved, whatever they mean. */
 #include "pointwise.h"
 
-#define COPY(type)                                                                                 \
-    {                                                                                              \
-        const type *s = (const type *)src->data + offset;                                          \
-        type *y = dst;                                                                             \
-        if (step == 1)                                                                             \
-            memcpy(y, s, (size_t)n * sizeof *y);                                                   \
-        else if (step == 0)                                                                        \
-            for (int64_t i = 0; i < n; i++) y[i] = *s;                                             \
-        else                                                                                       \
-            for (int64_t i = 0; i < n; i++) y[i] = s[i * step];                                    \
-        break;                                                                                     \
+#define COPY(type) \
+    { \
+        const type *s = (const type *)src->data + offset; \
+        type *y = dst; \
+        if (step == 1) \
+            memcpy(y, s, (size_t)n * sizeof *y); \
+        else if (step == 0) \
+            for (int64_t i = 0; i < n; i++) y[i] = *s; \
+        else \
+            for (int64_t i = 0; i < n; i++) y[i] = s[i * step]; \
+        break; \
     }
 
 static void copy_run(void *dst, const struct qn__view *src, int64_t offset, int64_t step, int64_t n)
@@ -80,5 +80,8 @@ static void release(struct qn__step *s)
     s->state = NULL;
 }
 
-KERNEL(broadcast) = { .variants = (const char *const[]){ "runs", NULL }, .pick = pick, .prepare = prepare,
-                      .launch = launch, .release = release };
+KERNEL(broadcast) = { .variants = (const char *const[]){ "runs", NULL },
+                      .pick = pick,
+                      .prepare = prepare,
+                      .launch = launch,
+                      .release = release };

@@ -14,9 +14,8 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
         const struct qn__view *x = &s->args.x[i];
         int64_t row = x->dim[attr->axis] * inner;
         struct qn__box b = { .rank = 2, .dim = { outer, row / size }, .to = { y_row, size }, .from = { row, size } };
-        if (x->count)
-            QN_CAT(qn__copy_box, KIND)((char *)y->data + at, x->data, &b, (size_t)size,
-                                       qn__threads_for(&s->args, x->count));
+        if (x->count) QN_CAT(qn__copy_box, KIND)
+        ((char *)y->data + at, x->data, &b, (size_t)size, qn__threads_for(&s->args, x->count));
         at += row;
     }
     return QN_OK;

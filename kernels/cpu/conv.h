@@ -15,8 +15,8 @@ struct qn__conv {
 };
 
 /* The images, the filters and the results (or their gradients), wherever they stand. */
-static inline struct qn__conv qn__conv_of(const struct qn__args *a, const struct qn__view *x,
-                                          const struct qn__view *w, const struct qn__view *y)
+static inline struct qn__conv qn__conv_of(const struct qn__args *a, const struct qn__view *x, const struct qn__view *w,
+                                          const struct qn__view *y)
 {
     const struct qn__conv_attr *attr = a->attr;
     return (struct qn__conv){ .n = x->dim[0],

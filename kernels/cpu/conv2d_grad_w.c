@@ -8,8 +8,7 @@
 
 enum { LOOPS, ROWS, ONEDNN };
 
-static REAL tap(const struct qn__args *a, const struct qn__conv *g, int64_t o, int64_t c, int64_t p,
-                int64_t q)
+static REAL tap(const struct qn__args *a, const struct qn__conv *g, int64_t o, int64_t c, int64_t p, int64_t q)
 {
     REAL sum = 0;
     for (int64_t n = 0; n < g->n; n++) {
@@ -46,10 +45,7 @@ enum { PARTS = 16, LANES = 8, MAX_TAPS = 7, MAX_CHANNELS = 7 };
 #include <immintrin.h>
 #define QN_FMA __attribute__((target("avx2,fma")))
 
-static bool rows_supported(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+static bool rows_supported(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 struct row {
     float *sum;       /* [blocks][..][taps][8] */
@@ -59,26 +55,21 @@ struct row {
 };
 
 /* taps and blocks are constants wherever this is inlined, so that the sums stay in registers. */
-QN_FMA static inline __attribute__((always_inline)) void add_row(const struct row *r,
-                                                                 const int taps, const int blocks)
+QN_FMA static inline __attribute__((always_inline)) void add_row(const struct row *r, const int taps, const int blocks)
 {
     __m256 sum[4 * 3];
     for (int k = 0; k < blocks; k++)
-        for (int t = 0; t < taps; t++)
-            sum[k * taps + t] = _mm256_loadu_ps(r->sum + k * r->sum_step + t * LANES);
+        for (int t = 0; t < taps; t++) sum[k * taps + t] = _mm256_loadu_ps(r->sum + k * r->sum_step + t * LANES);
     for (int64_t j = 0; j < r->n; j++) {
         __m256 dy[4];
-        for (int k = 0; k < blocks; k++)
-            dy[k] = _mm256_loadu_ps(r->dy + k * r->dy_step + j * LANES);
+        for (int k = 0; k < blocks; k++) dy[k] = _mm256_loadu_ps(r->dy + k * r->dy_step + j * LANES);
         for (int t = 0; t < taps; t++) {
             __m256 x = _mm256_broadcast_ss(r->x + j * r->stride + t * r->dilation);
-            for (int k = 0; k < blocks; k++)
-                sum[k * taps + t] = _mm256_fmadd_ps(x, dy[k], sum[k * taps + t]);
+            for (int k = 0; k < blocks; k++) sum[k * taps + t] = _mm256_fmadd_ps(x, dy[k], sum[k * taps + t]);
         }
     }
     for (int k = 0; k < blocks; k++)
-        for (int t = 0; t < taps; t++)
-            _mm256_storeu_ps(r->sum + k * r->sum_step + t * LANES, sum[k * taps + t]);
+        for (int t = 0; t < taps; t++) _mm256_storeu_ps(r->sum + k * r->sum_step + t * LANES, sum[k * taps + t]);
 }
 
 /* 4 blocks of up to 3 taps, or one block of up to 7: at most 12 sums in 16 registers. */
@@ -115,10 +106,7 @@ struct row {
     const float *x, *dy;
     int64_t stride, dilation, dy_step, n;
 };
-static void add_rows(struct row r, int64_t taps, int64_t blocks)
-{
-    (void)r, (void)taps, (void)blocks;
-}
+static void add_rows(struct row r, int64_t taps, int64_t blocks) { (void)r, (void)taps, (void)blocks; }
 #endif
 
 /* Columns of x, padding included, that one row of y reads. */
@@ -151,8 +139,7 @@ static void part_of(const struct qn__args *a, const struct qn__conv *g, int64_t 
                 add_rows((struct row){ .sum = sums + k * g->kw * LANES,
                                        .sum_step = taps * LANES,
                                        .x = padded_row(g, x, copy),
-                                       .dy = (const float *)a->x[1].data +
-                                             n * g->o / LANES * plane + i * g->ow * LANES,
+                                       .dy = (const float *)a->x[1].data + n * g->o / LANES * plane + i * g->ow * LANES,
                                        .stride = g->attr->stride[1],
                                        .dilation = g->attr->dilation[1],
                                        .dy_step = plane,
@@ -187,8 +174,8 @@ static void rows(const struct qn__step *s)
 
 static bool rows_fit(const struct qn__args *a, const struct qn__conv *g)
 {
-    return QN_IS_F32 && rows_supported() && !qn__conv_empty(a) && g->attr->groups == 1 &&
-           g->c <= MAX_CHANNELS && g->o % LANES == 0 && g->kw <= MAX_TAPS &&
+    return QN_IS_F32 && rows_supported() && !qn__conv_empty(a) && g->attr->groups == 1 && g->c <= MAX_CHANNELS &&
+           g->o % LANES == 0 && g->kw <= MAX_TAPS &&
            (a->y.block == QN_ANY_BLOCK || (a->x[0].block == QN_PLAIN && a->x[1].block == LANES));
 }
 
@@ -224,8 +211,8 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     }
 }
 
-KERNEL(conv2d_grad_w) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("rows"),
-                                                             QN_F32_ONLY("onednn"), NULL },
+KERNEL(conv2d_grad_w) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("rows"), QN_F32_ONLY("onednn"),
+                                                             NULL },
                           .pick = pick,
                           .prepare = prepare,
                           .bind = qn__dnn_bind,

@@ -16,8 +16,8 @@
 #define QN_CAT(a, b) QN_CAT_(a, b)
 
 /* The descriptor of an operator's kernel: KERNEL(sum) = { .pick = ..., .launch = ... }; */
-#define KERNEL(op)                                                                                 \
-    extern const struct qn__kernel QN_CAT(qn__cpu_##op, KIND);                                     \
+#define KERNEL(op) \
+    extern const struct qn__kernel QN_CAT(qn__cpu_##op, KIND); \
     const struct qn__kernel QN_CAT(qn__cpu_##op, KIND)
 
 #define QN_IS_F32 (sizeof(REAL) == 4)
@@ -45,7 +45,9 @@ static inline int qn__threads_for(const struct qn__args *a, int64_t elements)
 
 /* A rank-4 value with channel block b as [n][cb][s][b]: s = H*W, cb = C/b. Batch norm, pooling and per-channel
  * sums are written once over these four numbers and serve every layout. Rank-2 values [n][C] are one block of C. */
-struct qn__blocked { int64_t n, cb, s, b; };
+struct qn__blocked {
+    int64_t n, cb, s, b;
+};
 static inline struct qn__blocked qn__blocked_of(const struct qn__view *v)
 {
     if (v->rank == 2) return (struct qn__blocked){ v->dim[0], 1, 1, v->dim[1] };

@@ -8,10 +8,10 @@
 #if QN_CAT(DNN, KIND) /* one object of the two that this file is compiled to */
 
 /* A failed call of the library; its number says which kind of failure. */
-#define DNN_TRY(expr)                                                                              \
-    do {                                                                                           \
-        dnnl_status_t dnn_status_ = (expr);                                                        \
-        if (dnn_status_ != dnnl_success) return dnn_status_;                                       \
+#define DNN_TRY(expr) \
+    do { \
+        dnnl_status_t dnn_status_ = (expr); \
+        if (dnn_status_ != dnnl_success) return dnn_status_; \
     } while (0)
 
 /* ---- what a step keeps ---------------------------------------------------------------------------- */
@@ -46,8 +46,7 @@ static int swap_threads(int n)
 static qn_status fail(qn_error *err, const char *what, dnnl_status_t status)
 {
     if (status == dnnl_out_of_memory) return qn__nomem(err, what, 0);
-    return qn__fail(err, 7002, NULL, "oneDNN: %s failed with status %d; expected 0", what,
-                    (int)status);
+    return qn__fail(err, 7002, NULL, "oneDNN: %s failed with status %d; expected 0", what, (int)status);
 }
 
 /* ---- memory descriptors and primitives of either version -------------------------------------------- */
@@ -89,8 +88,7 @@ static dnnl_status_t add_strided(struct build *b, md_t *out, int rank, const dnn
     return dnnl_success;
 }
 
-static dnnl_status_t add_tag(struct build *b, md_t *out, int rank, const int64_t *dims,
-                             dnnl_format_tag_t tag)
+static dnnl_status_t add_tag(struct build *b, md_t *out, int rank, const int64_t *dims, dnnl_format_tag_t tag)
 {
     dnnl_dims_t d = { 0 };
     memcpy(d, dims, (size_t)rank * sizeof *dims);
@@ -213,9 +211,7 @@ static size_t size_of(const_md_t md) { return md ? dnnl_memory_desc_get_size(md)
 static int quality(const struct build *b)
 {
     const char *name = "";
-    if (!b->pd ||
-        dnnl_primitive_desc_query(b->pd, dnnl_query_impl_info_str, 0, &name) != dnnl_success)
-        return 0;
+    if (!b->pd || dnnl_primitive_desc_query(b->pd, dnnl_query_impl_info_str, 0, &name) != dnnl_success) return 0;
     return strstr(name, "ref") ? 0 : strstr(name, "gemm") ? 1 : 2;
 }
 
@@ -242,8 +238,8 @@ static void add_arg(struct call *c, int what, dnnl_memory_t memory)
     c->arg[c->n++] = (dnnl_exec_arg_t){ what, memory };
 }
 
-static dnnl_status_t add_reorder(struct state *s, struct build *b, const_md_t from_md,
-                                 dnnl_memory_t from, const_md_t to_md, dnnl_memory_t to)
+static dnnl_status_t add_reorder(struct state *s, struct build *b, const_md_t from_md, dnnl_memory_t from,
+                                 const_md_t to_md, dnnl_memory_t to)
 {
     dnnl_primitive_desc_t pd;
     DNN_TRY(dnnl_reorder_primitive_desc_create(&pd, from_md, s->engine, to_md, s->engine, b->bare));
@@ -251,8 +247,7 @@ static dnnl_status_t add_reorder(struct state *s, struct build *b, const_md_t fr
     dnnl_memory_t scratch = NULL;
     const_md_t need = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     dnnl_status_t status = dnnl_primitive_create(&c->primitive, pd);
-    if (status == dnnl_success && size_of(need) > 0)
-        status = add_slot(s, &scratch, need, OF_WORKSPACE);
+    if (status == dnnl_success && size_of(need) > 0) status = add_slot(s, &scratch, need, OF_WORKSPACE);
     dnnl_primitive_desc_destroy(pd);
     add_arg(c, DNNL_ARG_FROM, from);
     add_arg(c, DNNL_ARG_TO, to);
@@ -262,8 +257,8 @@ static dnnl_status_t add_reorder(struct state *s, struct build *b, const_md_t fr
 
 /* The memory of a weight tensor as the primitive wants it: the operand itself if plain order suits, else workspace
  * with a reorder before (weights are read) or, by the caller, after. */
-static dnnl_status_t add_weights(struct state *s, dnnl_memory_t *plain, dnnl_memory_t *packed,
-                                 const_md_t plain_md, const_md_t packed_md, int operand)
+static dnnl_status_t add_weights(struct state *s, dnnl_memory_t *plain, dnnl_memory_t *packed, const_md_t plain_md,
+                                 const_md_t packed_md, int operand)
 {
     DNN_TRY(add_slot(s, plain, plain_md, operand));
     *packed = *plain;
@@ -291,8 +286,7 @@ static dnnl_status_t state_open(struct state **out, const struct qn__args *a)
 }
 
 /* Ends prepare: what was built becomes the step's state, or is released. */
-static qn_status finish(struct qn__step *s, struct build *b, const char *what, dnnl_status_t status,
-                        qn_error *err)
+static qn_status finish(struct qn__step *s, struct build *b, const char *what, dnnl_status_t status, qn_error *err)
 {
     struct state *state = s->state;
     build_close(b);
@@ -326,8 +320,7 @@ qn_status qn__dnn_launch(const struct qn__step *s, qn_error *err)
     int threads = swap_threads(state->threads);
     dnnl_status_t status = dnnl_success;
     for (int i = 0; i < state->n_call && status == dnnl_success; i++)
-        status = dnnl_primitive_execute(state->call[i].primitive, state->stream, state->call[i].n,
-                                        state->call[i].arg);
+        status = dnnl_primitive_execute(state->call[i].primitive, state->stream, state->call[i].n, state->call[i].arg);
     swap_threads(threads);
     return status == dnnl_success ? QN_OK : fail(err, "execution", status);
 }
@@ -372,8 +365,7 @@ static void product_of(const struct qn__args *a, struct product *p)
 {
     const struct qn__matmul_attr *attr = a->attr;
     struct qn__view x = a->x[0], y = a->y;
-    if (a->x[1].rank == 2 && !attr->ta &&
-        y.rank > 2) { /* a shared right operand: one tall product */
+    if (a->x[1].rank == 2 && !attr->ta && y.rank > 2) { /* a shared right operand: one tall product */
         x.dim[0] = x.count / x.dim[x.rank - 1], x.dim[1] = x.dim[x.rank - 1];
         y.dim[0] = y.count / y.dim[y.rank - 1], y.dim[1] = y.dim[y.rank - 1];
         x.rank = y.rank = 2;
@@ -385,8 +377,7 @@ static void product_of(const struct qn__args *a, struct product *p)
     if (attr->epilogue.has_bias) matrix_dims(p->rank, &a->x[2], 0, p->bias, p->bias_stride);
 }
 
-static dnnl_status_t matmul_pd(const struct qn__args *a, struct build *b, const struct state *owner,
-                               md_t md[4])
+static dnnl_status_t matmul_pd(const struct qn__args *a, struct build *b, const struct state *owner, md_t md[4])
 {
     const struct qn__matmul_attr *attr = a->attr;
     struct product p;
@@ -399,8 +390,7 @@ static dnnl_status_t matmul_pd(const struct qn__args *a, struct build *b, const 
     md[3] = NULL;
     if (attr->epilogue.has_bias) DNN_TRY(add_strided(b, &md[3], p.rank, p.bias, p.bias_stride));
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl_matmul_primitive_desc_create(&b->pd, b->engine, md[0], md[1], md[3], md[2],
-                                             b->attr);
+    return dnnl_matmul_primitive_desc_create(&b->pd, b->engine, md[0], md[1], md[3], md[2], b->attr);
 #else
     dnnl_matmul_desc_t desc;
     DNN_TRY(dnnl_matmul_desc_init(&desc, md[0], md[1], md[3], md[2]));
@@ -461,8 +451,7 @@ struct roles {
 static struct roles roles_of(const struct qn__args *a)
 {
     const struct qn__conv_attr *attr = a->attr;
-    const struct qn__view *bias =
-        attr->epilogue.has_bias && a->op == QN_OP_conv2d ? &a->x[2] : NULL;
+    const struct qn__view *bias = attr->epilogue.has_bias && a->op == QN_OP_conv2d ? &a->x[2] : NULL;
     switch ((int)a->op) {
     case QN_OP_conv2d: return (struct roles){ &a->x[0], &a->x[1], &a->y, bias, 0, 1, OF_Y };
     case QN_OP_conv2d_grad_x: return (struct roles){ &a->y, &a->x[0], &a->x[1], NULL, OF_Y, 0, 1 };
@@ -477,45 +466,42 @@ struct conv_mds {
 static dnnl_status_t conv_pd(const struct qn__args *a, struct build *b, const struct conv_mds *m)
 {
     const struct qn__conv_attr *attr = a->attr;
-    dnnl_dims_t stride = { attr->stride[0], attr->stride[1] },
-                left = { attr->pad[0], attr->pad[1] };
+    dnnl_dims_t stride = { attr->stride[0], attr->stride[1] }, left = { attr->pad[0], attr->pad[1] };
     dnnl_dims_t dilate = { attr->dilation[0] - 1, attr->dilation[1] - 1 };
     dnnl_dims_t right = { attr->pad_end[0], attr->pad_end[1] };
     dnnl_alg_kind_t alg = dnnl_convolution_direct;
     bool forward = a->op == QN_OP_conv2d;
     dnnl_prop_kind_t prop = dnnl_forward_training;
 #if DNNL_VERSION_MAJOR >= 3
-    DNN_TRY(dnnl_convolution_forward_primitive_desc_create(
-        forward ? &b->pd : &b->hint, b->engine, prop, alg, m->x, m->w, m->bias, m->y, stride,
-        dilate, left, right, forward ? b->attr : NULL));
+    DNN_TRY(dnnl_convolution_forward_primitive_desc_create(forward ? &b->pd : &b->hint, b->engine, prop, alg, m->x,
+                                                           m->w, m->bias, m->y, stride, dilate, left, right,
+                                                           forward ? b->attr : NULL));
     if (forward) return dnnl_success;
     if (a->op == QN_OP_conv2d_grad_x)
-        return dnnl_convolution_backward_data_primitive_desc_create(&b->pd, b->engine, alg, m->x,
-                                                                    m->w, m->y, stride, dilate,
-                                                                    left, right, b->hint, b->attr);
-    return dnnl_convolution_backward_weights_primitive_desc_create(&b->pd, b->engine, alg, m->x,
-                                                                   m->w, NULL, m->y, stride, dilate,
-                                                                   left, right, b->hint, b->attr);
+        return dnnl_convolution_backward_data_primitive_desc_create(&b->pd, b->engine, alg, m->x, m->w, m->y, stride,
+                                                                    dilate, left, right, b->hint, b->attr);
+    return dnnl_convolution_backward_weights_primitive_desc_create(&b->pd, b->engine, alg, m->x, m->w, NULL, m->y,
+                                                                   stride, dilate, left, right, b->hint, b->attr);
 #else
     dnnl_convolution_desc_t desc;
-    DNN_TRY(dnnl_dilated_convolution_forward_desc_init(&desc, prop, alg, m->x, m->w, m->bias, m->y,
-                                                       stride, dilate, left, right));
+    DNN_TRY(dnnl_dilated_convolution_forward_desc_init(&desc, prop, alg, m->x, m->w, m->bias, m->y, stride, dilate,
+                                                       left, right));
     if (forward) return dnnl_primitive_desc_create(&b->pd, &desc, b->attr, b->engine, NULL);
     DNN_TRY(dnnl_primitive_desc_create(&b->hint, &desc, NULL, b->engine, NULL));
     if (a->op == QN_OP_conv2d_grad_x)
-        DNN_TRY(dnnl_dilated_convolution_backward_data_desc_init(&desc, alg, m->x, m->w, m->y,
-                                                                 stride, dilate, left, right));
+        DNN_TRY(dnnl_dilated_convolution_backward_data_desc_init(&desc, alg, m->x, m->w, m->y, stride, dilate, left,
+                                                                 right));
     else
-        DNN_TRY(dnnl_dilated_convolution_backward_weights_desc_init(
-            &desc, alg, m->x, m->w, NULL, m->y, stride, dilate, left, right));
+        DNN_TRY(dnnl_dilated_convolution_backward_weights_desc_init(&desc, alg, m->x, m->w, NULL, m->y, stride, dilate,
+                                                                    left, right));
     return dnnl_primitive_desc_create(&b->pd, &desc, b->attr, b->engine, b->hint);
 #endif
 }
 
 /* The primitive for images with these channel blocks; filters in any order. Filters of groups are
  * [g, O/g, C/g, kh, kw], which is the same memory as ours. */
-static dnnl_status_t conv_build(const struct qn__args *a, struct build *b, struct conv_mds *m,
-                                int32_t x_block, int32_t y_block)
+static dnnl_status_t conv_build(const struct qn__args *a, struct build *b, struct conv_mds *m, int32_t x_block,
+                                int32_t y_block)
 {
     const struct qn__conv_attr *attr = a->attr;
     struct roles r = roles_of(a);
@@ -555,13 +541,11 @@ static bool layout_at(const struct qn__args *a, int i, int32_t *x_block, int32_t
     *x_block = x, *y_block = y;
     bool wide = __builtin_cpu_supports("avx512f");
     if (i == 0 && (!wide || (x != 16 && y != 16))) return false;
-    return (r.x->block == QN_ANY_BLOCK || r.x->block == x) &&
-           (r.y->block == QN_ANY_BLOCK || r.y->block == y);
+    return (r.x->block == QN_ANY_BLOCK || r.x->block == x) && (r.y->block == QN_ANY_BLOCK || r.y->block == y);
 }
 
 /* Leaves in b the best primitive of the layouts that the views allow. */
-static int conv_best(const struct qn__args *a, struct build *b, struct conv_mds *m,
-                     int32_t *x_block, int32_t *y_block)
+static int conv_best(const struct qn__args *a, struct build *b, struct conv_mds *m, int32_t *x_block, int32_t *y_block)
 {
     int best = 0, best_at = -1;
     for (int i = 0; i < CONV_LAYOUTS && best < 2; i++) {
@@ -588,14 +572,12 @@ bool qn__dnn_conv_fits(const struct qn__args *a, struct qn__choice *c)
     struct conv_mds m;
     int threads = swap_threads(a->threads);
     int32_t x_block = QN_PLAIN, y_block = QN_PLAIN;
-    bool fits =
-        conv_open(a, &b, NULL) == dnnl_success && conv_best(a, &b, &m, &x_block, &y_block) > 0;
+    bool fits = conv_open(a, &b, NULL) == dnnl_success && conv_best(a, &b, &m, &x_block, &y_block) > 0;
     if (fits) {
         struct roles r = roles_of(a);
         *(r.x_at < 0 ? &c->y_block : &c->x_block[r.x_at]) = x_block;
         *(r.y_at < 0 ? &c->y_block : &c->x_block[r.y_at]) = y_block;
-        const_md_t w = query(&b, a->op == QN_OP_conv2d_grad_w ? dnnl_query_diff_weights_md
-                                                              : dnnl_query_weights_md);
+        const_md_t w = query(&b, a->op == QN_OP_conv2d_grad_w ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
         c->workspace = align_up(size_of(query(&b, dnnl_query_scratchpad_md)));
         if (!dnnl_memory_desc_equal(w, m.plain)) c->workspace += align_up(size_of(w));
     }
@@ -647,14 +629,13 @@ qn_status qn__dnn_conv(struct qn__step *s, qn_error *err)
 /* ---- average pooling --------------------------------------------------------------------------------------------- */
 
 /* x and y are the images of the forward direction, or their gradients; both in the same layout. */
-static dnnl_status_t pool_pd(const struct qn__args *a, int32_t block, struct build *b,
-                             const struct state *owner, md_t md[2])
+static dnnl_status_t pool_pd(const struct qn__args *a, int32_t block, struct build *b, const struct state *owner,
+                             md_t md[2])
 {
     const struct qn__pool_attr *attr = a->attr;
     bool forward = a->op == QN_OP_avg_pool2d;
     const struct qn__view *x = forward ? &a->x[0] : &a->y, *y = forward ? &a->y : &a->x[0];
-    dnnl_dims_t window = { attr->window[0], attr->window[1] },
-                stride = { attr->stride[0], attr->stride[1] };
+    dnnl_dims_t window = { attr->window[0], attr->window[1] }, stride = { attr->stride[0], attr->stride[1] };
     dnnl_dims_t pad = { attr->pad[0], attr->pad[1] };
     dnnl_alg_kind_t alg = dnnl_pooling_avg_exclude_padding;
     dnnl_prop_kind_t prop = dnnl_forward_training;
@@ -663,16 +644,14 @@ static dnnl_status_t pool_pd(const struct qn__args *a, int32_t block, struct bui
     DNN_TRY(add_image(b, &md[1], y, block));
 #if DNNL_VERSION_MAJOR >= 3
     dnnl_dims_t none = { 0, 0 };
-    DNN_TRY(dnnl_pooling_forward_primitive_desc_create(forward ? &b->pd : &b->hint, b->engine, prop,
-                                                       alg, md[0], md[1], stride, window, none, pad,
-                                                       pad, forward ? b->attr : NULL));
+    DNN_TRY(dnnl_pooling_forward_primitive_desc_create(forward ? &b->pd : &b->hint, b->engine, prop, alg, md[0], md[1],
+                                                       stride, window, none, pad, pad, forward ? b->attr : NULL));
     if (forward) return dnnl_success;
-    return dnnl_pooling_backward_primitive_desc_create(&b->pd, b->engine, alg, md[0], md[1], stride,
-                                                       window, none, pad, pad, b->hint, b->attr);
+    return dnnl_pooling_backward_primitive_desc_create(&b->pd, b->engine, alg, md[0], md[1], stride, window, none, pad,
+                                                       pad, b->hint, b->attr);
 #else
     dnnl_pooling_desc_t desc;
-    DNN_TRY(
-        dnnl_pooling_forward_desc_init(&desc, prop, alg, md[0], md[1], stride, window, pad, pad));
+    DNN_TRY(dnnl_pooling_forward_desc_init(&desc, prop, alg, md[0], md[1], stride, window, pad, pad));
     if (forward) return dnnl_primitive_desc_create(&b->pd, &desc, b->attr, b->engine, NULL);
     DNN_TRY(dnnl_primitive_desc_create(&b->hint, &desc, NULL, b->engine, NULL));
     DNN_TRY(dnnl_pooling_backward_desc_init(&desc, alg, md[0], md[1], stride, window, pad, pad));

@@ -24,8 +24,8 @@ static inline REAL qn__activate(REAL a, const struct qn__epilogue *e)
     (void)b, (void)c, (void)q;
     switch (e->act) {
 #define OP(name, n_in, meaning)
-#define PW(name, n_in, meaning, expression)                                                        \
-    case QN_OP_##name:                                                                             \
+#define PW(name, n_in, meaning, expression) \
+    case QN_OP_##name: \
         return (expression);
 #include "../../core/ops.def"
 #undef OP

@@ -35,14 +35,14 @@ QN_CLONES static void run_row(enum qn__opcode op, REAL *y, const REAL *xa, const
 {
     switch ((int)op) {
 #define OP(name, n_in, meaning)
-#define PW(name, n_in, meaning, expression)                                                        \
-    case QN_OP_##name:                                                                             \
-        _Pragma("omp simd") for (int i = 0; i < n; i++)                                            \
-        {                                                                                          \
-            REAL a = xa[i], b = n_in > 1 ? xb[i] : a, c = n_in > 2 ? xc[i] : a;                    \
-            (void)b, (void)c, (void)p, (void)q;                                                    \
-            y[i] = expression;                                                                     \
-        }                                                                                          \
+#define PW(name, n_in, meaning, expression) \
+    case QN_OP_##name: \
+        _Pragma("omp simd") for (int i = 0; i < n; i++) \
+        { \
+            REAL a = xa[i], b = n_in > 1 ? xb[i] : a, c = n_in > 2 ? xc[i] : a; \
+            (void)b, (void)c, (void)p, (void)q; \
+            y[i] = expression; \
+        } \
         break;
 #include "../../core/ops.def"
 #undef OP
@@ -59,14 +59,20 @@ static void run_pow(REAL *y, const REAL *a, REAL p, int n)
 
 /* ---- from and to other element types -------------------------------------------------------------- */
 
-#define LOAD(type, value)                                                                          \
-    {                                                                                              \
-        const type *s = (const type *)src->data + offset;                                          \
-        if (step == 1)                                                                             \
-            for (int64_t i = 0; i < n; i++) { type v = s[i]; y[i] = (REAL)(value); }               \
-        else                                                                                       \
-            for (int64_t i = 0; i < n; i++) { type v = s[i * step]; y[i] = (REAL)(value); }        \
-        break;                                                                                     \
+#define LOAD(type, value) \
+    { \
+        const type *s = (const type *)src->data + offset; \
+        if (step == 1) \
+            for (int64_t i = 0; i < n; i++) { \
+                type v = s[i]; \
+                y[i] = (REAL)(value); \
+            } \
+        else \
+            for (int64_t i = 0; i < n; i++) { \
+                type v = s[i * step]; \
+                y[i] = (REAL)(value); \
+            } \
+        break; \
     }
 
 QN_CLONES static void load_run(void *dst, const struct qn__view *src, int64_t offset, int64_t step, int64_t n)
@@ -89,11 +95,14 @@ static inline int64_t saturate(REAL x, int64_t low, int64_t high)
     return x >= (REAL)high ? high : x <= (REAL)low ? low : x == x ? (int64_t)x : 0;
 }
 
-#define STORE(type, value)                                                                         \
-    {                                                                                              \
-        type *d = (type *)dst->data + offset;                                                      \
-        for (int i = 0; i < n; i++) { REAL v = x[i]; d[i] = (type)(value); }                       \
-        break;                                                                                     \
+#define STORE(type, value) \
+    { \
+        type *d = (type *)dst->data + offset; \
+        for (int i = 0; i < n; i++) { \
+            REAL v = x[i]; \
+            d[i] = (type)(value); \
+        } \
+        break; \
     }
 
 QN_CLONES static void store_run(const struct qn__view *dst, int64_t offset, const REAL *x, int n)
@@ -134,8 +143,9 @@ static struct qn__fused_attr program_of(const struct qn__args *a)
     f.n = 1;
     f.n_in = a->n_in;
     int last = a->n_in - 1;
-    f.instr[0] = (struct qn__pw_instr){ .op = (int32_t)a->op, .a = 0, .b = last < 1 ? last : 1, .c = last, .p = pw->p,
-                                        .q = pw->q };
+    f.instr[0] = (struct qn__pw_instr){
+        .op = (int32_t)a->op, .a = 0, .b = last < 1 ? last : 1, .c = last, .p = pw->p, .q = pw->q
+    };
     return f;
 }
 
@@ -291,5 +301,8 @@ static void release(struct qn__step *s)
     s->state = NULL;
 }
 
-KERNEL(fused) = { .variants = (const char *const[]){ "tiled", "tiled_strided", NULL }, .pick = pick,
-                  .prepare = prepare, .launch = launch, .release = release };
+KERNEL(fused) = { .variants = (const char *const[]){ "tiled", "tiled_strided", NULL },
+                  .pick = pick,
+                  .prepare = prepare,
+                  .launch = launch,
+                  .release = release };

@@ -6,11 +6,7 @@
 #define GEMM_f64 0
 #if QN_CAT(GEMM, KIND) /* one object of the two that this file is compiled to */
 
-enum {
-    ROWS = 6,
-    COLUMNS = 16,
-    DEPTH = 256
-}; /* DEPTH: a strip of B' of this depth is half of a level-1 cache */
+enum { ROWS = 6, COLUMNS = 16, DEPTH = 256 }; /* DEPTH: a strip of B' of this depth is half of a level-1 cache */
 
 static int64_t strips(int64_t n, int64_t width) { return (n + width - 1) / width; }
 static size_t strip_a(const struct qn__gemm *g) { return (size_t)(g->k * ROWS + 15) & ~(size_t)15; }
@@ -25,44 +21,36 @@ size_t qn__gemm_workspace(const struct qn__gemm *g)
 #include <immintrin.h>
 #define QN_FMA __attribute__((target("avx2,fma")))
 
-bool qn__gemm_supported(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+bool qn__gemm_supported(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 /* to[k][width]: `width` consecutive rows (or columns) of a matrix, zeros beyond `valid`. */
-static inline __attribute__((always_inline)) void pack(float *restrict to,
-                                                       const float *restrict from, int64_t step,
-                                                       int64_t depth_step, int64_t depth,
-                                                       int64_t valid, const int width)
+static inline __attribute__((always_inline)) void pack(float *restrict to, const float *restrict from, int64_t step,
+                                                       int64_t depth_step, int64_t depth, int64_t valid,
+                                                       const int width)
 {
     if (valid == width && step == 1) {
         for (int64_t k = 0; k < depth; k++)
             for (int i = 0; i < width; i++) to[k * width + i] = from[k * depth_step + i];
     } else {
         for (int64_t k = 0; k < depth; k++)
-            for (int i = 0; i < width; i++)
-                to[k * width + i] = i < valid ? from[i * step + k * depth_step] : 0;
+            for (int i = 0; i < width; i++) to[k * width + i] = i < valid ? from[i * step + k * depth_step] : 0;
     }
 }
 QN_FMA static void pack_a(float *to, const float *from, const struct qn__gemm *g, int64_t valid)
 {
     pack(to, from, g->a_row, g->a_col, g->k, valid, ROWS);
 }
-QN_FMA static void pack_b(float *to, const float *from, const struct qn__gemm *g, int64_t depth,
-                          int64_t valid)
+QN_FMA static void pack_b(float *to, const float *from, const struct qn__gemm *g, int64_t depth, int64_t valid)
 {
     pack(to, from, g->b_col, g->b_row, depth, valid, COLUMNS);
 }
 
 /* y[6][16] (rows y_row apart) = or += a[depth][6] b[depth][16] */
-QN_FMA static void tile(float *y, int64_t y_row, const float *a, const float *b, int64_t depth,
-                        bool add)
+QN_FMA static void tile(float *y, int64_t y_row, const float *a, const float *b, int64_t depth, bool add)
 {
     __m256 sum[ROWS][2];
     for (int i = 0; i < ROWS; i++)
-        for (int j = 0; j < 2; j++)
-            sum[i][j] = add ? _mm256_loadu_ps(y + i * y_row + 8 * j) : _mm256_setzero_ps();
+        for (int j = 0; j < 2; j++) sum[i][j] = add ? _mm256_loadu_ps(y + i * y_row + 8 * j) : _mm256_setzero_ps();
     for (int64_t k = 0; k < depth; k++) {
         __m256 b0 = _mm256_loadu_ps(b + k * COLUMNS), b1 = _mm256_loadu_ps(b + k * COLUMNS + 8);
 #pragma GCC unroll 6
@@ -77,8 +65,8 @@ QN_FMA static void tile(float *y, int64_t y_row, const float *a, const float *b,
 }
 
 /* The same at the lower and right edges: through a whole tile of which only rows x columns are y's. */
-static void edge(float *y, int64_t y_row, const float *a, const float *b, int64_t depth, bool add,
-                 int64_t rows, int64_t columns)
+static void edge(float *y, int64_t y_row, const float *a, const float *b, int64_t depth, bool add, int64_t rows,
+                 int64_t columns)
 {
     float whole[ROWS * COLUMNS] = { 0 };
     for (int64_t i = 0; add && i < rows; i++)
@@ -89,8 +77,7 @@ static void edge(float *y, int64_t y_row, const float *a, const float *b, int64_
 }
 
 /* All rows of one strip of columns. */
-static void strip(const struct qn__gemm *g, float *y, const float *packed_a, const float *b,
-                  float *packed_b, int64_t j)
+static void strip(const struct qn__gemm *g, float *y, const float *packed_a, const float *b, float *packed_b, int64_t j)
 {
     int64_t columns = g->n - j < COLUMNS ? g->n - j : COLUMNS;
     for (int64_t k = 0; k < g->k; k += DEPTH) {
@@ -107,16 +94,14 @@ static void strip(const struct qn__gemm *g, float *y, const float *packed_a, con
     }
 }
 
-void qn__gemm_run(const struct qn__gemm *g, float *y, const float *a, const float *b,
-                  void *workspace)
+void qn__gemm_run(const struct qn__gemm *g, float *y, const float *a, const float *b, void *workspace)
 {
     float *packed_a = workspace, *packed_b = packed_a + (size_t)strips(g->m, ROWS) * strip_a(g);
 #pragma omp parallel num_threads(g->threads)
     {
 #pragma omp for
         for (int64_t i = 0; i < g->m; i += ROWS)
-            pack_a(packed_a + (size_t)(i / ROWS) * strip_a(g), a + i * g->a_row, g,
-                   g->m - i < ROWS ? g->m - i : ROWS);
+            pack_a(packed_a + (size_t)(i / ROWS) * strip_a(g), a + i * g->a_row, g, g->m - i < ROWS ? g->m - i : ROWS);
 #pragma omp for
         for (int64_t j = 0; j < g->n; j += COLUMNS)
             strip(g, y, packed_a, b, packed_b + (size_t)omp_get_thread_num() * DEPTH * COLUMNS, j);
@@ -124,8 +109,7 @@ void qn__gemm_run(const struct qn__gemm *g, float *y, const float *a, const floa
 }
 #else
 bool qn__gemm_supported(void) { return false; }
-void qn__gemm_run(const struct qn__gemm *g, float *y, const float *a, const float *b,
-                  void *workspace)
+void qn__gemm_run(const struct qn__gemm *g, float *y, const float *a, const float *b, void *workspace)
 {
     (void)g, (void)y, (void)a, (void)b, (void)workspace;
 }

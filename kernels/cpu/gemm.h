@@ -16,6 +16,5 @@ struct qn__gemm {
 };
 bool qn__gemm_supported(void);
 size_t qn__gemm_workspace(const struct qn__gemm *g); /* bytes */
-void qn__gemm_run(const struct qn__gemm *g, float *y, const float *a, const float *b,
-                  void *workspace);
+void qn__gemm_run(const struct qn__gemm *g, float *y, const float *a, const float *b, void *workspace);
 #endif

@@ -53,8 +53,8 @@ QN_CLONES static void measure(const struct qn__update *p, const REAL *restrict w
     sums[1] = total(of_u);
 }
 
-QN_CLONES static void move(const struct qn__update *p, REAL *restrict w, const REAL *restrict m,
-                           const REAL *restrict v, REAL rate, int64_t n)
+QN_CLONES static void move(const struct qn__update *p, REAL *restrict w, const REAL *restrict m, const REAL *restrict v,
+                           REAL rate, int64_t n)
 {
     const struct qn__update k = *p;
 #pragma omp simd

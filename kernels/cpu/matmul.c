@@ -21,9 +21,7 @@ static struct shape shape_of(const struct qn__args *a)
 {
     const struct qn__matmul_attr *attr = a->attr;
     const struct qn__view *x = &a->x[0], *y = &a->y;
-    struct shape s = { .m = y->dim[y->rank - 2],
-                       .n = y->dim[y->rank - 1],
-                       .k = x->dim[x->rank - (attr->ta ? 2 : 1)] };
+    struct shape s = { .m = y->dim[y->rank - 2], .n = y->dim[y->rank - 1], .k = x->dim[x->rank - (attr->ta ? 2 : 1)] };
     s.a_row = attr->ta ? 1 : s.k;
     s.a_col = attr->ta ? s.m : 1;
     s.b_row = attr->tb ? 1 : s.n;
@@ -44,8 +42,7 @@ static const REAL *matrix_of(const struct qn__view *x, const struct qn__view *y,
     return qn__real(x) + at * x->dim[x->rank - 1] * x->dim[x->rank - 2];
 }
 
-QN_CLONES static void row_of(REAL *restrict y, const REAL *restrict a, const REAL *restrict b,
-                             const struct shape *s)
+QN_CLONES static void row_of(REAL *restrict y, const REAL *restrict a, const REAL *restrict b, const struct shape *s)
 {
     for (int64_t j = 0; j < s->n; j++) y[j] = 0;
     if (s->b_col == 1)
@@ -53,8 +50,7 @@ QN_CLONES static void row_of(REAL *restrict y, const REAL *restrict a, const REA
             for (int64_t j = 0; j < s->n; j++) y[j] += a[k * s->a_col] * b[k * s->b_row + j];
     else
         for (int64_t j = 0; j < s->n; j++)
-            for (int64_t k = 0; k < s->k; k++)
-                y[j] += a[k * s->a_col] * b[k * s->b_row + j * s->b_col];
+            for (int64_t k = 0; k < s->k; k++) y[j] += a[k * s->a_col] * b[k * s->b_row + j * s->b_col];
 }
 
 static void loops(const struct qn__args *a)
@@ -68,11 +64,9 @@ static void loops(const struct qn__args *a)
     for (int64_t r = 0; r < rows; r++) {
         int64_t batch = r / s.m, i = r % s.m;
         REAL *y = qn__real(&a->y) + r * s.n;
-        row_of(y, matrix_of(&a->x[0], &a->y, batch) + i * s.a_row,
-               matrix_of(&a->x[1], &a->y, batch), &s);
+        row_of(y, matrix_of(&a->x[0], &a->y, batch) + i * s.a_row, matrix_of(&a->x[1], &a->y, batch), &s);
         for (int64_t j = 0; bias && j < s.n; j++) y[j] += bias[j];
-        for (int64_t j = 0; attr->epilogue.act && j < s.n; j++)
-            y[j] = qn__activate(y[j], &attr->epilogue);
+        for (int64_t j = 0; attr->epilogue.act && j < s.n; j++) y[j] = qn__activate(y[j], &attr->epilogue);
     }
 }
 
@@ -100,8 +94,8 @@ static bool single_product(const struct qn__args *a, struct qn__gemm *g)
 /* Where it was faster than the library (benchmarks/kernels_cpu/conv.c). */
 static bool tiles_fit(const struct qn__args *a, struct qn__gemm *g)
 {
-    return QN_IS_F32 && qn__gemm_supported() && single_product(a, g) && g->b_col == 1 &&
-           g->m >= 24 && g->n >= 256 && g->k >= 32;
+    return QN_IS_F32 && qn__gemm_supported() && single_product(a, g) && g->b_col == 1 && g->m >= 24 && g->n >= 256 &&
+           g->k >= 32;
 }
 
 static void tiles(const struct qn__step *s)
@@ -152,8 +146,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(matmul) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("tiles"),
-                                                      QN_F32_ONLY("onednn"), NULL },
+KERNEL(matmul) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("tiles"), QN_F32_ONLY("onednn"), NULL },
                    .pick = pick,
                    .prepare = prepare,
                    .bind = qn__dnn_bind,

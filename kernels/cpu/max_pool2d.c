@@ -4,8 +4,7 @@
  * Not oneDNN's: it drops a NaN, and the gradient needs no indices that it would store. */
 #include "pool.h"
 
-static inline __attribute__((always_inline)) void largest_lanes(REAL *y, const REAL *x,
-                                                                const struct qn__pool *p,
+static inline __attribute__((always_inline)) void largest_lanes(REAL *y, const REAL *x, const struct qn__pool *p,
                                                                 struct qn__window w)
 {
     qn__lanes m = QN_LANES_OF(x + (w.row * p->w + w.col) * p->b);
@@ -35,16 +34,12 @@ QN_CLONES static void plane(REAL *y, const REAL *x, const struct qn__pool *p)
             struct qn__window w = qn__window_at(p, i, j);
             REAL *to = y + (i * p->ow + j) * p->b;
             int64_t k = 0;
-            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES)
-                largest_lanes(to + k, x + k, p, w);
+            for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) largest_lanes(to + k, x + k, p, w);
             for (; k < p->b; k++) to[k] = largest(x + k, p, w);
         }
 }
 
-static qn_status pick(const struct qn__args *a, struct qn__choice *c)
-{
-    return qn__pool_pick(a, c, false);
-}
+static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return qn__pool_pick(a, c, false); }
 
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
@@ -54,11 +49,8 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     if (a->y.count == 0) return QN_OK;
 #pragma omp parallel for num_threads(qn__threads_for(a, a->x[0].count))
     for (int64_t i = 0; i < p.planes; i++)
-        plane(qn__real(&a->y) + i * p.oh * p.ow * p.b, qn__real(&a->x[0]) + i * p.h * p.w * p.b,
-              &p);
+        plane(qn__real(&a->y) + i * p.oh * p.ow * p.b, qn__real(&a->x[0]) + i * p.h * p.w * p.b, &p);
     return QN_OK;
 }
 
-KERNEL(max_pool2d) = { .variants = (const char *const[]){ "windows", NULL },
-                       .pick = pick,
-                       .launch = launch };
+KERNEL(max_pool2d) = { .variants = (const char *const[]){ "windows", NULL }, .pick = pick, .launch = launch };

@@ -10,10 +10,8 @@ struct planes {
 };
 
 /* left: what of dy has not been given yet. */
-static inline __attribute__((always_inline)) void give_lanes(struct planes t,
-                                                             const struct qn__pool *p,
-                                                             struct qn__window w, int64_t at,
-                                                             int64_t k)
+static inline __attribute__((always_inline)) void give_lanes(struct planes t, const struct qn__pool *p,
+                                                             struct qn__window w, int64_t at, int64_t k)
 {
     qn__lanes left = QN_LANES_OF(t.dy + at + k), y = QN_LANES_OF(t.y + at + k);
     qn__mask y_nan = (qn__mask)(y != y);
@@ -27,8 +25,7 @@ static inline __attribute__((always_inline)) void give_lanes(struct planes t,
         }
 }
 
-static inline void give(struct planes t, const struct qn__pool *p, struct qn__window w, int64_t at,
-                        int64_t k)
+static inline void give(struct planes t, const struct qn__pool *p, struct qn__window w, int64_t at, int64_t k)
 {
     REAL y = t.y[at + k];
     for (int64_t r = w.row; r < w.row_end; r++)
@@ -52,10 +49,7 @@ QN_CLONES static void plane(struct planes t, const struct qn__pool *p)
         }
 }
 
-static qn_status pick(const struct qn__args *a, struct qn__choice *c)
-{
-    return qn__pool_pick(a, c, true);
-}
+static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return qn__pool_pick(a, c, true); }
 
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
@@ -72,6 +66,4 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(max_pool2d_grad) = { .variants = (const char *const[]){ "windows", NULL },
-                            .pick = pick,
-                            .launch = launch };
+KERNEL(max_pool2d_grad) = { .variants = (const char *const[]){ "windows", NULL }, .pick = pick, .launch = launch };

@@ -37,9 +37,8 @@ struct qn__box QN_CAT(qn__merge_box, KIND)(const struct qn__box *b)
     return m;
 }
 
-#define LINE(type)                                                                                 \
-    for (int64_t i = 0; i < n; i++)                                                                \
-        memcpy((char *)to + i * to_step, (const char *)from + i * from_step, sizeof(type))
+#define LINE(type) \
+    for (int64_t i = 0; i < n; i++) memcpy((char *)to + i * to_step, (const char *)from + i * from_step, sizeof(type))
 
 /* n elements, to_step and from_step bytes apart */
 static void line(void *to, int64_t to_step, const void *from, int64_t from_step, int64_t n, size_t size)
@@ -81,12 +80,12 @@ void QN_CAT(qn__copy_box, KIND)(void *to, const void *from, const struct qn__box
 
 /* ---- matrices ---------------------------------------------------------------------------------------- */
 
-#define TURN(type)                                                                                 \
+#define TURN(type) \
     static void turn_##type(type *to, int64_t to_row, const type *from, int64_t from_row, int64_t rows, \
                             int64_t columns) \
-    {                                                                                              \
-        for (int64_t j = 0; j < columns; j++)                                                      \
-            for (int64_t i = 0; i < rows; i++) to[j * to_row + i] = from[i * from_row + j];        \
+    { \
+        for (int64_t j = 0; j < columns; j++) \
+            for (int64_t i = 0; i < rows; i++) to[j * to_row + i] = from[i * from_row + j]; \
     }
 TURN(uint8_t)
 TURN(uint16_t)
@@ -134,8 +133,8 @@ static void turn_4(uint32_t *to, int64_t to_row, const uint32_t *from, int64_t f
 {
     for (int64_t i = 0; i < rows; i += TILE)
         for (int64_t j = 0; j < columns; j += TILE)
-            tile_4(to + j * to_row + i, to_row, from + i * from_row + j, from_row,
-                   rows - i < TILE ? rows - i : TILE, columns - j < TILE ? columns - j : TILE);
+            tile_4(to + j * to_row + i, to_row, from + i * from_row + j, from_row, rows - i < TILE ? rows - i : TILE,
+                   columns - j < TILE ? columns - j : TILE);
 }
 
 static void turn_8(uint64_t *to, int64_t to_row, const uint64_t *from, int64_t from_row, int64_t rows, int64_t columns)

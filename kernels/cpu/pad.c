@@ -3,8 +3,8 @@
 #include "move.h"
 
 struct rows {
-    int outer;            /* dimensions before the row            */
-    int64_t n;            /* rows of y                            */
+    int outer;                   /* dimensions before the row            */
+    int64_t n;                   /* rows of y                            */
     int64_t before, copy, after; /* bytes of a row                */
 };
 

@@ -16,16 +16,13 @@ struct qn__window {
     int64_t row, row_end, col, col_end;
 };
 
-static inline struct qn__pool qn__pool_of(const struct qn__args *a, const struct qn__view *x,
-                                          const struct qn__view *y)
+static inline struct qn__pool qn__pool_of(const struct qn__args *a, const struct qn__view *x, const struct qn__view *y)
 {
     struct qn__blocked v = qn__blocked_of(x);
-    return (
-        struct qn__pool){ v.n * v.cb, x->dim[2], x->dim[3], y->dim[2], y->dim[3], v.b, a->attr };
+    return (struct qn__pool){ v.n * v.cb, x->dim[2], x->dim[3], y->dim[2], y->dim[3], v.b, a->attr };
 }
 
-static inline void qn__window_span(int64_t at, int64_t window, int64_t size, int64_t *begin,
-                                   int64_t *end)
+static inline void qn__window_span(int64_t at, int64_t window, int64_t size, int64_t *begin, int64_t *end)
 {
     *begin = at < 0 ? 0 : at;
     *end = at + window < size ? at + window : size;
@@ -34,18 +31,15 @@ static inline void qn__window_span(int64_t at, int64_t window, int64_t size, int
 static inline struct qn__window qn__window_at(const struct qn__pool *p, int64_t i, int64_t j)
 {
     struct qn__window w;
-    qn__window_span(i * p->attr->stride[0] - p->attr->pad[0], p->attr->window[0], p->h, &w.row,
-                    &w.row_end);
-    qn__window_span(j * p->attr->stride[1] - p->attr->pad[1], p->attr->window[1], p->w, &w.col,
-                    &w.col_end);
+    qn__window_span(i * p->attr->stride[0] - p->attr->pad[0], p->attr->window[0], p->h, &w.row, &w.row_end);
+    qn__window_span(j * p->attr->stride[1] - p->attr->pad[1], p->attr->window[1], p->w, &w.col, &w.col_end);
     return w;
 }
 
 /* The channels of a block are worked on in vectors of this many, the rest one by one. Comparisons of vectors give
  * masks of all ones and zeros. */
 enum { QN_POOL_LANES = 8 };
-typedef REAL qn__lanes
-    __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef REAL qn__lanes __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 typedef QN_CAT(qn__bits, KIND) qn__mask
     __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 

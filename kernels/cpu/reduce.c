@@ -136,7 +136,7 @@ static void join_blocks(const struct qn__step *s, const struct qn__reducer *f, c
     int64_t n = s->args.y.count, blocks = e->na * e->nr;
     const double *part = s->workspace;
     REAL *y = qn__real(&s->args.y);
-#pragma omp parallel for num_threads(qn__threads_for(&s->args, n * blocks)) schedule(static)
+#pragma omp parallel for num_threads(qn__threads_for(&s->args, n *blocks)) schedule(static)
     for (int64_t i = 0; i < n; i++) {
         double acc = part[i];
         for (int64_t b = 1; b < blocks; b++) acc = f->join(acc, part[b * n + i]);

@@ -38,5 +38,5 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
 }
 
 KERNEL(reduce_max) = { .variants = QN_CAT(qn__reduce_variants, KIND),
-                      .pick = QN_CAT(qn__reduce_pick, KIND),
-                      .launch = launch };
+                       .pick = QN_CAT(qn__reduce_pick, KIND),
+                       .launch = launch };

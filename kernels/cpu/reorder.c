@@ -54,8 +54,8 @@ static void between_blocks(const struct qn__args *a, struct qn__blocked x, struc
                                  .from = { x.b * (int64_t)size, (int64_t)size } };
             int64_t to = (i * y.s * y.b + j) * (int64_t)size;
             int64_t from = (n * c * x.s + (channel / x.b * x.s) * x.b + channel % x.b) * (int64_t)size;
-            if (bytes) QN_CAT(qn__copy_box, KIND)((char *)a->y.data + to, (const char *)a->x[0].data + from, &b,
-                size, 1);
+            if (bytes)
+                QN_CAT(qn__copy_box, KIND)((char *)a->y.data + to, (const char *)a->x[0].data + from, &b, size, 1);
         }
 }
 
@@ -65,13 +65,10 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     const struct qn__args *a = &s->args;
     if (a->y.count == 0) return QN_OK;
     struct qn__blocked x = qn__blocked_of(&a->x[0]), y = qn__blocked_of(&a->y);
-    if (s->choice.variant == COPY)
-        QN_CAT(qn__copy_bytes, KIND)(a->y.data, a->x[0].data, a->y.count * (int64_t)qn_dtype_size(a->y.dtype),
-                                     qn__threads_for(a, a->y.count));
-    else if (s->choice.variant == BETWEEN)
-        between_blocks(a, x, y);
-    else
-        turn_blocks(a, s->choice.variant == TO_BLOCKS ? y : x, s->choice.variant == TO_BLOCKS);
+    if (s->choice.variant == COPY) QN_CAT(qn__copy_bytes, KIND)
+    (a->y.data, a->x[0].data, a->y.count * (int64_t)qn_dtype_size(a->y.dtype), qn__threads_for(a, a->y.count));
+    else if (s->choice.variant == BETWEEN) between_blocks(a, x, y);
+    else turn_blocks(a, s->choice.variant == TO_BLOCKS ? y : x, s->choice.variant == TO_BLOCKS);
     return QN_OK;
 }
 

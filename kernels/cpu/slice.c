@@ -16,9 +16,8 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
         y_step *= y->dim[i];
         x_step *= x->dim[i];
     }
-    if (y->count)
-        QN_CAT(qn__copy_box, KIND)(y->data, (const char *)x->data + at, &b, (size_t)size,
-                                   qn__threads_for(&s->args, y->count));
+    if (y->count) QN_CAT(qn__copy_box, KIND)
+    (y->data, (const char *)x->data + at, &b, (size_t)size, qn__threads_for(&s->args, y->count));
     return QN_OK;
 }
 

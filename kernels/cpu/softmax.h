@@ -4,7 +4,9 @@
 #include "cpu.h"
 #include "vecmath.h"
 
-struct rows { int64_t n, width; };
+struct rows {
+    int64_t n, width;
+};
 static inline struct rows rows_of(const struct qn__view *v)
 {
     int64_t width = v->dim[v->rank - 1];

@@ -53,5 +53,6 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     return QN_OK;
 }
 
-KERNEL(sum) = { .variants = QN_CAT(qn__reduce_variants, KIND), .pick = QN_CAT(qn__reduce_pick, KIND),
-    .launch = launch };
+KERNEL(sum) = { .variants = QN_CAT(qn__reduce_variants, KIND),
+                .pick = QN_CAT(qn__reduce_pick, KIND),
+                .launch = launch };

@@ -9,8 +9,7 @@ static qn_status launch(const struct qn__step *step, qn_error *err)
     struct target t = target_of(a, &a->x[0], width);
     REAL *y = qn__real(&a->y);
     QN_TRY(check_classes(&t, a->y.count, "target_weight", err));
-    for (int64_t i = 0; i < a->y.count; i++)
-        y[i] = is_ignored(&t, i) ? 0 : t.weight ? t.weight[class_of(&t, i)] : 1;
+    for (int64_t i = 0; i < a->y.count; i++) y[i] = is_ignored(&t, i) ? 0 : t.weight ? t.weight[class_of(&t, i)] : 1;
     return QN_OK;
 }
 

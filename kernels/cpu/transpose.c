@@ -51,9 +51,9 @@ static void turn(const struct qn__args *a, const struct qn__box *b)
             from += index % b->dim[k] * b->from[k];
             index /= b->dim[k];
         }
-        QN_CAT(qn__turn, KIND)((char *)a->y.data + to, b->to[across] / step, (const char *)a->x[0].data + from,
-                               b->from[last] / step, rows - i < ROWS ? rows - i : ROWS,
-                               columns - j < COLUMNS ? columns - j : COLUMNS, size);
+        QN_CAT(qn__turn, KIND)
+        ((char *)a->y.data + to, b->to[across] / step, (const char *)a->x[0].data + from, b->from[last] / step,
+         rows - i < ROWS ? rows - i : ROWS, columns - j < COLUMNS ? columns - j : COLUMNS, size);
     }
 }
 
@@ -66,8 +66,8 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
     if (s->choice.variant == TURN)
         turn(a, &b);
     else
-        QN_CAT(qn__copy_box, KIND)(a->y.data, a->x[0].data, &b, qn_dtype_size(a->y.dtype),
-                                   qn__threads_for(a, a->y.count));
+        QN_CAT(qn__copy_box, KIND)
+    (a->y.data, a->x[0].data, &b, qn_dtype_size(a->y.dtype), qn__threads_for(a, a->y.count));
     return QN_OK;
 }
 

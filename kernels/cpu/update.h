@@ -11,7 +11,7 @@ struct qn__update {
     REAL lr, factor, limit; /* rate, scale of the gradient, bound of its elements (infinity: none) */
     REAL decay;             /* weight decay                                                      */
     REAL beta1, rest1, beta2, rest2, momentum, eps; /* rest: 1 - beta                             */
-    REAL scale1, scale2;    /* bias corrections: 1 / (1 - beta1^t), 1 / sqrt(1 - beta2^t)         */
+    REAL scale1, scale2; /* bias corrections: 1 / (1 - beta1^t), 1 / sqrt(1 - beta2^t)         */
     bool nesterov, decoupled;
 };
 
@@ -24,12 +24,20 @@ static inline struct qn__update qn__update_of(const struct qn__args *a)
     const REAL *hyper = qn__hyper(a);
     double t = (double)hyper[3];
     return (struct qn__update){
-        .lr = (REAL)((double)hyper[0] * o->lr_scale), .factor = hyper[1],
-        .limit = o->clip_value > 0 ? (REAL)o->clip_value : (REAL)INFINITY, .decay = (REAL)o->weight_decay,
-        .beta1 = (REAL)o->beta1, .rest1 = (REAL)(1 - o->beta1), .beta2 = (REAL)o->beta2,
-        .rest2 = (REAL)(1 - o->beta2), .momentum = (REAL)o->momentum, .eps = (REAL)o->eps,
-        .scale1 = (REAL)(1 / (1 - pow(o->beta1, t))), .scale2 = (REAL)(1 / sqrt(1 - pow(o->beta2, t))),
-        .nesterov = o->nesterov, .decoupled = o->decoupled,
+        .lr = (REAL)((double)hyper[0] * o->lr_scale),
+        .factor = hyper[1],
+        .limit = o->clip_value > 0 ? (REAL)o->clip_value : (REAL)INFINITY,
+        .decay = (REAL)o->weight_decay,
+        .beta1 = (REAL)o->beta1,
+        .rest1 = (REAL)(1 - o->beta1),
+        .beta2 = (REAL)o->beta2,
+        .rest2 = (REAL)(1 - o->beta2),
+        .momentum = (REAL)o->momentum,
+        .eps = (REAL)o->eps,
+        .scale1 = (REAL)(1 / (1 - pow(o->beta1, t))),
+        .scale2 = (REAL)(1 / sqrt(1 - pow(o->beta2, t))),
+        .nesterov = o->nesterov,
+        .decoupled = o->decoupled,
     };
 }
 
@@ -68,11 +76,11 @@ static inline qn_status qn__update_run(const struct qn__step *s, qn__update_fn *
 }
 
 /* The kernel of a row whose chunk function is `fn`. */
-#define QN_UPDATE_KERNEL(row, fn)                                                                  \
-    static qn_status launch(const struct qn__step *s, qn_error *err)                               \
-    {                                                                                              \
-        (void)err;                                                                                 \
-        return qn__update_run(s, fn);                                                              \
-    }                                                                                              \
+#define QN_UPDATE_KERNEL(row, fn) \
+    static qn_status launch(const struct qn__step *s, qn_error *err) \
+    { \
+        (void)err; \
+        return qn__update_run(s, fn); \
+    } \
     KERNEL(row) = { .variants = (const char *const[]){ "chunks", NULL }, .launch = launch }
 #endif

@@ -12,8 +12,18 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline uint64_t qn__bits_of_f64(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
-static inline double qn__f64_of_bits(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
+static inline uint64_t qn__bits_of_f64(double x)
+{
+    uint64_t u;
+    memcpy(&u, &x, 8);
+    return u;
+}
+static inline double qn__f64_of_bits(uint64_t u)
+{
+    double x;
+    memcpy(&x, &u, 8);
+    return x;
+}
 
 /* Adding and subtracting it rounds to the nearest integer, which then stands in its low bits. */
 #define QN_ROUND_F64 0x1.8p52
@@ -204,8 +214,7 @@ static inline float qn__cosf(float x) { return qn__trig_core(x, 1); }
 #define ERF(x) QN_VF(erf, x)
 #define SIN(x) QN_VF(sin, x)
 #define COS(x) QN_VF(cos, x)
-#define POW(x, y)                                                                                  \
-    (sizeof(REAL) == 4 ? (REAL)qn__powf((float)(x), (float)(y)) : (REAL)pow((double)(x), (double)(y)))
+#define POW(x, y) (sizeof(REAL) == 4 ? (REAL)qn__powf((float)(x), (float)(y)) : (REAL)pow((double)(x), (double)(y)))
 #define SQRT(x) (sizeof(REAL) == 4 ? (REAL)sqrtf((float)(x)) : (REAL)sqrt((double)(x)))
 #define FABS(x) (sizeof(REAL) == 4 ? (REAL)fabsf((float)(x)) : (REAL)fabs((double)(x)))
 #endif

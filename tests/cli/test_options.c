@@ -12,10 +12,9 @@
 #include "../../cli/output.c"
 #include "../../cli/tables.c"
 
-static const struct command *const all[] = { &cli_train,   &cli_eval,   &cli_predict, &cli_plan,
-                                             &cli_check,   &cli_show,   &cli_search,  &cli_schema,
-                                             &cli_devices, &cli_doctor, &cli_convert, &cli_demo,
-                                             &cli_ensemble };
+static const struct command *const all[] = { &cli_train,   &cli_eval,   &cli_predict, &cli_plan,    &cli_check,
+                                             &cli_show,    &cli_search, &cli_schema,  &cli_devices, &cli_doctor,
+                                             &cli_convert, &cli_demo,   &cli_ensemble };
 enum { N = sizeof all / sizeof *all };
 
 static struct options o;
@@ -49,12 +48,10 @@ static void good(const struct command *c, const char *words)
 static void bad(const struct command *c, const char *words, const char *line)
 {
     char expected[401];
-    snprintf(expected, sizeof expected, "error E2001 usage: %s; see quern %s --help", line,
-             c->name);
+    snprintf(expected, sizeof expected, "error E2001 usage: %s; see quern %s --help", line, c->name);
     qn_status status = parse(c, words, true);
     if (status != QN_EUSAGE || strcmp(err.text, expected) != 0)
-        fail_msg("quern %s %s\n  gives    %s\n  expected %s", c->name, words,
-                 status ? err.text : "no error", expected);
+        fail_msg("quern %s %s\n  gives    %s\n  expected %s", c->name, words, status ? err.text : "no error", expected);
 }
 
 static void whole_numbers(void **state)
@@ -72,12 +69,10 @@ static void whole_numbers(void **state)
             snprintf(want, sizeof want, "an integer %.0f..%.0f", row->min, row->max);
             for (size_t r = 0; r < sizeof rubbish / sizeof *rubbish; r++) {
                 snprintf(words, sizeof words, "--%s=%s", row->name, rubbish[r]);
-                snprintf(line, sizeof line, "--%s: \"%s\"; expected %s", row->name, rubbish[r],
-                         want);
+                snprintf(line, sizeof line, "--%s: \"%s\"; expected %s", row->name, rubbish[r], want);
                 bad(all[k], words, line);
             }
-            snprintf(words, sizeof words, "--%s|%.0f|--%s=%.0f", row->name, row->min, row->name,
-                     row->max);
+            snprintf(words, sizeof words, "--%s|%.0f|--%s=%.0f", row->name, row->min, row->name, row->max);
             snprintf(line, sizeof line, "--%s: repeated; expected once", row->name);
             bad(all[k], words, line);
             snprintf(words, sizeof words, "--%s=%.0f", row->name, row->min - 1);
@@ -156,16 +151,14 @@ static void arguments(void **state)
         const struct command *c = all[k];
         char line[401];
         if (c->min_args > 0) {
-            snprintf(line, sizeof line,
-                     "error E2001 usage: %s: missing; expected %s; see quern %s --help", c->args,
+            snprintf(line, sizeof line, "error E2001 usage: %s: missing; expected %s; see quern %s --help", c->args,
                      c->args, c->name);
             assert_int_equal(parse(c, "", false), QN_EUSAGE);
             assert_string_equal(err.text, line);
         }
         if (c->max_args < 30) {
             char words[200] = "x";
-            for (int i = 0; i < c->max_args; i++)
-                snprintf(words + strlen(words), sizeof words - strlen(words), "|x");
+            for (int i = 0; i < c->max_args; i++) snprintf(words + strlen(words), sizeof words - strlen(words), "|x");
             assert_int_equal(parse(c, words, false), QN_EUSAGE);
             assert_non_null(strstr(err.text, "argument: \"x\"; expected n"));
         }
@@ -179,12 +172,11 @@ static void arguments(void **state)
 static void values_arrive(void **state)
 {
     (void)state;
-    assert_int_equal(
-        parse(&cli_train,
-              "r.json|--set=a=1|-s|b=2|--device|cpu|-t|2|--seed=7|-e3|--resume=runs/x-1|-o|out|"
-              "--check-finite|--profile|-q|--json",
-              false),
-        QN_OK);
+    assert_int_equal(parse(&cli_train,
+                           "r.json|--set=a=1|-s|b=2|--device|cpu|-t|2|--seed=7|-e3|--resume=runs/x-1|-o|out|"
+                           "--check-finite|--profile|-q|--json",
+                           false),
+                     QN_OK);
     assert_int_equal(o.args.n, 1);
     assert_string_equal(o.args.v[0], "r.json");
     assert_int_equal(o.set.n, 2);
@@ -198,11 +190,9 @@ static void values_arrive(void **state)
     assert_int_equal(parse(&cli_train, "r.json|--resume", false), QN_OK);
     assert_true(o.resume.given && !o.resume.value);
     assert_int_equal(parse(&cli_train, "r.json", false), QN_OK);
-    assert_true(!o.resume.given && o.threads == -1 && o.seed == -1 && o.epochs == -1 && !o.device &&
-                !o.quiet);
+    assert_true(!o.resume.given && o.threads == -1 && o.seed == -1 && o.epochs == -1 && !o.device && !o.quiet);
     char many[256] = "r.json";
-    for (int i = 0; i < 20; i++)
-        snprintf(many + strlen(many), sizeof many - strlen(many), "|-sa=%d", i);
+    for (int i = 0; i < 20; i++) snprintf(many + strlen(many), sizeof many - strlen(many), "|-sa=%d", i);
     assert_int_equal(parse(&cli_train, many, false), QN_OK);
     assert_int_equal(o.set.n, 20);
     assert_string_equal(o.set.v[19], "a=19");
@@ -221,15 +211,13 @@ static void environment(void **state)
         { "QN_THREADS=0", "QN_THREADS: \"0\"; expected an integer 1..1024" },
         { "QN_THREADS=-1", "QN_THREADS: \"-1\"; expected an integer 1..1024" },
         { "QN_THREADS=1e3", "QN_THREADS: \"1e3\"; expected an integer 1..1024" },
-        { "QN_THREADS=9999999999999999999999",
-          "QN_THREADS: \"9999999999999999999999\"; expected an integer 1..1024" },
+        { "QN_THREADS=9999999999999999999999", "QN_THREADS: \"9999999999999999999999\"; expected an integer 1..1024" },
         { "QN_SYNC=1", NULL },
         { "QN_SYNC=yes", "QN_SYNC: \"yes\"; expected 0 or 1" },
         { "QN_DUMP=grad,fuse,plan", NULL },
-        { "QN_DUMP=grad,,plan", "QN_DUMP: \"grad,,plan\"; expected names of passes with commas "
-                                "between, like grad,fuse,plan" },
-        { "QN_DUMP=%n\n", "QN_DUMP: \"%n\\x0A\"; expected names of passes with commas between, "
-                          "like grad,fuse,plan" },
+        { "QN_DUMP=grad,,plan", "QN_DUMP: \"grad,,plan\"; expected names of passes with commas between, like "
+                                "grad,fuse,plan" },
+        { "QN_DUMP=%n\n", "QN_DUMP: \"%n\\x0A\"; expected names of passes with commas between, like grad,fuse,plan" },
         { "QN_THRAEDS=2", "QN_THRAEDS: unknown variable; did you mean QN_THREADS?" },
         { "QN_TEST_LONG=1", NULL },
         { "OTHER=rubbish", NULL },
@@ -248,9 +236,8 @@ static void environment(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(whole_numbers),   cmocka_unit_test(other_options),
-        cmocka_unit_test(unknown_options), cmocka_unit_test(arguments),
-        cmocka_unit_test(values_arrive),   cmocka_unit_test(environment),
+        cmocka_unit_test(whole_numbers), cmocka_unit_test(other_options), cmocka_unit_test(unknown_options),
+        cmocka_unit_test(arguments),     cmocka_unit_test(values_arrive), cmocka_unit_test(environment),
     };
     int failed = cmocka_run_group_tests_name("options", tests, NULL, NULL);
     cli_free(&o);

@@ -15,8 +15,8 @@
 static void status_texts_and_codes(void **state)
 {
     (void)state;
-#define X(name, code, text)                                                                        \
-    assert_int_equal(QN_##name, code);                                                             \
+#define X(name, code, text) \
+    assert_int_equal(QN_##name, code); \
     assert_string_equal(qn_status_text(QN_##name), text);
     QN_STATUS_MAP(X)
 #undef X
@@ -122,15 +122,15 @@ static void escapes_what_is_not_text(void **state)
         { "\x01\x1f\x7f", "\\x01\\x1F\\x7F" },
         { "back\\slash", "back\\x5Cslash" },
         { "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80" },
-        { "\x80", "\\x80" },                             /* lone continuation */
-        { "\xc0\xaf", "\\xC0\\xAF" },                    /* overlong */
-        { "\xe0\x80\xaf", "\\xE0\\x80\\xAF" },           /* overlong */
-        { "\xf0\x80\x80\xaf", "\\xF0\\x80\\x80\\xAF" },  /* overlong */
-        { "\xed\xa0\x80", "\\xED\\xA0\\x80" },           /* surrogate */
-        { "\xf4\x90\x80\x80", "\\xF4\\x90\\x80\\x80" },  /* above U+10FFFF */
+        { "\x80", "\\x80" },                            /* lone continuation */
+        { "\xc0\xaf", "\\xC0\\xAF" },                   /* overlong */
+        { "\xe0\x80\xaf", "\\xE0\\x80\\xAF" },          /* overlong */
+        { "\xf0\x80\x80\xaf", "\\xF0\\x80\\x80\\xAF" }, /* overlong */
+        { "\xed\xa0\x80", "\\xED\\xA0\\x80" },          /* surrogate */
+        { "\xf4\x90\x80\x80", "\\xF4\\x90\\x80\\x80" }, /* above U+10FFFF */
         { "\xf5\x80\x80\x80", "\\xF5\\x80\\x80\\x80" },
-        { "\xc2\x85", "\\xC2\\x85" },                    /* C1 control */
-        { "\xe2\x82", "\\xE2\\x82" },                    /* cut short */
+        { "\xc2\x85", "\\xC2\\x85" }, /* C1 control */
+        { "\xe2\x82", "\\xE2\\x82" }, /* cut short */
     };
     char buf[64];
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
@@ -287,9 +287,11 @@ static void integers_parse_strictly(void **state)
     assert_true(qn__parse_i64("007", &x) && x == 7);
     assert_true(qn__parse_i64("9223372036854775807", &x) && x == INT64_MAX);
     assert_true(qn__parse_i64("-9223372036854775808", &x) && x == INT64_MIN);
+    /* clang-format off */
     static const char *const bad[] = { "",   "-",    "+",   "--1", " 1",  "1 ",  "1.0", "1e3",
                                        "0x1", "1,000", "abc", "1a",  "\xd9\xa1", "9223372036854775808",
                                        "-9223372036854775809", "9999999999999999999999" };
+    /* clang-format on */
     x = 77;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) assert_false(qn__parse_i64(bad[i], &x));
     assert_int_equal(x, 77);
@@ -308,8 +310,8 @@ static void floats_parse_strictly(void **state)
     assert_true(qn__parse_f64("1.7976931348623157e308", false, &x) && x == 1.7976931348623157e308);
     assert_true(qn__parse_f64("nan", true, &x) && isnan(x));
     assert_true(qn__parse_f64("-inf", true, &x) && isinf(x) && x < 0);
-    static const char *const bad[] = { "",    ".",    "e5",  "1e",     "1e+",      "-",   " 1",  "1 ", "1,5",
-                                       "0x10", "1e999", "nan", "inf",    "infinity", "1.2.3", "1f", "--1", "+-1" };
+    static const char *const bad[] = { "",     ".",     "e5",  "1e",  "1e+",      "-",     " 1", "1 ",  "1,5",
+                                       "0x10", "1e999", "nan", "inf", "infinity", "1.2.3", "1f", "--1", "+-1" };
     x = 77;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) assert_false(qn__parse_f64(bad[i], false, &x));
     assert_false(qn__parse_f64("infinity", true, &x));
@@ -351,8 +353,7 @@ static void numbers_do_not_know_the_locale(void **state)
     (void)state;
     static const char *const commas[] = { "de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "nl_NL.UTF-8", "es_ES.UTF-8" };
     const char *found = NULL;
-    for (size_t i = 0; i < sizeof commas / sizeof commas[0] && !found; i++)
-        found = setlocale(LC_ALL, commas[i]);
+    for (size_t i = 0; i < sizeof commas / sizeof commas[0] && !found; i++) found = setlocale(LC_ALL, commas[i]);
     if (!found) {
         printf("# skip no locale with a decimal comma is installed\n");
         skip();

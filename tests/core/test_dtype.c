@@ -18,10 +18,7 @@ static double value_of(uint16_t h, int exponent_bits)
     return sign * ldexp((1 << mantissa_bits) + mantissa, exponent - bias - mantissa_bits);
 }
 
-static bool same(double a, double b)
-{
-    return (isnan(a) && isnan(b)) || (a == b && signbit(a) == signbit(b));
-}
+static bool same(double a, double b) { return (isnan(a) && isnan(b)) || (a == b && signbit(a) == signbit(b)); }
 
 static void every_half_has_its_value(void **state)
 {
@@ -82,7 +79,7 @@ static void large_and_tiny_f32_reach_the_ends(void **state)
         assert_int_equal(qn__f16_of_f32(large[i]), 0x7c00);
         assert_int_equal(qn__f16_of_f32(-large[i]), 0xfc00);
     }
-    assert_int_equal(qn__f16_of_f32(0x1p-25f), 0);      /* half of the smallest, to even */
+    assert_int_equal(qn__f16_of_f32(0x1p-25f), 0); /* half of the smallest, to even */
     assert_int_equal(qn__f16_of_f32(0x1.000002p-25f), 1);
     assert_int_equal(qn__f16_of_f32(-0x1p-140f), 0x8000);
     assert_int_equal(qn__f16_of_f32(-0.0f), 0x8000);

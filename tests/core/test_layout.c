@@ -38,9 +38,7 @@ static qn_graph *run(qn__pass *pass, qn_graph *g, int32_t *keep, int n)
     assert_int_equal(qn__graph_like(&out, g, NULL), QN_OK);
     int32_t *map = calloc((size_t)g->n, sizeof *map);
     assert_non_null(map);
-    struct qn__pass_env env = {
-        .keep = keep, .n_keep = n, .backend = { &b, &qn__cpu_f64 }, .threads = 1
-    };
+    struct qn__pass_env env = { .keep = keep, .n_keep = n, .backend = { &b, &qn__cpu_f64 }, .threads = 1 };
     if (pass(g, out, map, &env, &err) || qn__graph_verify(out, &err)) fail_msg("%s", err.text);
     if (qn__failed(out)) fail_msg("%s", qn_graph_error(out)->text);
     for (int i = 0; i < n; i++) keep[i] = map[keep[i]];
@@ -104,8 +102,7 @@ static void chain(void **state)
     (void)state;
     qn_graph *g = new_graph();
     qn_t x = qn_input(g, "x", QN_F32, 4, DIMS(2, 1, 12, 12));
-    qn_t w[] = { filters(g, "w1", 16, 1), filters(g, "w2", 24, 16),
-                 qn_param(g, "w3", QN_F32, 2, DIMS(216, 10), NULL) };
+    qn_t w[] = { filters(g, "w1", 16, 1), filters(g, "w2", 24, 16), qn_param(g, "w3", QN_F32, 2, DIMS(216, 10), NULL) };
     qn_t y = qn_relu(g, bias(g, "b1", 16, qn_conv2d(g, x, w[0], NULL)));
     y = qn_max_pool2d(g, y, &(qn_pool2d_opts){ .window = { 2, 2 } });
     y = qn_relu(g, bias(g, "b2", 24, qn_conv2d(g, y, w[1], NULL)));
@@ -125,10 +122,8 @@ static void residual(void **state)
     qn_graph *g = new_graph();
     int64_t c = 16;
     qn_conv2d_opts same = { .pad = { 1, 1 }, .pad_end = { 1, 1 } };
-    qn_t x = qn_input(g, "x", QN_F32, 4, DIMS(2, 3, 8, 8)),
-         gamma = qn_param(g, "gamma", QN_F32, 1, &c, NULL);
-    qn_t beta = qn_param(g, "beta", QN_F32, 1, &c, NULL), w1 = filters(g, "w1", 16, 3),
-         w2 = filters(g, "w2", 16, 16);
+    qn_t x = qn_input(g, "x", QN_F32, 4, DIMS(2, 3, 8, 8)), gamma = qn_param(g, "gamma", QN_F32, 1, &c, NULL);
+    qn_t beta = qn_param(g, "beta", QN_F32, 1, &c, NULL), w1 = filters(g, "w1", 16, 3), w2 = filters(g, "w2", 16, 16);
     qn_t a = qn_relu(g, qn_batch_norm(g, qn_conv2d(g, x, w1, &same), gamma, beta, 1e-5, NULL));
     qn_t b = qn_add(g, a, qn_conv2d(g, a, w2, &same));
     qn_t y = qn_reshape(g, qn_global_avg_pool2d(g, b), 2, DIMS(2, 16));
@@ -145,8 +140,7 @@ static void kept_values_are_plain(void **state)
 {
     (void)state;
     qn_graph *g = new_graph();
-    qn_t x = qn_input(g, "x", QN_F32, 4, DIMS(2, 8, 6, 6)), w = filters(g, "w", 8, 8),
-         w2 = filters(g, "v", 8, 8);
+    qn_t x = qn_input(g, "x", QN_F32, 4, DIMS(2, 8, 6, 6)), w = filters(g, "w", 8, 8), w2 = filters(g, "v", 8, 8);
     qn_t a = qn_conv2d(g, x, w, NULL), b = qn_conv2d(g, a, w2, NULL);
     qn_t u = qn_transpose(g, b, (const int[]){ 1, 0, 2, 3 }), v = qn_reshape(g, b, 1, DIMS(64));
     int32_t keep[] = { a.id, u.id, v.id };
@@ -164,8 +158,7 @@ static void plain_graphs_stay_plain(void **state)
         qn_graph *g = new_graph();
         qn_dtype t = f64 ? QN_F64 : QN_F32;
         int64_t c = f64 ? 16 : 5;
-        qn_t x = qn_input(g, "x", t, 4, DIMS(2, c, 6, 6)),
-             w = qn_param(g, "w", t, 4, DIMS(c, c, 3, 3), NULL);
+        qn_t x = qn_input(g, "x", t, 4, DIMS(2, c, 6, 6)), w = qn_param(g, "w", t, 4, DIMS(c, c, 3, 3), NULL);
         qn_t loss = qn_sum_all(g, qn_square(g, qn_conv2d(g, x, w, NULL))), dw;
         assert_int_equal(qn_grad(g, loss, &w, &dw, 1), QN_OK);
         int32_t n = g->n, keep[] = { loss.id, dw.id };
@@ -177,16 +170,13 @@ static void plain_graphs_stay_plain(void **state)
 }
 
 /* The real kernels: loss and gradients in blocks against those of the same graph left plain and unfused. */
-static void compile_and_run(qn_graph *g, const qn_t *keep, int n, bool plain, double *sums,
-                            int *reordered)
+static void compile_and_run(qn_graph *g, const qn_t *keep, int n, bool plain, double *sums, int *reordered)
 {
     qn_store *s;
     qn_program *p;
     qn_error err = { 0 };
     assert_int_equal(qn_store_new(&s, "cpu", 7, NULL, NULL), QN_OK);
-    if (qn_compile(&p, g, keep, n, s,
-                   &(qn_compile_opts){ .threads = 2, .no_fuse = plain, .check_plan = true },
-                   &err) ||
+    if (qn_compile(&p, g, keep, n, s, &(qn_compile_opts){ .threads = 2, .no_fuse = plain, .check_plan = true }, &err) ||
         qn_program_load(p, &err))
         fail_msg("%s", err.text);
     float *x = qn_program_data(p, (qn_t){ 1 });
@@ -194,11 +184,9 @@ static void compile_and_run(qn_graph *g, const qn_t *keep, int n, bool plain, do
     if (qn_program_run(p, QN_MICRO, &err)) fail_msg("%s", err.text);
     for (int i = 0; i < n; i++) {
         const float *v = qn_program_data(p, keep[i]);
-        for (int64_t k = 0; k < qn_count(g, keep[i]); k++)
-            sums[i] += (double)v[k] * (double)(k % 7 - 3);
+        for (int64_t k = 0; k < qn_count(g, keep[i]); k++) sums[i] += (double)v[k] * (double)(k % 7 - 3);
     }
-    for (int i = 0; i < qn_program_steps(p); i++)
-        *reordered += strcmp(qn_program_step(p, i).op, "reorder") == 0;
+    for (int i = 0; i < qn_program_steps(p); i++) *reordered += strcmp(qn_program_step(p, i).op, "reorder") == 0;
     qn_program_free(p);
     qn_store_free(s);
 }
@@ -212,8 +200,7 @@ static void blocks_change_no_result(void **state)
     qn_t w[] = { qn_param(g, "w1", QN_F32, 4, DIMS(16, 3, 3, 3), &he),
                  qn_param(g, "w2", QN_F32, 4, DIMS(24, 16, 3, 3), &he),
                  qn_param(g, "w3", QN_F32, 2, DIMS(216, 10), &he) };
-    qn_t y = qn_max_pool2d(g, qn_relu(g, qn_conv2d(g, x, w[0], NULL)),
-                           &(qn_pool2d_opts){ .window = { 2, 2 } });
+    qn_t y = qn_max_pool2d(g, qn_relu(g, qn_conv2d(g, x, w[0], NULL)), &(qn_pool2d_opts){ .window = { 2, 2 } });
     y = qn_relu(g, qn_conv2d(g, y, w[1], NULL));
     qn_t loss = qn_sum_all(g, qn_square(g, qn_matmul(g, qn_flatten(g, y), w[2], NULL))), dw[3];
     assert_int_equal(qn_grad(g, loss, w, dw, 3), QN_OK);

@@ -152,7 +152,10 @@ static void step(qn_program *p)
 static void check_blocks(struct ledger *l, const struct made *m)
 {
     qn_bytes b = qn_program_bytes(m->promise.program);
-    const struct { const char *what; size_t bytes; } block[] = {
+    const struct {
+        const char *what;
+        size_t bytes;
+    } block[] = {
         { "tensors of the store", b.params + b.buffers + b.state + b.grads },
         { "work arena", b.work },
         { "inputs and results", b.io },

@@ -9,7 +9,8 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-#define D(...) (sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]){ __VA_ARGS__ }
+#define D(...) \
+    (sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 
 static qn_graph *new_graph(void)
 {
@@ -85,19 +86,19 @@ static void fold_computes_constants(void **state)
     qn_t ones = qn_full(g, QN_F32, D(4, 3), 1), never = qn_lt(g, two, two), e = qn_exp(g, x);
     qn_t c = qn_constant(g, QN_F32, D(3), (float[]){ 1, 2, 3 });
     qn_t keep[] = {
-        qn_mul(g, two, qn_add(g, ones, two)),                          /* full 6 */
-        qn_mul(g, c, two),                                             /* constant */
-        qn_transpose(g, qn_broadcast(g, two, D(4, 3)), NULL),          /* full [3,4] */
-        qn_mul(g, x, ones),                                            /* kept: affine by 1 */
-        qn_neg(g, qn_mul(g, x, ones)),                                 /* neg x */
-        qn_sub(g, qn_broadcast(g, two, D(4, 3)), x),                   /* affine */
-        qn_div(g, x, qn_scalar(g, QN_F32, 4)),                         /* affine by 1/4 */
-        qn_div(g, x, qn_scalar(g, QN_F32, 3)),                         /* stays: 1/3 would round */
-        qn_exp(g, qn_transpose(g, qn_transpose(g, x, NULL), NULL)),    /* exp x */
-        qn_exp(g, qn_reshape(g, qn_reshape(g, x, D(12)), D(2, 6))),    /* one reshape */
-        qn_where(g, never, x, e),                                      /* kept: stays */
-        qn_neg(g, qn_where(g, never, x, e)),                           /* neg exp x */
-        qn_pow(g, x, 2),                                               /* square */
+        qn_mul(g, two, qn_add(g, ones, two)),                       /* full 6 */
+        qn_mul(g, c, two),                                          /* constant */
+        qn_transpose(g, qn_broadcast(g, two, D(4, 3)), NULL),       /* full [3,4] */
+        qn_mul(g, x, ones),                                         /* kept: affine by 1 */
+        qn_neg(g, qn_mul(g, x, ones)),                              /* neg x */
+        qn_sub(g, qn_broadcast(g, two, D(4, 3)), x),                /* affine */
+        qn_div(g, x, qn_scalar(g, QN_F32, 4)),                      /* affine by 1/4 */
+        qn_div(g, x, qn_scalar(g, QN_F32, 3)),                      /* stays: 1/3 would round */
+        qn_exp(g, qn_transpose(g, qn_transpose(g, x, NULL), NULL)), /* exp x */
+        qn_exp(g, qn_reshape(g, qn_reshape(g, x, D(12)), D(2, 6))), /* one reshape */
+        qn_where(g, never, x, e),                                   /* kept: stays */
+        qn_neg(g, qn_where(g, never, x, e)),                        /* neg exp x */
+        qn_pow(g, x, 2),                                            /* square */
     };
     int32_t ids[sizeof keep / sizeof keep[0]];
     int n = (int)(sizeof keep / sizeof keep[0]);
@@ -203,8 +204,8 @@ static void fuse_makes_trees(void **state)
     qn_t x = qn_input(g, "x", QN_F32, D(4, 3)), b = qn_input(g, "b", QN_F32, D(3));
     qn_t t = qn_tanh(g, qn_add(g, x, b)); /* read twice, both inside */
     qn_t y = qn_mul(g, t, qn_affine(g, qn_square(g, t), -1, 1));
-    qn_t alone = qn_exp(g, b);                                   /* another shape: outside */
-    qn_t z = qn_relu(g, qn_add(g, y, alone));                    /* y is kept: a tree of its own */
+    qn_t alone = qn_exp(g, b);                                              /* another shape: outside */
+    qn_t z = qn_relu(g, qn_add(g, y, alone));                               /* y is kept: a tree of its own */
     qn_t whole = qn_cast(g, qn_cast(g, qn_scale(g, x, 3), QN_I32), QN_F32); /* truncation must happen */
     qn_t mask = qn_where(g, qn_lt(g, x, b), x, b);
     int32_t keep[] = { y.id, z.id, whole.id, mask.id };
@@ -281,7 +282,12 @@ static void verifier_finds_each_fault(void **state)
     qn_t z = qn_assign(g, w, y);
     assert_int_equal(qn__graph_verify(g, NULL), QN_OK);
     struct qn__node good = g->node[y.id], written = g->node[z.id], *n = &g->node[y.id];
-#define FAULT(change, rule) do { change; breaks(g, rule); *n = good; } while (0)
+#define FAULT(change, rule) \
+    do { \
+        change; \
+        breaks(g, rule); \
+        *n = good; \
+    } while (0)
     FAULT(n->in[1] = z.id, "value 2, add: operand (must come before) is 4; expected 1");
     FAULT(n->in[0] = y.id, "operand (must come before)");
     FAULT(n->n_in = 1, "number of operands is 1; expected 2");
@@ -418,9 +424,10 @@ static int pick(int n)
 }
 
 /* A value of the wanted shape class: 0 [4,4], 1 [4], 2 [1,4], 3 []. */
-static const struct { int rank; int64_t dim[2]; } shapes[] = {
-    { 2, { 4, 4 } }, { 1, { 4 } }, { 2, { 1, 4 } }, { 0, { 0 } }
-};
+static const struct {
+    int rank;
+    int64_t dim[2];
+} shapes[] = { { 2, { 4, 4 } }, { 1, { 4 } }, { 2, { 1, 4 } }, { 0, { 0 } } };
 
 static qn_t any(const qn_t *v, int n) { return v[pick(n)]; }
 
@@ -495,8 +502,8 @@ static bool same(double a, double b) { return a == b || (a != a && b != b); }
 static void passes_keep_values(void **state)
 {
     (void)state;
-    static qn__pass *const passes[] = { qn__pass_dead, qn__pass_fold, qn__pass_cse, qn__pass_epilogue, qn__pass_fuse,
-                                        qn__pass_dead };
+    static qn__pass *const passes[] = { qn__pass_dead,     qn__pass_fold, qn__pass_cse,
+                                        qn__pass_epilogue, qn__pass_fuse, qn__pass_dead };
     enum { KEEP = 6, TENSORS = 3 };
     struct machine *before = malloc(sizeof *before), *after = malloc(sizeof *after);
     assert_true(before && after);

@@ -47,8 +47,8 @@ static void stream_keys_are_distinct(void **state)
 {
     (void)state;
     enum { SEEDS = 16, NAMES = 16 };
-    static const char *const names[NAMES] = { "a", "b", "ab", "ba", "fc1", "fc2", "fc1/w", "fc1/b",
-                                              "conv1", "conv2", "drop", "drop1", "", "x", "y", "z" };
+    static const char *const names[NAMES] = { "a",     "b",     "ab",   "ba",    "fc1", "fc2", "fc1/w", "fc1/b",
+                                              "conv1", "conv2", "drop", "drop1", "",    "x",   "y",     "z" };
     uint64_t keys[SEEDS * NAMES];
     int n = 0;
     for (uint64_t seed = 0; seed < SEEDS; seed++)

@@ -74,8 +74,7 @@ static inline void aid_error(const qn_error *err, const char *expected)
     char text[512];
     const char *at = aid_dir[0] ? strstr(err->text, aid_dir) : NULL;
     if (at)
-        snprintf(text, sizeof text, "%.*s%s", (int)(at - err->text), err->text,
-                 at + strlen(aid_dir) + 1);
+        snprintf(text, sizeof text, "%.*s%s", (int)(at - err->text), err->text, at + strlen(aid_dir) + 1);
     else
         snprintf(text, sizeof text, "%s", err->text);
     assert_string_equal(text, expected);
@@ -84,8 +83,7 @@ static inline void aid_error(const qn_error *err, const char *expected)
 /* One line, with a code of the data class, or an allocation that was refused. */
 static inline void aid_well_formed(const qn_error *err)
 {
-    if (!(err->code >= 3000 && err->code < 4000) && err->code != 5002)
-        fail_msg("code %d: %s", err->code, err->text);
+    if (!(err->code >= 3000 && err->code < 4000) && err->code != 5002) fail_msg("code %d: %s", err->code, err->text);
     assert_true(strncmp(err->text, "error E", 7) == 0);
     assert_true(strlen(err->text) <= 400);
     assert_null(strchr(err->text, '\n'));

@@ -4,8 +4,7 @@
 #include <locale.h>
 #include <math.h>
 
-static qn_status parse_with(const char *text, size_t n, const qn_csv_options *o, qn_dataset **ds,
-                            qn_error *err)
+static qn_status parse_with(const char *text, size_t n, const qn_csv_options *o, qn_dataset **ds, qn_error *err)
 {
     qn_dataset *made = NULL;
     qn_status status = qn__csv_parse(&made, text, n, "d.csv", o, err);
@@ -35,23 +34,15 @@ static void names_bad_numbers(void **state)
 {
     (void)state;
     const qn_csv_options semi = { .delimiter = ';' };
-    expect("name,age\n1,2\n7,3o\n", NULL,
-           "error E3031 data: d.csv:3:3: column \"age\": \"3o\"; expected a number");
-    expect("a\n0x10\n", NULL,
-           "error E3031 data: d.csv:2:1: column \"a\": \"0x10\"; expected a number");
-    expect("a;b\n1;1,5\n", &semi,
-           "error E3031 data: d.csv:2:3: column \"b\": \"1,5\"; expected a number");
-    expect("a\nnan\n", NULL,
-           "error E3033 data: d.csv:2:1: column \"a\": \"nan\"; expected a finite number");
-    expect("a\n-Inf\n", NULL,
-           "error E3033 data: d.csv:2:1: column \"a\": \"-Inf\"; expected a finite number");
-    expect("a\n1e999\n", NULL,
-           "error E3033 data: d.csv:2:1: column \"a\": \"1e999\"; expected a number below 1.8e308");
+    expect("name,age\n1,2\n7,3o\n", NULL, "error E3031 data: d.csv:3:3: column \"age\": \"3o\"; expected a number");
+    expect("a\n0x10\n", NULL, "error E3031 data: d.csv:2:1: column \"a\": \"0x10\"; expected a number");
+    expect("a;b\n1;1,5\n", &semi, "error E3031 data: d.csv:2:3: column \"b\": \"1,5\"; expected a number");
+    expect("a\nnan\n", NULL, "error E3033 data: d.csv:2:1: column \"a\": \"nan\"; expected a finite number");
+    expect("a\n-Inf\n", NULL, "error E3033 data: d.csv:2:1: column \"a\": \"-Inf\"; expected a finite number");
+    expect("a\n1e999\n", NULL, "error E3033 data: d.csv:2:1: column \"a\": \"1e999\"; expected a number below 1.8e308");
     expect("a,b\n1,\n", NULL,
-           "error E3034 data: d.csv:2:3: column \"b\": \"\"; expected a value (or a policy for "
-           "missing ones)");
-    expect("a\n\xff\x01\n", NULL,
-           "error E3031 data: d.csv:2:1: column \"a\": \"\\xFF\\x01\"; expected a number");
+           "error E3034 data: d.csv:2:3: column \"b\": \"\"; expected a value (or a policy for missing ones)");
+    expect("a\n\xff\x01\n", NULL, "error E3031 data: d.csv:2:1: column \"a\": \"\\xFF\\x01\"; expected a number");
 }
 
 static void names_bad_structure(void **state)
@@ -60,21 +51,14 @@ static void names_bad_structure(void **state)
     expect("", NULL, "error E3001 data: d.csv: empty; expected rows");
     expect("\n\n", NULL, "error E3001 data: d.csv: only blank lines; expected rows");
     expect("a,b\n", NULL, "error E3054 data: d.csv: a header and no rows; expected at least 1");
-    expect("a,b\n1,2\n3\n", NULL,
-           "error E3032 data: d.csv:3: 1 fields; expected 2 as in the first row");
-    expect("a,b\n1,2,3\n", NULL,
-           "error E3032 data: d.csv:2: 3 fields; expected 2 as in the first row");
+    expect("a,b\n1,2\n3\n", NULL, "error E3032 data: d.csv:3: 1 fields; expected 2 as in the first row");
+    expect("a,b\n1,2,3\n", NULL, "error E3032 data: d.csv:2: 3 fields; expected 2 as in the first row");
     expect("a\n1\n\"2\n3\n", NULL,
-           "error E3032 data: d.csv:3:1: quote is never closed; expected \" before the end of the "
-           "file");
-    expect("a\n1\"2\n", NULL,
-           "error E3032 data: d.csv:2:2: quote inside a field; expected the whole field in quotes");
-    expect("a\n\"1\"2\n", NULL,
-           "error E3032 data: d.csv:2:4: text behind a closing quote; expected a delimiter");
+           "error E3032 data: d.csv:3:1: quote is never closed; expected \" before the end of the file");
+    expect("a\n1\"2\n", NULL, "error E3032 data: d.csv:2:2: quote inside a field; expected the whole field in quotes");
+    expect("a\n\"1\"2\n", NULL, "error E3032 data: d.csv:2:4: text behind a closing quote; expected a delimiter");
     expect_n("a\n1\0\n", 5, NULL, "error E3032 data: d.csv:2:2: NUL byte; expected text");
-    expect_n("\xff\xfe"
-             "a\0",
-             4, NULL, "error E3032 data: d.csv@0: encoding: UTF-16; expected UTF-8");
+    expect_n("\xff\xfea\0", 4, NULL, "error E3032 data: d.csv@0: encoding: UTF-16; expected UTF-8");
 }
 
 /* A row of exactly the limit is read, one byte more is not; nothing near the size of the row is
@@ -84,17 +68,14 @@ static void caps_rows(void **state)
     (void)state;
     enum { CAP = 1 << 20 };
     char *text = malloc(CAP + 8);
-    const qn_csv_options o = {
-        .no_header = true, .label = "0", .numeric = &(const char *){ "1" }, .n_numeric = 1
-    };
+    const qn_csv_options o = { .no_header = true, .label = "0", .numeric = &(const char *){ "1" }, .n_numeric = 1 };
     assert_non_null(text);
     memset(text, 'a', CAP);
     memcpy(text + CAP - 2, ",1\n", 3);
     assert_int_equal(parse_with(text, CAP + 1, &o, NULL, NULL), QN_OK);
     memset(text, 'a', CAP + 1);
     memcpy(text + CAP - 1, ",1\n", 3);
-    expect_n(text, CAP + 2, &o,
-             "error E3032 data: d.csv:1: row is longer than 1048576 bytes; expected a shorter one");
+    expect_n(text, CAP + 2, &o, "error E3032 data: d.csv:1: row is longer than 1048576 bytes; expected a shorter one");
     free(text);
 }
 
@@ -108,8 +89,7 @@ static void names_columns(void **state)
     expect("a,b\n1,2\n", &(qn_csv_options){ .numeric = &two, .n_numeric = 1 },
            "error E3035 data: d.csv:1: column \"#7\" not found among 2");
     expect("a,a\n1,2\n", &(qn_csv_options){ .numeric = &dup, .n_numeric = 1 },
-           "error E3035 data: d.csv:1: column \"a\" appears twice; expected once, or an index such "
-           "as #0");
+           "error E3035 data: d.csv:1: column \"a\" appears twice; expected once, or an index such as #0");
     expect("a,b\n1,2\n", &(qn_csv_options){ .numeric = &dup, .n_numeric = 1, .label = "a" },
            "error E3035 data: d.csv:1: column \"a\" is named for two purposes; expected one");
     expect("a\n1\n", &(qn_csv_options){ .label = "a" },
@@ -145,9 +125,7 @@ static void reads_every_dress(void **state)
         qn_dataset *ds;
         qn_error err = { 0 };
         float x[2];
-        assert_int_equal(
-            parse_with(texts[i], strlen(texts[i]), &(qn_csv_options){ .label = "c" }, &ds, &err),
-            QN_OK);
+        assert_int_equal(parse_with(texts[i], strlen(texts[i]), &(qn_csv_options){ .label = "c" }, &ds, &err), QN_OK);
         assert_int_equal(qn_dataset_count(ds), 2);
         assert_int_equal(qn_dataset_read(ds, 1, x, &err), QN_OK);
         assert_true(x[0] == 3 && x[1] == -4);
@@ -162,8 +140,7 @@ static void quotes_keep_everything(void **state)
     (void)state;
     static const char text[] = "c,x\n\"say \"\"a,\nb\"\"\",1\nplain,2\n";
     qn_dataset *ds;
-    assert_int_equal(parse_with(text, strlen(text), &(qn_csv_options){ .label = "c" }, &ds, NULL),
-                     QN_OK);
+    assert_int_equal(parse_with(text, strlen(text), &(qn_csv_options){ .label = "c" }, &ds, NULL), QN_OK);
     assert_string_equal(qn_dataset_transform(ds)->class_name[1], "say \"a,\nb\"");
     char name[64];
     assert_string_equal(qn_dataset_sample_name(ds, 1, name, sizeof name), "d.csv, line 4");
@@ -175,8 +152,7 @@ static void classes_are_sorted_as_numbers(void **state)
     (void)state;
     static const char text[] = "x,c\n0,10\n0,9\n0,10\n";
     qn_dataset *ds;
-    assert_int_equal(parse_with(text, strlen(text), &(qn_csv_options){ .label = "c" }, &ds, NULL),
-                     QN_OK);
+    assert_int_equal(parse_with(text, strlen(text), &(qn_csv_options){ .label = "c" }, &ds, NULL), QN_OK);
     assert_string_equal(qn_dataset_transform(ds)->class_name[0], "9");
     assert_int_equal(qn_dataset_label(ds, 0), 1);
     qn_dataset_free(ds);
@@ -195,15 +171,12 @@ static void fills_missing_values(void **state)
         qn_missing how;
         int64_t n;
         double second;
-    } cases[] = { { QN_MISSING_DROP, 3, 3 },
-                  { QN_MISSING_MEAN, 5, 4 },
-                  { QN_MISSING_MEDIAN, 5, 3 } };
+    } cases[] = { { QN_MISSING_DROP, 3, 3 }, { QN_MISSING_MEAN, 5, 4 }, { QN_MISSING_MEDIAN, 5, 3 } };
     for (size_t i = 0; i < 3; i++) {
         qn_dataset *ds;
         float x[2];
-        assert_int_equal(
-            parse_with(text, strlen(text), &(qn_csv_options){ .missing = cases[i].how }, &ds, NULL),
-            QN_OK);
+        assert_int_equal(parse_with(text, strlen(text), &(qn_csv_options){ .missing = cases[i].how }, &ds, NULL),
+                         QN_OK);
         assert_int_equal(qn_dataset_count(ds), cases[i].n);
         assert_int_equal(qn_dataset_read(ds, 1, x, NULL), QN_OK);
         near(x[0], cases[i].second);
@@ -225,8 +198,7 @@ static void clips_and_standardises(void **state)
     qn_dataset *ds;
     float x;
     /* quartiles 2 and 4: fences -1 and 7, so 100 becomes 7 */
-    assert_int_equal(
-        parse_with(text, strlen(text), &(qn_csv_options){ .clip = QN_CLIP_IQR }, &ds, NULL), QN_OK);
+    assert_int_equal(parse_with(text, strlen(text), &(qn_csv_options){ .clip = QN_CLIP_IQR }, &ds, NULL), QN_OK);
     assert_int_equal(qn_dataset_read(ds, 4, &x, NULL), QN_OK);
     near(x, 7);
     qn_dataset_free(ds);
@@ -236,9 +208,7 @@ static void clips_and_standardises(void **state)
     assert_int_equal(qn_dataset_read(ds, 4, &x, NULL), QN_OK);
     near(x, 22 + sqrt((21 * 21 + 20 * 20 + 19 * 19 + 18 * 18 + 78 * 78) / 5.0));
     qn_dataset_free(ds);
-    assert_int_equal(
-        parse_with("x,k\n1,5\n3,5\n", 12, &(qn_csv_options){ .standardise = true }, &ds, NULL),
-        QN_OK);
+    assert_int_equal(parse_with("x,k\n1,5\n3,5\n", 12, &(qn_csv_options){ .standardise = true }, &ds, NULL), QN_OK);
     float row[2];
     assert_int_equal(qn_dataset_read(ds, 1, row, NULL), QN_OK);
     near(row[0], 1);
@@ -278,14 +248,10 @@ static void transforms_one_row(void **state)
     assert_int_equal(qn_transform_row(&t, "Oslo,40", "-", b, &err), QN_OK);
     assert_memory_equal(a, b, sizeof a);
     assert_int_equal(qn_transform_row(&t, "Osla,40", "-", b, &err), QN_EDATA);
-    aid_error(
-        &err,
-        "error E3036 data: -:1:1: column \"city\": \"Osla\"; expected one of 2 known categories; "
-        "did you mean \"Oslo\"");
+    aid_error(&err, "error E3036 data: -:1:1: column \"city\": \"Osla\"; expected one of 2 known categories; did you "
+                    "mean \"Oslo\"");
     assert_int_equal(qn_transform_row(&t, "Oslo", "-", b, &err), QN_EDATA);
-    aid_error(
-        &err,
-        "error E3032 data: -:1: 1 fields; expected the 2 features, or a row of the training file");
+    aid_error(&err, "error E3032 data: -:1: 1 fields; expected the 2 features, or a row of the training file");
     free(json);
     free(again);
     qn_transform_free(&t);
@@ -309,8 +275,7 @@ static void applies_training_transform(void **state)
     assert_int_equal(qn_dataset_read(test, 0, &x, &err), QN_OK);
     near(x, 4); /* (5 - 1) / 1 */
     qn_dataset_free(test);
-    expect("c,x\nz,5\n", &with,
-           "error E3036 data: d.csv:2:1: label: \"z\"; expected one of 2 known classes");
+    expect("c,x\nz,5\n", &with, "error E3036 data: d.csv:2:1: label: \"z\"; expected one of 2 known classes");
     qn_dataset_free(train);
 }
 
@@ -324,16 +289,14 @@ static void skips_and_counts_bad_rows(void **state)
     assert_int_equal(parse_with(text, strlen(text), &o, &ds, NULL), QN_OK);
     assert_int_equal(qn_dataset_count(ds), 2);
     assert_int_equal(qn_dataset_bad_count(ds), 2);
-    aid_error(qn_dataset_bad(ds, 0, &line),
-              "error E3031 data: d.csv:3:1: column \"x\": \"bad\"; expected a number");
+    aid_error(qn_dataset_bad(ds, 0, &line), "error E3031 data: d.csv:3:1: column \"x\": \"bad\"; expected a number");
     assert_int_equal(line, -3);
     assert_int_equal(qn_dataset_check(ds, NULL, NULL), 2);
     qn_dataset_free(ds);
     o.max_bad = 1;
-    expect(
-        text, &o,
-        "error E3052 data: d.csv: bad samples: 2; expected at most 1; the last: error E3032 data: "
-        "d.csv:4: 2 fields; expected 1 as in the first row");
+    expect(text, &o,
+           "error E3052 data: d.csv: bad samples: 2; expected at most 1; the last: error E3032 data: d.csv:4: 2 "
+           "fields; expected 1 as in the first row");
 }
 
 static void locale_does_not_matter(void **state)
@@ -342,9 +305,7 @@ static void locale_does_not_matter(void **state)
     static const char *const commas[] = { "de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "fr_FR" };
     const char *set = NULL;
     for (size_t i = 0; i < 4 && !set; i++) set = setlocale(LC_ALL, commas[i]);
-    if (!set)
-        print_message(
-            "no locale with a decimal comma is installed; reading in the C locale only\n");
+    if (!set) print_message("no locale with a decimal comma is installed; reading in the C locale only\n");
     qn_dataset *ds;
     float x;
     assert_int_equal(parse_with("x\n1.5\n", 6, NULL, &ds, NULL), QN_OK);
@@ -369,8 +330,7 @@ static qn_status parse_seed(const uint8_t *b, size_t n, qn_error *err)
 static void survives_damage(void **state)
 {
     (void)state;
-    static const char seed[] = "\xef\xbb\xbf"
-                               "c,x,y\r\n\"a\"\"b\",1.5,1\r\nd,,0\r\ne,-2e3,1";
+    static const char seed[] = "\xef\xbb\xbfc,x,y\r\n\"a\"\"b\",1.5,1\r\nd,,0\r\ne,-2e3,1";
     size_t accepted;
     aid_damage(parse_seed, (const uint8_t *)seed, sizeof seed - 1, &accepted);
     assert_true(accepted > 0);
@@ -384,13 +344,9 @@ static void refuses_bad_transforms(void **state)
     assert_int_equal(qn_transform_from_json(&t, "{", &err), QN_EDATA);
     assert_int_equal(err.code, 3003);
     assert_int_equal(qn_transform_from_json(&t, "{\"format\":2}", &err), QN_EDATA);
-    aid_error(&err, "error E3003 data: format: missing or out of range; expected what "
-                    "qn_transform_to_json writes");
-    assert_int_equal(
-        qn_transform_from_json(&t, "{\"format\":1,\"dim\":[2],\"mean\":[0],\"std\":[0]}", &err),
-        QN_EDATA);
-    aid_error(&err, "error E3003 data: mean, std: missing or out of range; expected what "
-                    "qn_transform_to_json writes");
+    aid_error(&err, "error E3003 data: format: missing or out of range; expected what qn_transform_to_json writes");
+    assert_int_equal(qn_transform_from_json(&t, "{\"format\":1,\"dim\":[2],\"mean\":[0],\"std\":[0]}", &err), QN_EDATA);
+    aid_error(&err, "error E3003 data: mean, std: missing or out of range; expected what qn_transform_to_json writes");
 }
 
 int main(void)

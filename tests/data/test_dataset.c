@@ -47,17 +47,14 @@ static void idx_and_statistics(void **state)
     assert_int_equal(qn_dataset_label(ds, 3), -1);
     assert_int_equal(qn_dataset_read(ds, 1, x, &err), QN_OK);
     near((double)x[3], 7 / 255.0);
-    assert_int_equal(qn_dataset_fit(ds, &(qn_indices){ &two, 1 }, &err),
-                     QN_OK); /* pixels 4 5 6 7 */
+    assert_int_equal(qn_dataset_fit(ds, &(qn_indices){ &two, 1 }, &err), QN_OK); /* pixels 4 5 6 7 */
     t = qn_dataset_transform(ds);
     near(t->mean[0], 5.5 / 255);
     near(t->std[0], sqrt(1.25) / 255);
     assert_int_equal(qn_dataset_read(ds, 1, x, &err), QN_OK);
     near((double)x[3], 1.5 / sqrt(1.25));
     /* what a checkpoint carries gives one picture the same floats */
-    qn_array image = {
-        .dtype = QN_U8, .rank = 3, .dim = { 1, 2, 2 }, .data = (uint8_t[]){ 4, 5, 6, 7 }, .bytes = 4
-    };
+    qn_array image = { .dtype = QN_U8, .rank = 3, .dim = { 1, 2, 2 }, .data = (uint8_t[]){ 4, 5, 6, 7 }, .bytes = 4 };
     char *json;
     qn_transform back;
     float y[4];
@@ -99,13 +96,10 @@ static void label_out_of_range(void **state)
     aid_write("labels.idx", b, 8 + N);
     free(b);
     qn_dataset_options o = { .n_classes = 10 };
-    assert_int_equal(
-        qn_dataset_from_idx(&ds, aid_path("images.idx"), aid_path("labels.idx"), &o, &err),
-        QN_EDATA);
+    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("images.idx"), aid_path("labels.idx"), &o, &err), QN_EDATA);
     aid_error(&err, "error E3041 data: labels.idx@6001: sample 5993: label 12; expected 0..9");
     o.on_bad = QN_BAD_SKIP;
-    assert_int_equal(
-        qn_dataset_from_idx(&ds, aid_path("images.idx"), aid_path("labels.idx"), &o, &err), QN_OK);
+    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("images.idx"), aid_path("labels.idx"), &o, &err), QN_OK);
     int64_t sample;
     assert_int_equal(qn_dataset_bad_count(ds), 1);
     aid_error(qn_dataset_bad(ds, 0, &sample),
@@ -119,20 +113,16 @@ static void every_bad_label(void **state)
 {
     (void)state;
     static const int64_t bad[] = { -1, 3, INT64_MIN, INT64_MAX, (int64_t)1 << 32 };
-    qn_array x = {
-        .dtype = QN_U8, .rank = 2, .dim = { 2, 1 }, .data = (uint8_t[]){ 1, 2 }, .bytes = 2
-    };
+    qn_array x = { .dtype = QN_U8, .rank = 2, .dim = { 2, 1 }, .data = (uint8_t[]){ 1, 2 }, .bytes = 2 };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         int64_t y[2] = { 0, bad[i] };
         qn_array labels = { .dtype = QN_I64, .rank = 1, .dim = { 2 }, .data = y, .bytes = 16 };
         qn_dataset *ds;
         qn_error err = { 0 };
         char line[128];
-        assert_int_equal(qn_dataset_from_arrays(&ds, &x, &labels, "mem",
-                                                &(qn_dataset_options){ .n_classes = 3 }, &err),
+        assert_int_equal(qn_dataset_from_arrays(&ds, &x, &labels, "mem", &(qn_dataset_options){ .n_classes = 3 }, &err),
                          QN_EDATA);
-        snprintf(line, sizeof line, "error E3041 data: mem: sample 1: label %lld; expected 0..2",
-                 (long long)bad[i]);
+        snprintf(line, sizeof line, "error E3041 data: mem: sample 1: label %lld; expected 0..2", (long long)bad[i]);
         aid_error(&err, line);
     }
 }
@@ -144,27 +134,23 @@ static void counts_and_kinds_must_fit(void **state)
     qn_error err = { 0 };
     write_idx("i3", "l3", 3, (const uint8_t *)"\0\0\0");
     write_idx("i2", "l2", 2, (const uint8_t *)"\0\0");
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), aid_path("l2"), NULL, &err),
-                     QN_EDATA);
+    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), aid_path("l2"), NULL, &err), QN_EDATA);
     assert_int_equal(err.code, 3022);
     assert_non_null(strstr(err.text, "2 labels; expected 3, the samples of"));
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("l3"), aid_path("l3"), NULL, &err),
-                     QN_EDATA);
+    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("l3"), aid_path("l3"), NULL, &err), QN_EDATA);
     aid_error(&err, "error E3023 data: l3: rank 1; expected samples [N,F], [N,H,W] or [N,C,H,W]");
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), aid_path("i3"), NULL, &err),
-                     QN_EDATA);
-    aid_error(&err, "error E3023 data: i3: rank 3 of U8; expected integer labels of rank 1 or "
-                    "float targets of rank 1 or 2");
+    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), aid_path("i3"), NULL, &err), QN_EDATA);
+    aid_error(&err, "error E3023 data: i3: rank 3 of U8; expected integer labels of rank 1 or float targets of rank 1 "
+                    "or 2");
     aid_write("none", "\0\0\10\3\0\0\0\0\0\0\0\2\0\0\0\2", 16);
     assert_int_equal(qn_dataset_from_idx(&ds, aid_path("none"), NULL, NULL, &err), QN_EDATA);
     aid_error(&err, "error E3054 data: none: 0 samples of 4 values; expected at least 1 of 1");
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), NULL,
-                                         &(qn_dataset_options){ .memory_limit = 11 }, &err),
+    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), NULL, &(qn_dataset_options){ .memory_limit = 11 }, &err),
                      QN_EMEMORY);
     aid_error(&err, "error E5001 memory: i3: needs 12 bytes; data set may have 11");
     const char *name = "x";
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), NULL,
-                                         &(qn_dataset_options){ .class_names = &name }, &err),
+    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), NULL, &(qn_dataset_options){ .class_names = &name },
+                                         &err),
                      QN_EDATA);
     aid_error(&err, "error E3053 data: n_classes: 0; expected 1..1000000");
 }
@@ -176,30 +162,24 @@ static void values_must_be_finite(void **state)
     float v[6] = { 1, 2, 3, 4, NAN, INFINITY };
     double target[3] = { 1, 1e300, 0 };
     qn_array a = { .dtype = QN_F32, .rank = 2, .dim = { 2, 3 }, .data = v, .bytes = sizeof v };
-    qn_array y = {
-        .dtype = QN_F64, .rank = 1, .dim = { 3 }, .data = target, .bytes = sizeof target
-    };
+    qn_array y = { .dtype = QN_F64, .rank = 1, .dim = { 3 }, .data = target, .bytes = sizeof target };
     qn_dataset *ds;
     qn_error err = { 0 };
     assert_int_equal(qn_npy_write(aid_path("x.npy"), &a, &err), QN_OK);
     assert_int_equal(qn_npy_write(aid_path("y.npy"), &y, &err), QN_OK);
     assert_int_equal(qn_dataset_from_npy(&ds, aid_path("x.npy"), NULL, NULL, &err), QN_EDATA);
-    aid_error(&err,
-              "error E3043 data: x.npy: sample 1, element 1: nan at flat index 4, 2 such values; "
-              "expected finite numbers");
+    aid_error(&err, "error E3043 data: x.npy: sample 1, element 1: nan at flat index 4, 2 such values; expected finite "
+                    "numbers");
     v[4] = v[5] = 0;
     a.dim[0] = 3;
     a.dim[1] = 2;
     assert_int_equal(qn_npy_write(aid_path("x.npy"), &a, &err), QN_OK);
-    assert_int_equal(qn_dataset_from_npy(&ds, aid_path("x.npy"), aid_path("y.npy"), NULL, &err),
-                     QN_EDATA);
-    aid_error(&err,
-              "error E3043 data: y.npy: sample 1, element 0: inf at flat index 1, 1 such values; "
-              "expected finite numbers");
+    assert_int_equal(qn_dataset_from_npy(&ds, aid_path("x.npy"), aid_path("y.npy"), NULL, &err), QN_EDATA);
+    aid_error(&err, "error E3043 data: y.npy: sample 1, element 0: inf at flat index 1, 1 such values; expected finite "
+                    "numbers");
     target[1] = -7;
     assert_int_equal(qn_npy_write(aid_path("y.npy"), &y, &err), QN_OK);
-    assert_int_equal(qn_dataset_from_npy(&ds, aid_path("x.npy"), aid_path("y.npy"), NULL, &err),
-                     QN_OK);
+    assert_int_equal(qn_dataset_from_npy(&ds, aid_path("x.npy"), aid_path("y.npy"), NULL, &err), QN_OK);
     assert_true(*qn_dataset_target(ds, 1) == -7);
     assert_int_equal(qn_dataset_transform(ds)->n_targets, 1);
     qn_dataset_free(ds);
@@ -242,8 +222,7 @@ static void folder_of_classes(void **state)
         assert_string_equal(qn_dataset_transform(ds)->class_name[0], "cats");
         assert_int_equal(qn_dataset_label(ds, 1), 0);
         assert_int_equal(qn_dataset_label(ds, 2), 1);
-        assert_non_null(
-            strstr(qn_dataset_sample_name(ds, 0, name, sizeof name), "pets/cats/10.PNG"));
+        assert_non_null(strstr(qn_dataset_sample_name(ds, 0, name, sizeof name), "pets/cats/10.PNG"));
         for (int again = 0; again < 2; again++) {
             assert_int_equal(qn_dataset_read(ds, 0, x, &err), QN_OK);
             near((double)x[2], 3 / 255.0);
@@ -276,14 +255,11 @@ static void folder_faults(void **state)
     const uint8_t big[6] = { 0 };
     aid_write("pets/cats/2.png", "not a png", 9);
     assert_int_equal(qn_png_write(aid_path("pets/dogs/1.png"), big, 3, 2, 1, &err), QN_OK);
-    assert_int_equal(qn_dataset_from_folder(&ds, root, NULL, &err),
-                     QN_OK); /* files are decoded when needed */
+    assert_int_equal(qn_dataset_from_folder(&ds, root, NULL, &err), QN_OK); /* files are decoded when needed */
     assert_int_equal(qn_dataset_read(ds, 1, x, &err), QN_EDATA);
-    aid_error(&err, "error E3012 data: pets/cats/2.png@0: signature: not a PNG file; expected 89 "
-                    "\"PNG\" 0d 0a 1a 0a");
+    aid_error(&err, "error E3012 data: pets/cats/2.png@0: signature: not a PNG file; expected 89 \"PNG\" 0d 0a 1a 0a");
     assert_int_equal(qn_dataset_read(ds, 2, x, &err), QN_EDATA);
-    aid_error(&err, "error E3014 data: pets/dogs/1.png: 1 x 2 x 3 (channels, height, width); "
-                    "expected 1 x 2 x 2 as in "
+    aid_error(&err, "error E3014 data: pets/dogs/1.png: 1 x 2 x 3 (channels, height, width); expected 1 x 2 x 2 as in "
                     "the first file; set a height and width to resize");
     reported = 0;
     assert_int_equal(qn_dataset_check(ds, count_reports, NULL), 2);
@@ -356,8 +332,7 @@ static void splits_cover_and_stratify(void **state)
     assert_memory_not_equal(b.at, d.at, (size_t)b.n * sizeof *b.at);
     qn_indices_free(&c);
     qn_indices_free(&d);
-    assert_int_equal(qn_split_fraction(&c, &d, ds, &a, 0.5, 6, false, &err),
-                     QN_OK); /* a split of a split */
+    assert_int_equal(qn_split_fraction(&c, &d, ds, &a, 0.5, 6, false, &err), QN_OK); /* a split of a split */
     assert_int_equal(c.n + d.n, a.n);
     qn_indices_free(&a);
     qn_indices_free(&b);
@@ -425,12 +400,10 @@ static void fashion_mnist(void **state)
     qn_dataset *ds;
     qn_error err = { 0 };
     if (access(REAL "t10k-images-idx3-ubyte.gz", R_OK) != 0) {
-        print_message(
-            "dataset-fashion-mnist is not installed: the generated IDX files above stand in\n");
+        print_message("dataset-fashion-mnist is not installed: the generated IDX files above stand in\n");
         return;
     }
-    assert_int_equal(qn_dataset_from_idx(&ds, REAL "t10k-images-idx3-ubyte.gz",
-                                         REAL "t10k-labels-idx1-ubyte.gz",
+    assert_int_equal(qn_dataset_from_idx(&ds, REAL "t10k-images-idx3-ubyte.gz", REAL "t10k-labels-idx1-ubyte.gz",
                                          &(qn_dataset_options){ .n_classes = 10 }, &err),
                      QN_OK);
     assert_int_equal(qn_dataset_count(ds), 10000);
@@ -441,8 +414,7 @@ static void fashion_mnist(void **state)
     }
     assert_int_equal(qn_dataset_fit(ds, NULL, &err), QN_OK);
     near(qn_dataset_transform(ds)->dim[2], 28);
-    assert_true(qn_dataset_transform(ds)->mean[0] > 0.28 &&
-                qn_dataset_transform(ds)->mean[0] < 0.29);
+    assert_true(qn_dataset_transform(ds)->mean[0] > 0.28 && qn_dataset_transform(ds)->mean[0] < 0.29);
     qn_dataset_free(ds);
 }
 

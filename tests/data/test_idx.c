@@ -75,38 +75,30 @@ static void names_header_faults(void **state)
     expect("\0\1\10\1\0\0\0\0", 8, "error E3021 data: f.idx@0: magic: 00 01; expected 00 00");
     expect("\0\0", 2, "error E3021 data: f.idx@0: magic: file has 2 bytes; expected at least 4");
     expect("\0\0\12\1\0\0\0\0", 8,
-           "error E3021 data: f.idx@2: type code: 0x0a; expected 0x08, 0x09, 0x0b, 0x0c, 0x0d or "
-           "0x0e");
+           "error E3021 data: f.idx@2: type code: 0x0a; expected 0x08, 0x09, 0x0b, 0x0c, 0x0d or 0x0e");
     expect("\0\0\10\0\0\0\0\0", 8, "error E3021 data: f.idx@3: rank: 0; expected 1..4");
     expect("\0\0\10\5\0\0\0\0", 8, "error E3021 data: f.idx@3: rank: 5; expected 1..4");
-    expect("\0\0\10\2\0\0\0\1", 8,
-           "error E3021 data: f.idx@4: dim: file has 8 bytes; expected a header of 12");
-    expect(
-        "\0\0\10\3\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16,
-        "error E3021 data: f.idx@8: dim[1]: 4294967295; expected fewer than 2^48 elements in all");
+    expect("\0\0\10\2\0\0\0\1", 8, "error E3021 data: f.idx@4: dim: file has 8 bytes; expected a header of 12");
+    expect("\0\0\10\3\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16,
+           "error E3021 data: f.idx@8: dim[1]: 4294967295; expected fewer than 2^48 elements in all");
 }
 
 static void names_sizes(void **state)
 {
     (void)state;
     static const uint8_t shape[16] = { 0, 0, 8, 3, 0, 0, 0xea, 0x60, 0, 0, 0, 28, 0, 0, 0, 28 };
-    expect(shape, sizeof shape,
-           "error E3021 data: f.idx@4: dim[0]: 60000 (47040016 bytes needed); file has 16");
-    expect("\0\0\10\1\0\0\0\1\7\7", 10,
-           "error E3021 data: f.idx@4: dim[0]: 1 (9 bytes needed); file has 10");
+    expect(shape, sizeof shape, "error E3021 data: f.idx@4: dim[0]: 60000 (47040016 bytes needed); file has 16");
+    expect("\0\0\10\1\0\0\0\1\7\7", 10, "error E3021 data: f.idx@4: dim[0]: 1 (9 bytes needed); file has 10");
     uint8_t gz[128];
     size_t n = gzip(gz, sizeof gz, shape, sizeof shape);
     expect(gz, n,
-           "error E3021 data: f.idx@4: dim[0]: 60000 (47040016 bytes needed); "
-           "file has (inflated) at most 34056");
+           "error E3021 data: f.idx@4: dim[0]: 60000 (47040016 bytes needed); file has (inflated) at most 34056");
     uint8_t few[16] = { 0, 0, 8, 1, 0, 0, 0, 9, 1, 2, 3 };
     n = gzip(gz, sizeof gz, few, 11);
     expect(gz, n, "error E3021 data: f.idx@4: dim[0]: 9 (17 bytes needed); file has (inflated) 11");
     few[7] = 2;
     n = gzip(gz, sizeof gz, few, 11);
-    expect(
-        gz, n,
-        "error E3021 data: f.idx@4: dim[0]: 2 (10 bytes needed); file has (inflated) at least 11");
+    expect(gz, n, "error E3021 data: f.idx@4: dim[0]: 2 (10 bytes needed); file has (inflated) at least 11");
 }
 
 /* 64 MiB of zeros behind a header that asks for one: nothing but the announced byte is inflated. */
@@ -120,9 +112,7 @@ static void gzip_bomb_is_not_inflated(void **state)
     memcpy(plain, "\0\0\10\1\0\0\0\1", 8);
     size_t n = gzip(gz, 1 << 20, plain, BIG);
     free(plain);
-    expect(
-        gz, n,
-        "error E3021 data: f.idx@4: dim[0]: 1 (9 bytes needed); file has (inflated) at least 10");
+    expect(gz, n, "error E3021 data: f.idx@4: dim[0]: 1 (9 bytes needed); file has (inflated) at least 10");
     free(gz);
 }
 
@@ -137,14 +127,11 @@ static void gzip_faults(void **state)
     assert_int_equal(((uint8_t *)a.data)[2], 3);
     qn_array_free(&a);
     expect(gz, n - 1,
-           "error E3002 data: f.idx@30: gzip: file ends inside the stream; expected its checksum "
-           "at the end");
+           "error E3002 data: f.idx@30: gzip: file ends inside the stream; expected its checksum at the end");
     gz[n] = 'x';
-    expect(gz, n + 1,
-           "error E3002 data: f.idx@31: gzip: 1 bytes after the end of the stream; expected none");
+    expect(gz, n + 1, "error E3002 data: f.idx@31: gzip: 1 bytes after the end of the stream; expected none");
     gz[n - 8] ^= 1;
-    expect(gz, n,
-           "error E3002 data: f.idx@27: gzip: incorrect data check; expected an intact stream");
+    expect(gz, n, "error E3002 data: f.idx@27: gzip: incorrect data check; expected an intact stream");
     n = gzip(gz, sizeof gz, plain, 5); /* a file of two members is one stream */
     half = gzip(gz + n, sizeof gz - n, plain + 5, sizeof plain - 5);
     assert_int_equal(parse(gz, n + half, NULL), QN_OK);
@@ -153,8 +140,7 @@ static void gzip_faults(void **state)
 static void survives_damage(void **state)
 {
     (void)state;
-    static const uint8_t plain[] = { 0, 0, 11, 2, 0, 0, 0, 2, 0, 0,  0,  3,
-                                     1, 2, 3,  4, 5, 6, 7, 8, 9, 10, 11, 12 };
+    static const uint8_t plain[] = { 0, 0, 11, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 };
     uint8_t gz[256];
     size_t accepted, n = gzip(gz, sizeof gz, plain, sizeof plain);
     aid_damage(parse, plain, sizeof plain, &accepted);
@@ -173,8 +159,7 @@ static void reads_files(void **state)
     qn_array_free(&a);
     assert_int_equal(qn_idx_read(&a, aid_path("none"), &err), QN_EIO);
     assert_int_equal(err.code, 6001);
-    assert_int_equal(mkfifo(aid_path("fifo"), 0600),
-                     0); /* must neither hang nor be read (row G2) */
+    assert_int_equal(mkfifo(aid_path("fifo"), 0600), 0); /* must neither hang nor be read (row G2) */
     assert_int_equal(qn_idx_read(&a, aid_path("fifo"), &err), QN_EIO);
 }
 

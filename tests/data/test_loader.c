@@ -29,8 +29,7 @@ static const qn_loader_options everything = {
                  .mixup = 0.2 },
 };
 
-static qn_loader *open_loader(qn_dataset *ds, const qn_indices *over, qn_loader_options o,
-                              int threads)
+static qn_loader *open_loader(qn_dataset *ds, const qn_indices *over, qn_loader_options o, int threads)
 {
     qn_loader *l;
     qn_error err = { 0 };
@@ -96,8 +95,7 @@ static void resumes_anywhere(void **state)
     qn_dataset *ds = digits();
     for (int k = 0; k <= 17; k++) {
         qn_error err = { 0 };
-        qn_loader *l = open_loader(ds, NULL, everything, 2),
-                  *fresh = open_loader(ds, NULL, everything, k % 3);
+        qn_loader *l = open_loader(ds, NULL, everything, 2), *fresh = open_loader(ds, NULL, everything, k % 3);
         hash_batches(l, k);
         qn_loader_state at = qn_loader_tell(l);
         (void)hash_batches(fresh, k % 5); /* whatever it did before does not matter */
@@ -174,8 +172,7 @@ static void tails_and_list_order(void **state)
     assert_int_equal(qn_loader_next(l, &b, NULL), QN_OK);
     assert_int_equal(b->sample[49], 49);
     assert_int_equal(qn_dataset_read(ds, 49, x, NULL), QN_OK);
-    assert_memory_equal(b->x + 49 * SIZE, x,
-                        sizeof x); /* without augmentation a batch is what read gives */
+    assert_memory_equal(b->x + 49 * SIZE, x, sizeof x); /* without augmentation a batch is what read gives */
     assert_int_equal(qn_loader_next(l, &b, NULL), QN_OK);
     assert_int_equal(qn_loader_next(l, &b, NULL), QN_OK);
     assert_null(b);
@@ -230,8 +227,7 @@ static void mixup_targets(void **state)
             sum += v;
             squares += v * v;
         }
-        double mean = sum / 20000, var = squares / 20000 - mean * mean,
-               want = 1 / (4 * (2 * alpha[a] + 1));
+        double mean = sum / 20000, var = squares / 20000 - mean * mean, want = 1 / (4 * (2 * alpha[a] + 1));
         assert_true(fabs(mean - 0.5) < 0.015);
         assert_true(fabs(var / want - 1) < 0.05);
     }
@@ -300,8 +296,7 @@ static void rotates_within_its_range(void **state)
     for (int64_t s = 0; s < 300; s++) {
         float x[SIDE * SIDE] = { 0 };
         for (int y = -1; y <= 1; y++)
-            for (int k = -1; k <= 1; k++)
-                x[(13 + y) * SIDE + 22 + k] = 1; /* a blob to the right of the centre */
+            for (int k = -1; k <= 1; k++) x[(13 + y) * SIDE + 22 + k] = 1; /* a blob to the right of the centre */
         augment(&(qn_augment){ .rotate = 15 }, s, x, 1, SIDE, SIDE);
         double angle = centroid_angle(x, SIDE), mass = 0;
         for (int i = 0; i < SIDE * SIDE; i++) mass += (double)x[i];
@@ -321,16 +316,14 @@ static void scales_light_and_erases(void **state)
     int erased = 0;
     for (int64_t s = 0; s < 200; s++) {
         float x[SIDE * SIDE] = { 0 }, y[SIDE * SIDE], z[SIDE * SIDE];
-        for (int i = 0; i < SIDE * SIDE; i++)
-            x[i] = abs(i % SIDE - 10) < 5 && abs(i / SIDE - 10) < 5 ? 1.0f : 0.0f;
+        for (int i = 0; i < SIDE * SIDE; i++) x[i] = abs(i % SIDE - 10) < 5 && abs(i / SIDE - 10) < 5 ? 1.0f : 0.0f;
         augment(&(qn_augment){ .scale = 0.2 }, s, x, 1, SIDE, SIDE);
         double area = 0, add = 0;
         for (int i = 0; i < SIDE * SIDE; i++) area += (double)x[i];
         least = area < least ? area : least;
         most = area > most ? area : most;
         for (int i = 0; i < SIDE * SIDE; i++) y[i] = 0.5f, z[i] = 1;
-        augment(&(qn_augment){ .brightness = 0.3, .contrast = 0.5 }, s, y, 1, SIDE,
-                SIDE); /* flat: contrast keeps it */
+        augment(&(qn_augment){ .brightness = 0.3, .contrast = 0.5 }, s, y, 1, SIDE, SIDE); /* flat: contrast keeps it */
         add = (double)y[0] - 0.5;
         assert_true(fabs(add) <= 0.3001);
         for (int i = 0; i < SIDE * SIDE; i++) assert_true(fabsf(y[i] - y[0]) < 1e-6f);
@@ -383,11 +376,10 @@ static void errors_come_out_once(void **state)
             if (!status)
                 assert_int_equal(b->first, i * 5);
             else
-                aid_error(&err,
-                          i == 1 ? "error E3012 data: set/a/009.png@0: signature: not a PNG file; "
-                                   "expected 89 \"PNG\" 0d 0a 1a 0a; sample 9"
-                                 : "error E3012 data: set/a/019.png@0: signature: not a PNG file; "
-                                   "expected 89 \"PNG\" 0d 0a 1a 0a; sample 19");
+                aid_error(&err, i == 1 ? "error E3012 data: set/a/009.png@0: signature: not a PNG file; expected 89 "
+                                         "\"PNG\" 0d 0a 1a 0a; sample 9"
+                                       : "error E3012 data: set/a/019.png@0: signature: not a PNG file; expected 89 "
+                                         "\"PNG\" 0d 0a 1a 0a; sample 19");
         }
         const qn_batch *b;
         assert_int_equal(qn_loader_next(l, &b, NULL), QN_OK);
@@ -405,8 +397,7 @@ static void skipped_samples_are_listed(void **state)
         qn_loader *l = open_loader(ds, NULL, (qn_loader_options){ .batch = 2 }, threads);
         const qn_batch *b;
         int n = 0;
-        for (int epoch = 0; epoch < 2;
-             epoch++) /* batches 8..9 and 18..19 are bad altogether and passed over */
+        for (int epoch = 0; epoch < 2; epoch++) /* batches 8..9 and 18..19 are bad altogether and passed over */
             while (qn_loader_next(l, &b, NULL) == QN_OK && b) n += b->count;
         assert_int_equal(n, 32);
         int64_t sample;
@@ -422,8 +413,7 @@ static void skipped_samples_are_listed(void **state)
         l = open_loader(ds, NULL, (qn_loader_options){ .batch = 20 }, threads);
         qn_error err = { 0 };
         assert_int_equal(qn_loader_next(l, &b, &err), QN_EDATA);
-        assert_non_null(
-            strstr(err.text, "bad samples: 4; expected at most 3; the last: error E3012 data: "));
+        assert_non_null(strstr(err.text, "bad samples: 4; expected at most 3; the last: error E3012 data: "));
         assert_non_null(strstr(err.text, "sample 19"));
         assert_int_equal(err.code, 3052);
         qn_loader_free(l);
@@ -488,8 +478,7 @@ static void hanging_thread_is_named(void **state)
     assert_int_equal(qn_loader_next(l, &b, &err), QN_OK);
     assert_int_equal(qn_loader_next(l, &b, &err), QN_OK);
     assert_int_equal(qn_loader_next(l, &b, &err), QN_EDATA);
-    aid_error(&err, "error E3051 data: loader: worker 0: no batch for 0.1 s while reading drawn "
-                    "digits, sample 21 "
+    aid_error(&err, "error E3051 data: loader: worker 0: no batch for 0.1 s while reading drawn digits, sample 21 "
                     "(sample 21); expected one");
     assert_int_equal(qn_loader_seek(l, (qn_loader_state){ 0, 0 }, &err), QN_EDATA);
     assert_int_equal(err.code, 3051);
@@ -536,17 +525,12 @@ static void refuses_bad_options(void **state)
         { { .batch = 0 }, "error E3053 data: batch: 0; expected 1..1.67772e+07" },
         { { .batch = 1, .threads = 257 }, "error E3053 data: threads: 257; expected 0..256" },
         { { .batch = 1, .threads = -1 }, "error E3053 data: threads: -1; expected 0..256" },
-        { { .batch = 1, .augment.flip = 1.5 },
-          "error E3053 data: augment.flip: 1.5; expected 0..1" },
-        { { .batch = 1, .augment.rotate = -1 },
-          "error E3053 data: augment.rotate: -1; expected 0..180" },
-        { { .batch = 1, .augment.crop = 28 },
-          "error E3053 data: augment.crop: 28; expected 0..27" },
-        { { .batch = 1, .augment.mixup = (double)NAN },
-          "error E3053 data: augment.mixup: nan; expected 0..100" },
+        { { .batch = 1, .augment.flip = 1.5 }, "error E3053 data: augment.flip: 1.5; expected 0..1" },
+        { { .batch = 1, .augment.rotate = -1 }, "error E3053 data: augment.rotate: -1; expected 0..180" },
+        { { .batch = 1, .augment.crop = 28 }, "error E3053 data: augment.crop: 28; expected 0..27" },
+        { { .batch = 1, .augment.mixup = (double)NAN }, "error E3053 data: augment.mixup: nan; expected 0..100" },
         { { .batch = 200, .drop_last = true },
-          "error E3054 data: drawn digits: 103 samples and no partial batch; expected at least "
-          "200" },
+          "error E3054 data: drawn digits: 103 samples and no partial batch; expected at least 200" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         qn_loader *l;

@@ -149,17 +149,13 @@ static qn_status run_png_write(qn_error *err)
 static void write_files(void)
 {
     float v[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
-    const qn_array a = {
-        .dtype = QN_F32, .rank = 2, .dim = { 4, 2 }, .data = v, .bytes = sizeof v
-    };
+    const qn_array a = { .dtype = QN_F32, .rank = 2, .dim = { 4, 2 }, .data = v, .bytes = sizeof v };
     aid_write("i16.idx", "\0\0\13\1\0\0\0\2\1\2\3\4", 12);
     assert_int_equal(qn_npy_write(aid_path("x.npy"), &a, NULL), QN_OK);
     mkdir(aid_path("set"), 0700);
     mkdir(aid_path("set/a"), 0700);
-    assert_int_equal(qn_png_write(aid_path("set/a/1.png"), (const uint8_t *)"a", 1, 1, 1, NULL),
-                     QN_OK);
-    assert_int_equal(qn_png_write(aid_path("set/a/2.png"), (const uint8_t *)"b", 1, 1, 1, NULL),
-                     QN_OK);
+    assert_int_equal(qn_png_write(aid_path("set/a/1.png"), (const uint8_t *)"a", 1, 1, 1, NULL), QN_OK);
+    assert_int_equal(qn_png_write(aid_path("set/a/2.png"), (const uint8_t *)"b", 1, 1, 1, NULL), QN_OK);
 }
 
 static void every_allocation_fails(void **state)
@@ -181,8 +177,7 @@ static void every_allocation_fails(void **state)
             bool reached = for_ever ? fail_at == 0 : fail_at < 0;
             fail_at = -1;
             if (live != before)
-                fail_msg("scenario %zu, call %lld: %lld blocks lost", i, (long long)k / 2,
-                         (long long)(live - before));
+                fail_msg("scenario %zu, call %lld: %lld blocks lost", i, (long long)k / 2, (long long)(live - before));
             if (!reached) {
                 assert_int_equal(status, QN_OK);
                 assert_true(k / 2 > 1); /* some were made to fail */
@@ -190,8 +185,7 @@ static void every_allocation_fails(void **state)
                 break;
             }
             if (status != QN_EMEMORY)
-                fail_msg("scenario %zu, call %lld: status %d: %s", i, (long long)k / 2, status,
-                         err.text);
+                fail_msg("scenario %zu, call %lld: status %d: %s", i, (long long)k / 2, status, err.text);
             assert_int_equal(err.code, 5002);
         }
     }

@@ -28,8 +28,7 @@ static void expect(const char *dict, size_t n, const char *line)
 {
     uint8_t b[512];
     qn_error err = { 0 };
-    assert_int_equal(parse(b, make(b, 1, dict, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", n), &err),
-                     QN_EDATA);
+    assert_int_equal(parse(b, make(b, 1, dict, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", n), &err), QN_EDATA);
     aid_error(&err, line);
 }
 
@@ -52,8 +51,7 @@ static void reads_both_versions(void **state)
     assert_int_equal(a.rank, 3);
     assert_int_equal(a.dim[1], 2);
     qn_array_free(&a);
-    n = make(b, 1, "{'descr': '<f8', 'fortran_order': False, 'shape': (), }",
-             "\0\0\0\0\0\0\xf0\x3f", 8);
+    n = make(b, 1, "{'descr': '<f8', 'fortran_order': False, 'shape': (), }", "\0\0\0\0\0\0\xf0\x3f", 8);
     assert_int_equal(qn__npy_parse(&a, NULL, b, n, "f", NULL), QN_OK);
     assert_int_equal(a.rank, 0);
     assert_true(*(double *)a.data == 1.0);
@@ -64,11 +62,9 @@ static void names_header_faults(void **state)
 {
     (void)state;
     expect("{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", 4,
-           "error E3061 data: f.npy@20: descr: '>f4'; expected '<f4', '<f8', '<i4', '<i8', '|u1' "
-           "or '|b1'");
+           "error E3061 data: f.npy@20: descr: '>f4'; expected '<f4', '<f8', '<i4', '<i8', '|u1' or '|b1'");
     expect("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", 8,
-           "error E3061 data: f.npy@20: descr: '|O'; expected '<f4', '<f8', '<i4', '<i8', '|u1' or "
-           "'|b1'");
+           "error E3061 data: f.npy@20: descr: '|O'; expected '<f4', '<f8', '<i4', '<i8', '|u1' or '|b1'");
     expect("{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", 4,
            "error E3061 data: f.npy@44: fortran_order: 0x54; expected False (C order)");
     expect("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", 4,
@@ -78,11 +74,9 @@ static void names_header_faults(void **state)
     expect("{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1), }", 4,
            "error E3061 data: f.npy@77: shape: 0x31; expected at most 8 dimensions");
     expect("{'descr': '<f4', 'shape': (1,), }", 4,
-           "error E3061 data: f.npy@43: header: end of text; expected the keys 'descr', "
-           "'fortran_order' and 'shape'");
+           "error E3061 data: f.npy@43: header: end of text; expected the keys 'descr', 'fortran_order' and 'shape'");
     expect("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", 4,
-           "error E3061 data: f.npy@35: descr: 0x20; expected each of 'descr', 'fortran_order' and "
-           "'shape' once");
+           "error E3061 data: f.npy@35: descr: 0x20; expected each of 'descr', 'fortran_order' and 'shape' once");
     expect("__import__('os')", 0, "error E3061 data: f.npy@10: header: 0x5f; expected '{'");
     expect("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), } x", 4,
            "error E3061 data: f.npy@68: header: 0x78; expected nothing behind '}'");
@@ -117,11 +111,7 @@ static void writes_what_it_reads(void **state)
     for (int rank = 0; rank <= 3; rank++) {
         for (size_t i = 0; i < 6; i++) {
             uint8_t bytes[48] = { 0 };
-            qn_array a = { .dtype = types[i],
-                           .rank = rank,
-                           .dim = { rank == 1 ? 6 : 2, 3, 1 },
-                           .data = bytes },
-                     b;
+            qn_array a = { .dtype = types[i], .rank = rank, .dim = { rank == 1 ? 6 : 2, 3, 1 }, .data = bytes }, b;
             size_t count = rank == 0 ? 1 : 6;
             if (rank == 0) a.dim[0] = 0;
             qn_error err = { 0 };
@@ -155,9 +145,8 @@ static void survives_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_both_versions), cmocka_unit_test(names_header_faults),
-        cmocka_unit_test(names_sizes),         cmocka_unit_test(writes_what_it_reads),
-        cmocka_unit_test(survives_damage),
+        cmocka_unit_test(reads_both_versions),  cmocka_unit_test(names_header_faults), cmocka_unit_test(names_sizes),
+        cmocka_unit_test(writes_what_it_reads), cmocka_unit_test(survives_damage),
     };
     return cmocka_run_group_tests(tests, aid_setup, aid_teardown);
 }

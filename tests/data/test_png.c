@@ -52,8 +52,7 @@ static void pixels(struct file *f, const void *raw, size_t n)
     chunk(f, "IDAT", z, size);
 }
 
-static void simple(struct file *f, uint32_t w, uint32_t h, int depth, int colour, const void *raw,
-                   size_t n)
+static void simple(struct file *f, uint32_t w, uint32_t h, int depth, int colour, const void *raw, size_t n)
 {
     header(f, w, h, depth, colour, 0);
     pixels(f, raw, n);
@@ -75,8 +74,7 @@ static void expect(const struct file *f, const char *line)
     free(exact);
 }
 
-static void expect_pixels(const struct file *f, const qn_png_options *o, int c, int h, int w,
-                          const uint8_t *want)
+static void expect_pixels(const struct file *f, const qn_png_options *o, int c, int h, int w, const uint8_t *want)
 {
     qn_array a;
     qn_error err = { 0 };
@@ -139,11 +137,9 @@ static void resizes(void **state)
     (void)state;
     struct file f;
     simple(&f, 2, 1, 8, 0, "\0\0\xc8", 3);
-    expect_pixels(&f, &(qn_png_options){ .height = 1, .width = 4 }, 1, 1, 4,
-                  (const uint8_t *)"\0\x32\x96\xc8");
+    expect_pixels(&f, &(qn_png_options){ .height = 1, .width = 4 }, 1, 1, 4, (const uint8_t *)"\0\x32\x96\xc8");
     simple(&f, 4, 1, 8, 0, "\0\0\12\24\36", 5);
-    expect_pixels(&f, &(qn_png_options){ .height = 1, .width = 2 }, 1, 1, 2,
-                  (const uint8_t *)"\5\x19");
+    expect_pixels(&f, &(qn_png_options){ .height = 1, .width = 2 }, 1, 1, 2, (const uint8_t *)"\5\x19");
 }
 
 static void names_header_faults(void **state)
@@ -151,11 +147,9 @@ static void names_header_faults(void **state)
     (void)state;
     struct file f;
     memcpy(f.b, "GIF89a..", f.n = 8);
-    expect(&f, "error E3012 data: cats/17.png@0: signature: not a PNG file; expected 89 \"PNG\" 0d "
-               "0a 1a 0a");
+    expect(&f, "error E3012 data: cats/17.png@0: signature: not a PNG file; expected 89 \"PNG\" 0d 0a 1a 0a");
     f.n = 0;
-    expect(&f, "error E3012 data: cats/17.png@0: signature: not a PNG file; expected 89 \"PNG\" 0d "
-               "0a 1a 0a");
+    expect(&f, "error E3012 data: cats/17.png@0: signature: not a PNG file; expected 89 \"PNG\" 0d 0a 1a 0a");
     header(&f, 0xffffffffu, 1, 8, 0, 0);
     expect(&f, "error E3011 data: cats/17.png@16: IHDR.width: 4294967295; expected 1..16384");
     header(&f, 1, 0, 8, 0, 0);
@@ -163,14 +157,11 @@ static void names_header_faults(void **state)
     header(&f, 16385, 1, 8, 0, 0);
     expect(&f, "error E3011 data: cats/17.png@16: IHDR.width: 16385; expected 1..16384");
     header(&f, 1, 1, 3, 0, 0);
-    expect(&f, "error E3011 data: cats/17.png@24: IHDR.depth: 3 bits with colour type 0; expected "
-               "an allowed pair");
+    expect(&f, "error E3011 data: cats/17.png@24: IHDR.depth: 3 bits with colour type 0; expected an allowed pair");
     header(&f, 1, 1, 4, 2, 0);
-    expect(&f, "error E3011 data: cats/17.png@24: IHDR.depth: 4 bits with colour type 2; expected "
-               "an allowed pair");
+    expect(&f, "error E3011 data: cats/17.png@24: IHDR.depth: 4 bits with colour type 2; expected an allowed pair");
     header(&f, 1, 1, 8, 1, 0);
-    expect(&f, "error E3011 data: cats/17.png@24: IHDR.depth: 8 bits with colour type 1; expected "
-               "an allowed pair");
+    expect(&f, "error E3011 data: cats/17.png@24: IHDR.depth: 8 bits with colour type 1; expected an allowed pair");
     header(&f, 1, 1, 8, 0, 2);
     expect(&f, "error E3011 data: cats/17.png@28: IHDR.interlace: 2; expected 0 or 1");
     f.n = 8;
@@ -210,15 +201,14 @@ static void names_chunk_faults(void **state)
     expect(&f, "error E3012 data: cats/17.png@37: chunk type: I4AT; expected four letters");
     header(&f, 1, 1, 8, 0, 0);
     chunk(&f, "ABCD", NULL, 0);
-    expect(&f, "error E3012 data: cats/17.png@37: chunk type: unknown critical chunk ABCD; "
-               "expected IHDR, PLTE, IDAT or IEND");
+    expect(&f, "error E3012 data: cats/17.png@37: chunk type: unknown critical chunk ABCD; expected IHDR, PLTE, IDAT "
+               "or IEND");
     header(&f, 1, 1, 8, 0, 0);
     pixels(&f, "\0\1", 2);
     expect(&f, "error E3012 data: cats/17.png@55: chunk: file ends here; expected IEND");
     chunk(&f, "tEXt", NULL, 0);
     pixels(&f, "\0\1", 2);
-    expect(&f,
-           "error E3012 data: cats/17.png@71: IDAT: apart from the others; expected them in a row");
+    expect(&f, "error E3012 data: cats/17.png@71: IDAT: apart from the others; expected them in a row");
     simple(&f, 1, 1, 8, 0, "\0\1", 2);
     f.b[50] ^= 0x40; /* inside IDAT's checksum: 33 + 8 + 10 bytes of zlib stream = 51 */
     qn_array a;
@@ -253,8 +243,7 @@ static void names_palette_faults(void **state)
     chunk(&f, "PLTE", "\0\0\0", 3);
     pixels(&f, "\0\1", 2);
     chunk(&f, "IEND", NULL, 0);
-    expect(&f,
-           "error E3013 data: cats/17.png@70: IDAT: a pixel has palette index 1; expected 0..0");
+    expect(&f, "error E3013 data: cats/17.png@70: IDAT: a pixel has palette index 1; expected 0..0");
 }
 
 static void names_pixel_faults(void **state)
@@ -264,14 +253,11 @@ static void names_pixel_faults(void **state)
     uint8_t z[64];
     uLongf n = sizeof z;
     simple(&f, 4, 4, 8, 0, "\0\1\2\3\4", 5);
-    expect(&f,
-           "error E3013 data: cats/17.png@66: IDAT: Not enough image data; expected intact pixels");
-    header(&f, 16384, 16384, 8, 0,
-           0); /* claims 268 MB with 16 bytes: refused before memory is taken */
+    expect(&f, "error E3013 data: cats/17.png@66: IDAT: Not enough image data; expected intact pixels");
+    header(&f, 16384, 16384, 8, 0, 0); /* claims 268 MB with 16 bytes: refused before memory is taken */
     pixels(&f, "\0\1", 2);
     chunk(&f, "IEND", NULL, 0);
-    expect(&f, "error E3013 data: cats/17.png@0: IDAT: 10 bytes; expected at least 260127 for "
-               "16384 x 16384 pixels");
+    expect(&f, "error E3013 data: cats/17.png@0: IDAT: 10 bytes; expected at least 260127 for 16384 x 16384 pixels");
     assert_int_equal(compress2(z, &n, (const Bytef *)"\0\1\0\2", 4, 9), Z_OK);
     header(&f, 1, 2, 8, 0, 0);
     chunk(&f, "IDAT", z, 5); /* the compressed stream is cut */
@@ -280,8 +266,7 @@ static void names_pixel_faults(void **state)
     qn_error err = { 0 };
     assert_int_equal(qn__png_parse(&a, f.b, f.n, "f", NULL, &err), QN_EDATA);
     assert_int_equal(err.code, 3013);
-    simple(&f, 1, 1, 8, 0, "\0\1\7\7\7\7\7",
-           7); /* more rows than the header says: the picture is whole */
+    simple(&f, 1, 1, 8, 0, "\0\1\7\7\7\7\7", 7); /* more rows than the header says: the picture is whole */
     expect_pixels(&f, NULL, 1, 1, 1, (const uint8_t *)"\1");
 }
 
@@ -320,16 +305,13 @@ static void survives_damage(void **state)
     pixels(&f, "\0\0\0\x10\0\x10", 6);
     chunk(&f, "IEND", NULL, 0);
     aid_damage(parse_seed, f.b, f.n, &accepted);
-    assert_int_equal(
-        accepted,
-        20); /* the bits that rename tRNS to another chunk that may be passed over unread */
+    assert_int_equal(accepted, 20); /* the bits that rename tRNS to another chunk that may be passed over unread */
 }
 
 static void writes_what_it_reads(void **state)
 {
     (void)state;
-    uint8_t grey[6] = { 0, 50, 100, 150, 200, 255 },
-            rgb[12] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 };
+    uint8_t grey[6] = { 0, 50, 100, 150, 200, 255 }, rgb[12] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 };
     qn_array a;
     qn_error err = { 0 };
     const char *path = aid_path("w.png");

@@ -13,8 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (strncmp(err.text, "error E", 7) != 0 || strchr(err.text, '\n') || a.data) abort();
     } else {
         int64_t count;
-        if (!qn__count(&count, a.dim, a.rank) || a.bytes != (size_t)count * qn_dtype_size(a.dtype))
-            abort();
+        if (!qn__count(&count, a.dim, a.rank) || a.bytes != (size_t)count * qn_dtype_size(a.dtype)) abort();
     }
     qn_array_free(&a);
     return 0;

@@ -24,8 +24,7 @@ static void parse(const char *text, size_t n)
         return;
     }
     check(m.step >= 0 && m.n_files >= 2 && m.n_files <= QN__MAX_FILES);
-    for (int i = 0; i < m.n_files; i++)
-        check(!qn__checkpoint_bad_name(m.file[i].name) && m.file[i].bytes >= 0);
+    for (int i = 0; i < m.n_files; i++) check(!qn__checkpoint_bad_name(m.file[i].name) && m.file[i].bytes >= 0);
     qn__manifest_free(&m);
 }
 

@@ -27,10 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     qn_array a;
     qn_error err = { 0 };
     if (size < 1) return 0;
-    qn_png_options o = { .channels = (data[0] & 3) == 0 ? 0
-                                     : (data[0] & 1)    ? 1
-                                                        : 3,
-                         .max_side = 512 };
+    qn_png_options o = { .channels = (data[0] & 3) == 0 ? 0 : (data[0] & 1) ? 1 : 3, .max_side = 512 };
     if (data[0] & 4) o.height = 5, o.width = 7;
     uint8_t *copy = malloc(size);
     if (!copy) return 0;

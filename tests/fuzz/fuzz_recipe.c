@@ -19,8 +19,7 @@ static void round_trip(const qn_recipe *r)
     qn_recipe *again;
     static qn_recipe_errors errs;
     if (qn_recipe_write(r, &first, &bytes, NULL)) return;
-    check(bytes > QN_RECIPE_BYTES ||
-          qn_recipe_parse(&again, "again.json", first, bytes, NULL, 0, &errs) == QN_OK);
+    check(bytes > QN_RECIPE_BYTES || qn_recipe_parse(&again, "again.json", first, bytes, NULL, 0, &errs) == QN_OK);
     if (bytes <= QN_RECIPE_BYTES) {
         check(qn_recipe_write(again, &second, NULL, NULL) == QN_OK && strcmp(first, second) == 0);
         free(second);
@@ -39,8 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *set = strstr(text, "\n--set\n");
     const char *sets[] = { set ? set + 7 : "" };
     qn_recipe *r;
-    qn_status status = qn_recipe_parse(&r, "fuzz.json", text, set ? (size_t)(set - text) : size,
-                                       sets, set != NULL, &errs);
+    qn_status status = qn_recipe_parse(&r, "fuzz.json", text, set ? (size_t)(set - text) : size, sets, set != NULL,
+                                       &errs);
     check((status == QN_OK) == (r != NULL) && (status == QN_OK) == (errs.count == 0));
     for (int i = 0; i < errs.kept; i++) check(strncmp(errs.list[i].text, "error E", 7) == 0);
     if (r) round_trip(r);

@@ -30,8 +30,7 @@ static void read_all(const qn_safetensors *st)
         qn_tensor_info t, found;
         qn_error err = { 0 };
         qn_safetensors_at(st, i, &t);
-        check(qn_safetensors_find(st, t.name, &found) && found.offset == t.offset &&
-              found.bytes == t.bytes);
+        check(qn_safetensors_find(st, t.name, &found) && found.offset == t.offset && found.bytes == t.bytes);
         check(t.count >= 0 && t.bytes >= 0);
         if (t.dtype == QN_DTYPE_COUNT) {
             check(qn_safetensors_read(st, &t, NULL, QN_F32, &err) == QN_EMODEL && err.code == 4017);

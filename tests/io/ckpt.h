@@ -44,8 +44,7 @@ static inline bool ckpt_tensor_is(const qn_safetensors *st, const qn_tensor_data
 {
     qn_tensor_info info;
     char buffer[256];
-    if (!qn_safetensors_find(st, t->name, &info) || info.bytes > (int64_t)sizeof buffer)
-        return false;
+    if (!qn_safetensors_find(st, t->name, &info) || info.bytes > (int64_t)sizeof buffer) return false;
     if (qn_safetensors_read(st, &info, buffer, t->dtype, NULL)) return false;
     return memcmp(buffer, t->data, (size_t)info.bytes) == 0;
 }
@@ -56,8 +55,7 @@ static inline bool ckpt_is_sample(const qn_checkpoint *ck)
     struct ckpt_sample s;
     ckpt_fill(&s, qn_checkpoint_step(ck));
     const char *recipe = qn_checkpoint_text(ck, "recipe.json");
-    bool same =
-        recipe && strcmp(recipe, s.recipe) == 0 && strcmp(qn_checkpoint_run(ck), "run-1") == 0;
+    bool same = recipe && strcmp(recipe, s.recipe) == 0 && strcmp(qn_checkpoint_run(ck), "run-1") == 0;
     for (int i = 0; i < 2; i++)
         same = same && ckpt_tensor_is(qn_checkpoint_model(ck), &s.model[i]) &&
                ckpt_tensor_is(qn_checkpoint_state(ck), &s.state[i]);

@@ -26,25 +26,22 @@ struct call {
 static int (*before_call)(struct call *c);
 static void (*after_call)(const struct call *c);
 
-#define INTERPOSED(call_, action_)                                                                 \
-    do {                                                                                           \
-        int error_ = before_call ? before_call(&(call_)) : 0;                                      \
-        if (error_) {                                                                              \
-            errno = error_;                                                                        \
-            return -1;                                                                             \
-        }                                                                                          \
-        (call_).result = (action_);                                                                \
-        if (after_call) {                                                                          \
-            int saved_ = errno;                                                                    \
-            after_call(&(call_));                                                                  \
-            errno = saved_;                                                                        \
-        }                                                                                          \
+#define INTERPOSED(call_, action_) \
+    do { \
+        int error_ = before_call ? before_call(&(call_)) : 0; \
+        if (error_) { \
+            errno = error_; \
+            return -1; \
+        } \
+        (call_).result = (action_); \
+        if (after_call) { \
+            int saved_ = errno; \
+            after_call(&(call_)); \
+            errno = saved_; \
+        } \
     } while (0)
 
-static mode_t mode_of(int flags, va_list ap)
-{
-    return flags & O_CREAT ? (mode_t)va_arg(ap, int) : 0;
-}
+static mode_t mode_of(int flags, va_list ap) { return flags & O_CREAT ? (mode_t)va_arg(ap, int) : 0; }
 
 int open(const char *path, int flags, ...)
 {

@@ -40,10 +40,7 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
     (void)ftw;
     return remove(path);
 }
-UNUSED static void remove_tree(const char *path)
-{
-    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
+UNUSED static void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
 
 UNUSED static int work_end(void **state)
 {

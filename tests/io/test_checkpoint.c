@@ -55,8 +55,7 @@ static void assert_broken(const char *expected)
     assert_null(ck);
     assert_line(&err, expected);
     assert_int_equal(status, QN_EMODEL);
-    assert_int_equal(
-        qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, keep_line, &lines, &err), QN_OK);
+    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, keep_line, &lines, &err), QN_OK);
     assert_int_equal(skipped, 1);
     assert_int_equal(lines.n, 1);
     snprintf(with_next, sizeof with_next, "%s; trying step-000800", expected);
@@ -99,8 +98,7 @@ static void nothing_to_save_is_fine(void **state)
     qn_checkpoint *ck;
     qn_error err = { 0 };
     assert_int_equal(qn_checkpoint_write(work_path("deep/er/empty"), &c, 1, &err), QN_OK);
-    assert_int_equal(
-        qn_checkpoint_open_newest(&ck, work_path("deep/er/empty"), NULL, NULL, NULL, &err), QN_OK);
+    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("deep/er/empty"), NULL, NULL, NULL, &err), QN_OK);
     assert_int_equal(qn_checkpoint_step(ck), 0);
     assert_int_equal(qn_safetensors_count(qn_checkpoint_model(ck)), 0);
     qn_checkpoint_close(ck);
@@ -163,8 +161,7 @@ static void named_checkpoints_are_replaced(void **state)
     for (size_t i = 0; i < N_OF(bad); i++) {
         char line[300];
         assert_int_equal(qn_checkpoint_write_named(dir, bad[i][0], &s.c, &err), QN_EMODEL);
-        snprintf(line, sizeof line, "error E4024 checkpoint: ~/ck: checkpoint \"%s\": %s",
-                 bad[i][0], bad[i][1]);
+        snprintf(line, sizeof line, "error E4024 checkpoint: ~/ck: checkpoint \"%s\": %s", bad[i][0], bad[i][1]);
         assert_line(&err, line);
     }
 }
@@ -182,9 +179,7 @@ static void refuses_contents_it_could_not_read_back(void **state)
     ckpt_fill(&s, 7);
     s.c.run_id = "";
     assert_int_equal(qn_checkpoint_write(dir, &s.c, 0, &err), QN_EMODEL);
-    assert_line(
-        &err,
-        "error E4024 checkpoint: ~/ck/step-000007: run id of 0 bytes; expected 1..128 of UTF-8");
+    assert_line(&err, "error E4024 checkpoint: ~/ck/step-000007: run id of 0 bytes; expected 1..128 of UTF-8");
     static const char *const parts[][2] = { { "manifest.json", "is reserved" },
                                             { "state.safetensors", "is reserved" },
                                             { "../x", "name must not begin with '.'" },
@@ -194,8 +189,8 @@ static void refuses_contents_it_could_not_read_back(void **state)
         ckpt_fill(&s, 7);
         s.part[0].name = parts[i][0];
         assert_int_equal(qn_checkpoint_write(dir, &s.c, 0, &err), QN_EMODEL);
-        snprintf(line, sizeof line, "error E4024 checkpoint: ~/ck/step-000007: part \"%s\": %s",
-                 parts[i][0], parts[i][1]);
+        snprintf(line, sizeof line, "error E4024 checkpoint: ~/ck/step-000007: part \"%s\": %s", parts[i][0],
+                 parts[i][1]);
         assert_line(&err, line);
     }
     ckpt_fill(&s, 7);
@@ -227,20 +222,17 @@ static void missing_extra_and_mixed_files(void **state)
         fresh();
         snprintf(path, sizeof path, "ck/step-000900/%s", names[i]);
         unlink(work_path(path));
-        snprintf(line, sizeof line,
-                 CK(4022) "manifest.json: file \"%s\": No such file or directory", names[i]);
+        snprintf(line, sizeof line, CK(4022) "manifest.json: file \"%s\": No such file or directory", names[i]);
         assert_broken(line);
     }
     fresh();
     unlink(work_path("ck/step-000900/manifest.json"));
     assert_broken(CK(4022) "manifest.json: No such file or directory");
     fresh();
-    copy_file(work_path("ck/step-000900/model.safetensors"),
-              work_path("ck/step-000900/shard-2.safetensors"));
+    copy_file(work_path("ck/step-000900/model.safetensors"), work_path("ck/step-000900/shard-2.safetensors"));
     assert_broken(CK(4022) "shard-2.safetensors: not in the manifest; expected only listed files");
     fresh();
-    copy_file(work_path("ck/step-000800/state.safetensors"),
-              work_path("ck/step-000900/state.safetensors"));
+    copy_file(work_path("ck/step-000800/state.safetensors"), work_path("ck/step-000900/state.safetensors"));
     assert_broken(CK(4022) "manifest.json: " STATE "step 800; expected 900");
     fresh();
     copy_file(work_path("ck/step-000800/recipe.json"), work_path("ck/step-000900/recipe.json"));
@@ -249,8 +241,7 @@ static void missing_extra_and_mixed_files(void **state)
     assert_int_equal(err.code, 4032);
     fresh();
     copy_file(work_path("ck/step-000900/model.safetensors"), work_path("m"));
-    copy_file(work_path("ck/step-000900/state.safetensors"),
-              work_path("ck/step-000900/model.safetensors"));
+    copy_file(work_path("ck/step-000900/state.safetensors"), work_path("ck/step-000900/model.safetensors"));
     copy_file(work_path("m"), work_path("ck/step-000900/state.safetensors"));
     assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), &err), QN_EMODEL);
     assert_int_equal(err.code, 4032); /* the two happen to have the same size */
@@ -259,8 +250,7 @@ static void missing_extra_and_mixed_files(void **state)
     ckpt_fill(&s, 900);
     s.c.run_id = "run-2";
     assert_int_equal(qn_checkpoint_write(work_path("other"), &s.c, 0, NULL), QN_OK);
-    copy_file(work_path("other/step-000900/state.safetensors"),
-              work_path("ck/step-000900/state.safetensors"));
+    copy_file(work_path("other/step-000900/state.safetensors"), work_path("ck/step-000900/state.safetensors"));
     assert_broken(CK(4022) "manifest.json: " STATE "run run-2; expected run-1");
 }
 
@@ -272,8 +262,7 @@ static void refused_kinds_of_files(void **state)
     snprintf(path, sizeof path, "%s", work_path("ck/step-000900/state.safetensors"));
     assert_int_equal(rename(path, work_path("moved")), 0);
     assert_int_equal(symlink("../../moved", path), 0);
-    assert_broken(CK(4022) "manifest.json: " STATE
-                           "is or passes a symbolic link; expected a regular file");
+    assert_broken(CK(4022) "manifest.json: " STATE "is or passes a symbolic link; expected a regular file");
     assert_int_equal(unlink(path), 0);
     assert_int_equal(link(work_path("moved"), path), 0);
     assert_broken(CK(4022) "manifest.json: " STATE "has several hard links; expected one");
@@ -293,10 +282,8 @@ static void refused_kinds_of_files(void **state)
     assert_int_equal(symlink("step-000900", work_path("ck/step-001000")), 0);
     qn_checkpoint *ck;
     struct lines lines = { 0 };
-    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), NULL, keep_line, &lines, NULL),
-                     QN_OK);
-    assert_text(lines.text[0],
-                "error E6001 io: ~/ck/step-001000: open: Not a directory; trying step-000900");
+    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), NULL, keep_line, &lines, NULL), QN_OK);
+    assert_text(lines.text[0], "error E6001 io: ~/ck/step-001000: open: Not a directory; trying step-000900");
     qn_checkpoint_close(ck);
 }
 
@@ -306,14 +293,13 @@ static void put_manifest(const char *body)
     char text[2048];
     int n = snprintf(text, sizeof text, "%s,\n ", body);
     uint32_t crc = qn__crc32(0, text, (size_t)n);
-    n += snprintf(text + n, sizeof text - (size_t)n, "\"manifest_crc32\": \"%08x\"\n}\n",
-                  (unsigned)crc);
+    n += snprintf(text + n, sizeof text - (size_t)n, "\"manifest_crc32\": \"%08x\"\n}\n", (unsigned)crc);
     put_file(work_path("ck/step-000900/manifest.json"), text, (size_t)n);
 }
 
 #define HEAD "{\"format\": \"quern-checkpoint\", \"version\": 1, \"quern\": \"0.1.0\""
-#define TWO                                                                                        \
-    "\"model.safetensors\": {\"bytes\":1,\"crc32\":\"00000000\",\"tensors\":{}},"                  \
+#define TWO \
+    "\"model.safetensors\": {\"bytes\":1,\"crc32\":\"00000000\",\"tensors\":{}}," \
     "\"state.safetensors\": {\"bytes\":1,\"crc32\":\"00000000\",\"tensors\":{}}"
 #define REST ", \"run\": \"run-1\", \"step\": 900, \"files\": {" TWO "}"
 static void malformed_manifests(void **state)
@@ -322,22 +308,18 @@ static void malformed_manifests(void **state)
     static const struct {
         const char *body, *line;
     } bad[] = {
-        { "{\"format\": \"x\"", CK(4021) "manifest.json: format: missing or of the wrong type; "
-                                         "expected \"quern-checkpoint\"" },
+        { "{\"format\": \"x\"", CK(4021) "manifest.json: format: missing or of the wrong type; expected "
+                                         "\"quern-checkpoint\"" },
         { "{\"format\": \"quern-checkpoint\", \"version\": \"1\"",
-          CK(4021) "manifest.json: version: missing or of the wrong type; expected an integer from "
-                   "1" },
+          CK(4021) "manifest.json: version: missing or of the wrong type; expected an integer from 1" },
         { "{\"format\": \"quern-checkpoint\", \"version\": 2, \"quern\": \"0.7.0\"",
           CK(4023) "manifest.json: version: 2; expected <= 1; use quern >= 0.7.0" },
-        { HEAD,
-          CK(4021) "manifest.json: run: missing or of the wrong type; expected 1..128 bytes" },
+        { HEAD, CK(4021) "manifest.json: run: missing or of the wrong type; expected 1..128 bytes" },
         { HEAD ", \"run\": \"r\", \"step\": 1.5",
-          CK(4021) "manifest.json: step: missing or of the wrong type; expected an integer from "
-                   "0" },
+          CK(4021) "manifest.json: step: missing or of the wrong type; expected an integer from 0" },
         { HEAD ", \"run\": \"r\", \"step\": 1",
           CK(4021) "manifest.json: files: missing or of the wrong type; expected an object" },
-        { HEAD ", \"run\": \"r\", \"step\": 1, \"x\": 1",
-          CK(4021) "manifest.json: unknown key \"x\"" },
+        { HEAD ", \"run\": \"r\", \"step\": 1, \"x\": 1", CK(4021) "manifest.json: unknown key \"x\"" },
         { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {}",
           CK(4022) "manifest.json: lists no model.safetensors; expected both model.safetensors and "
                    "state.safetensors" },
@@ -349,25 +331,21 @@ static void malformed_manifests(void **state)
           CK(4022) "manifest.json: file \"a/../../x\": name must be made of A-Z a-z 0-9 . _ -" },
         { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"manifest.json\": {}}",
           CK(4022) "manifest.json: file \"manifest.json\": a manifest cannot list itself" },
-        { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"a\": {\"bytes\": -1, \"crc32\": "
-               "\"00000000\"}}",
+        { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"a\": {\"bytes\": -1, \"crc32\": \"00000000\"}}",
           CK(4021) "manifest.json: file \"a\": malformed; expected bytes and crc32" },
-        { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"a\": {\"bytes\": 1, \"crc32\": "
-               "\"0000000G\"}}",
+        { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"a\": {\"bytes\": 1, \"crc32\": \"0000000G\"}}",
           CK(4021) "manifest.json: file \"a\": malformed; expected bytes and crc32" },
         { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"a\": {\"bytes\": 99999999, \"crc32\": "
                "\"00000000\"}}",
           CK(4021) "manifest.json: file \"a\": malformed; expected bytes and crc32" },
-        { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"model.safetensors\": {\"bytes\": 1, "
-               "\"crc32\": \"00000000\"}}",
-          CK(4021) "manifest.json: file \"model.safetensors\": malformed; expected bytes, crc32 "
-                   "and tensors" },
-        { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"model.safetensors\": {\"bytes\": 1, "
-               "\"crc32\": \"00000000\", \"tensors\": {\"w\": 3}}}",
-          CK(4021) "manifest.json: file \"model.safetensors\": crc32 of tensor \"w\" malformed; "
-                   "expected 8 hex digits" },
-        { HEAD REST ", \"a\": [[[[[[[[1]]]]]]]]",
-          CK(4021) "manifest.json@300: nesting deeper than 8" },
+        { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"model.safetensors\": {\"bytes\": 1, \"crc32\": "
+               "\"00000000\"}}",
+          CK(4021) "manifest.json: file \"model.safetensors\": malformed; expected bytes, crc32 and tensors" },
+        { HEAD ", \"run\": \"r\", \"step\": 1, \"files\": {\"model.safetensors\": {\"bytes\": 1, \"crc32\": "
+               "\"00000000\", \"tensors\": {\"w\": 3}}}",
+          CK(4021) "manifest.json: file \"model.safetensors\": crc32 of tensor \"w\" malformed; expected 8 hex "
+                   "digits" },
+        { HEAD REST ", \"a\": [[[[[[[[1]]]]]]]]", CK(4021) "manifest.json@300: nesting deeper than 8" },
     };
     fresh();
     for (size_t i = 0; i < N_OF(bad); i++) {
@@ -404,31 +382,23 @@ static void none_that_verifies(void **state)
     fresh();
     put_file(work_path("ck/step-000900/recipe.json"), "", 0);
     put_file(work_path("ck/step-000800/recipe.json"), "", 0);
-    assert_int_equal(
-        qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, keep_line, &lines, &err),
-        QN_EMODEL);
+    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, keep_line, &lines, &err), QN_EMODEL);
     assert_line(&err, "error E4033 checkpoint: ~/ck: none of 2 checkpoints verifies; expected one");
     assert_int_equal(skipped, 2);
-    assert_text(lines.text[0],
-                CK(4031) "recipe.json: 0 bytes; manifest says 31; trying step-000800");
-    assert_text(lines.text[1],
-                "error E4031 checkpoint: ~/ck/step-000800/recipe.json: 0 bytes; manifest says 31");
+    assert_text(lines.text[0], CK(4031) "recipe.json: 0 bytes; manifest says 31; trying step-000800");
+    assert_text(lines.text[1], "error E4031 checkpoint: ~/ck/step-000800/recipe.json: 0 bytes; manifest says 31");
     remove_tree(work_path("ck"));
     mkdir(work_path("ck"), 0700);
     mkdir(work_path("ck/step-9"), 0700); /* not how a step is spelt */
-    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), NULL, NULL, NULL, &err),
-                     QN_EMODEL);
-    assert_line(&err,
-                "error E4033 checkpoint: ~/ck: no checkpoint; expected directories step-NNNNNN");
-    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("absent"), NULL, NULL, NULL, &err),
-                     QN_EIO);
+    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), NULL, NULL, NULL, &err), QN_EMODEL);
+    assert_line(&err, "error E4033 checkpoint: ~/ck: no checkpoint; expected directories step-NNNNNN");
+    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("absent"), NULL, NULL, NULL, &err), QN_EIO);
     assert_line(&err, "error E6001 io: ~/absent: open: No such file or directory");
 }
 
 /* ---- D5, D6: every length, every bit ------------------------------------------------------- */
 
-static const char *const all_files[] = { "model.safetensors", "state.safetensors", "recipe.json",
-                                         "manifest.json" };
+static const char *const all_files[] = { "model.safetensors", "state.safetensors", "recipe.json", "manifest.json" };
 
 static void every_truncation(void **state)
 {
@@ -445,8 +415,7 @@ static void every_truncation(void **state)
             qn_error err = { 0 };
             assert_int_equal(truncate(path, (off_t)cut), 0);
             assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), &err), QN_EMODEL);
-            snprintf(line, sizeof line, CK(4031) "%s: %zu bytes; manifest says %zu", all_files[k],
-                     cut, n);
+            snprintf(line, sizeof line, CK(4031) "%s: %zu bytes; manifest says %zu", all_files[k], cut, n);
             if (k < 3) assert_line(&err, line);
         }
         if (k < 3) {
@@ -488,8 +457,7 @@ static void every_bit(void **state)
     qn_safetensors *st;
     qn_tensor_info t;
     char line[300];
-    assert_int_equal(
-        qn_safetensors_open(&st, work_path("ck/step-000900/model.safetensors"), NULL, NULL), QN_OK);
+    assert_int_equal(qn_safetensors_open(&st, work_path("ck/step-000900/model.safetensors"), NULL, NULL), QN_OK);
     assert_true(qn_safetensors_find(st, "fc.weight", &t));
     struct ckpt_sample s;
     ckpt_fill(&s, 900);
@@ -499,10 +467,8 @@ static void every_bit(void **state)
     int fd = open(work_path("ck/step-000900/model.safetensors"), O_WRONLY | O_CLOEXEC);
     assert_int_equal(pwrite(fd, s.weight, 4, (off_t)t.offset), 4);
     close(fd);
-    snprintf(
-        line, sizeof line,
-        CK(4032) "model.safetensors@%lld: tensor \"fc.weight\": crc32 %08x; manifest says %08x",
-        (long long)t.offset, (unsigned)bad, (unsigned)good);
+    snprintf(line, sizeof line, CK(4032) "model.safetensors@%lld: tensor \"fc.weight\": crc32 %08x; manifest says %08x",
+             (long long)t.offset, (unsigned)bad, (unsigned)good);
     assert_broken(line);
     qn_safetensors_close(st);
 }
@@ -523,13 +489,11 @@ static void state_may_hold_infinities_and_the_model_may_not(void **state)
     assert_true(qn_safetensors_find(qn_checkpoint_state(ck), "adam.m.fc.weight", &t));
     assert_int_equal(qn_safetensors_read(qn_checkpoint_state(ck), &t, out, QN_F32, &err), QN_OK);
     assert_true(qn_safetensors_find(qn_checkpoint_model(ck), "fc.weight", &t));
-    assert_int_equal(qn_safetensors_read(qn_checkpoint_model(ck), &t, out, QN_F32, &err),
-                     QN_EMODEL);
+    assert_int_equal(qn_safetensors_read(qn_checkpoint_model(ck), &t, out, QN_F32, &err), QN_EMODEL);
     char line[300];
     snprintf(line, sizeof line,
-             "error E4016 model: ~/inf/step-000005/model.safetensors@%lld: tensor \"fc.weight\": "
-             "value [5] is "
-             "nan (1 of 12 not finite); expected finite numbers",
+             "error E4016 model: ~/inf/step-000005/model.safetensors@%lld: tensor \"fc.weight\": value [5] is nan (1 "
+             "of 12 not finite); expected finite numbers",
              (long long)t.offset + 20);
     assert_line(&err, line);
     qn_checkpoint_close(ck);
@@ -546,8 +510,7 @@ static void lists_what_does_not_match(void **state)
     struct lines lines = { 0 };
     assert_int_equal(qn_checkpoint_open(&ck, work_path("ck/step-000900"), &err), QN_OK);
     const qn_safetensors *st = qn_checkpoint_model(ck);
-    const qn_tensor_data same[] = { { "fc.bias", QN_F32, 1, { 4 }, NULL },
-                                    { "fc.weight", QN_F32, 2, { 3, 4 }, NULL } };
+    const qn_tensor_data same[] = { { "fc.bias", QN_F32, 1, { 4 }, NULL }, { "fc.weight", QN_F32, 2, { 3, 4 }, NULL } };
     assert_int_equal(qn_tensors_match(st, same, 2, 0, keep_line, &lines, &err), QN_OK);
     assert_int_equal(lines.n, 0);
     const qn_tensor_data other[] = {
@@ -560,26 +523,18 @@ static void lists_what_does_not_match(void **state)
         { "fc.weight", QN_F32, 2, { 4, 3 }, NULL },
     };
     assert_int_equal(qn_tensors_match(st, other, 7, 0, keep_line, &lines, &err), QN_EMODEL);
-    assert_line(
-        &err,
-        "error E4041 checkpoint: ~/ck/step-000900/model.safetensors: 6 missing, 1 unexpected, 1 "
-        "mismatched tensors; expected the 7 of the program; first: missing \"a\"");
+    assert_line(&err, "error E4041 checkpoint: ~/ck/step-000900/model.safetensors: 6 missing, 1 unexpected, 1 "
+                      "mismatched tensors; expected the 7 of the program; first: missing \"a\"");
     assert_int_equal(lines.n, 3);
     assert_string_equal(lines.text[0], "missing (6): \"a\", \"b\", \"c\", \"d\", \"e\", ...");
     assert_string_equal(lines.text[1], "unexpected (1): \"fc.bias\"");
-    assert_string_equal(lines.text[2],
-                        "mismatched (1): \"fc.weight\" F32 [3,4] expected F32 [4,3]");
+    assert_string_equal(lines.text[2], "mismatched (1): \"fc.weight\" F32 [3,4] expected F32 [4,3]");
     const qn_tensor_data half[] = { { "fc.weight", QN_BF16, 2, { 3, 4 }, NULL } };
     assert_int_equal(qn_tensors_match(st, half, 1, QN_MATCH_EXTRA, NULL, NULL, &err), QN_EMODEL);
-    assert_line(
-        &err,
-        "error E4041 checkpoint: ~/ck/step-000900/model.safetensors: 0 missing, 0 unexpected, 1 "
-        "mismatched tensors; expected the 1 of the program; first: mismatched \"fc.weight\" F32 "
-        "[3,4] "
-        "expected BF16 [3,4]");
-    assert_int_equal(
-        qn_tensors_match(st, half, 1, QN_MATCH_EXTRA | QN_MATCH_ANY_DTYPE, NULL, NULL, &err),
-        QN_OK);
+    assert_line(&err, "error E4041 checkpoint: ~/ck/step-000900/model.safetensors: 0 missing, 0 unexpected, 1 "
+                      "mismatched tensors; expected the 1 of the program; first: mismatched \"fc.weight\" F32 [3,4] "
+                      "expected BF16 [3,4]");
+    assert_int_equal(qn_tensors_match(st, half, 1, QN_MATCH_EXTRA | QN_MATCH_ANY_DTYPE, NULL, NULL, &err), QN_OK);
     assert_int_equal(qn_tensors_match(st, half, 0, 0, NULL, NULL, &err), QN_EMODEL);
     qn_checkpoint_close(ck);
 }
@@ -614,8 +569,8 @@ static void one_job_per_directory(void **state)
     assert_null(second);
     assert_int_equal(err.code, 6011);
     gethostname(host, sizeof host - 1);
-    snprintf(start, sizeof start, "error E6011 io: %s/ck: locked by pid %ld on %s since 20",
-             work_dir, (long)getpid(), host);
+    snprintf(start, sizeof start, "error E6011 io: %s/ck: locked by pid %ld on %s since 20", work_dir, (long)getpid(),
+             host);
     assert_memory_equal(err.text, start, strlen(start));
     qn_run_lock_release(lock);
     qn_run_lock_release(NULL);

@@ -31,8 +31,7 @@ static int begin(void **state)
     int64_t value;
     if (s && qn__parse_i64(s, &value) && value > 0) seed = (uint64_t)value;
     long_run = l && strcmp(l, "1") == 0;
-    print_message("seed %llu, %s\n", (unsigned long long)seed,
-                  long_run ? "whole product" : "sample");
+    print_message("seed %llu, %s\n", (unsigned long long)seed, long_run ? "whole product" : "sample");
     return work_begin(state);
 }
 
@@ -75,13 +74,11 @@ static void check_directory(int acknowledged)
     qn_checkpoint *ck;
     qn_error err = { 0 };
     int skipped;
-    qn_status status =
-        qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, no_report, NULL, &err);
+    qn_status status = qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, no_report, NULL, &err);
     if (status) print_error("%s\n", err.text);
     assert_int_equal(status, QN_OK);
     assert_int_equal(skipped, 0); /* nothing half made under a final name */
-    assert_true(qn_checkpoint_step(ck) == 300 ||
-                (acknowledged == 0 && qn_checkpoint_step(ck) == 200));
+    assert_true(qn_checkpoint_step(ck) == 300 || (acknowledged == 0 && qn_checkpoint_step(ck) == 200));
     assert_true(ckpt_is_sample(ck));
     qn_checkpoint_close(ck);
     for (int step = 100; step <= 300; step += 100) { /* the older ones are whole, or gone */
@@ -93,8 +90,7 @@ static void check_directory(int acknowledged)
     status = qn_checkpoint_open(&ck, work_path("ck/best"), &err);
     if (status) print_error("%s\n", err.text);
     assert_int_equal(status, QN_OK);
-    assert_true(qn_checkpoint_step(ck) == 300 ||
-                (acknowledged < 2 && qn_checkpoint_step(ck) == 150));
+    assert_true(qn_checkpoint_step(ck) == 300 || (acknowledged < 2 && qn_checkpoint_step(ck) == 150));
     assert_true(ckpt_is_sample(ck));
     qn_checkpoint_close(ck);
 }
@@ -179,8 +175,7 @@ static void check_one_fault(int at, int error, bool sticky)
     assert_int_equal(open_fds(), fds);
     if (status) {
         assert_int_equal(status, QN_EIO);
-        assert_true(strncmp(err.text, "error E6002 io: ", 16) == 0 ||
-                    strncmp(err.text, "error E6001 io: ", 16) == 0);
+        assert_true(strncmp(err.text, "error E6002 io: ", 16) == 0 || strncmp(err.text, "error E6001 io: ", 16) == 0);
         assert_null(strchr(err.text, '\n'));
         assert_non_null(strstr(err.text, qn__file_reason(error)));
         if (!sticky && err.code == 6002) assert_non_null(strstr(err.text, "; kept step-000"));
@@ -240,18 +235,10 @@ static void disk_full_says_how_much_is_missing(void **state)
         int at;
         const char *line;
     } cases[] = {
-        { "fallocate", 1,
-          "model.safetensors@0: write: No space left on device (needs 256 more); kept "
-          "step-000200" },
-        { "fallocate", 2,
-          "state.safetensors@0: write: No space left on device (needs 256 more); kept "
-          "step-000200" },
-        { "write", 1,
-          "model.safetensors@0: write: No space left on device (needs 256 more); kept "
-          "step-000200" },
-        { "write", 2,
-          "model.safetensors@192: write: No space left on device (needs 64 more); kept "
-          "step-000200" },
+        { "fallocate", 1, "model.safetensors@0: write: No space left on device (needs 256 more); kept step-000200" },
+        { "fallocate", 2, "state.safetensors@0: write: No space left on device (needs 256 more); kept step-000200" },
+        { "write", 1, "model.safetensors@0: write: No space left on device (needs 256 more); kept step-000200" },
+        { "write", 2, "model.safetensors@192: write: No space left on device (needs 64 more); kept step-000200" },
         { "fsync", 1, "model.safetensors@256: fsync: No space left on device; kept step-000200" },
         { "mkdirat", 1, ": mkdir: No space left on device; kept step-000200" },
     };
@@ -483,8 +470,8 @@ static int run_traced(const char *inject)
         dup2(fd, 2);
         dup2(fd, 1);
         setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* LeakSanitizer cannot run under ptrace */
-        execlp("strace", "strace", "-o", log, "-e", trace, "-e", inject ? inject : "signal=none",
-               self, "--write", dir, (char *)NULL);
+        execlp("strace", "strace", "-o", log, "-e", trace, "-e", inject ? inject : "signal=none", self, "--write", dir,
+               (char *)NULL);
         _exit(127);
     }
     int how;
@@ -531,17 +518,15 @@ static void check_traced(const struct site *site, int k, const char *what, bool 
     char inject[200];
     size_t n;
     prepare();
-    snprintf(inject, sizeof inject, "inject=%s:%s:when=%d%s", site->name, what, k,
-             sticky ? "+" : "");
+    snprintf(inject, sizeof inject, "inject=%s:%s:when=%d%s", site->name, what, k, sticky ? "+" : "");
     int code = run_traced(inject);
     char *text = get_file(work_path("err"), &n);
     bool killed = strncmp(what, "signal", 6) == 0;
     if (killed ? code != 128 + SIGKILL : code != 0 && code != QN_EIO)
         print_error("%s: exit %d: %s\n", inject, code, text);
     assert_true(killed ? code == 128 + SIGKILL : code == 0 || code == QN_EIO);
-    bool mute =
-        sticky && strcmp(site->name, "write") == 0; /* then it cannot print the line either */
-    if (code == QN_EIO && !mute) {                  /* exactly one line */
+    bool mute = sticky && strcmp(site->name, "write") == 0; /* then it cannot print the line either */
+    if (code == QN_EIO && !mute) {                          /* exactly one line */
         if (strncmp(text, "error E600", 10) != 0) print_error("%s: %s\n", inject, text);
         assert_int_equal(strncmp(text, "error E600", 10), 0);
         assert_ptr_equal(strchr(text, '\n'), text + n - 1);
@@ -554,8 +539,7 @@ static void check_traced(const struct site *site, int k, const char *what, bool 
 static void under_strace(void **state)
 {
     (void)state;
-    static const char *const names[] = { "EIO",   "EACCES", "ENOSPC", "EMFILE",
-                                         "EINTR", "EROFS",  "EDQUOT", "EAGAIN" };
+    static const char *const names[] = { "EIO", "EACCES", "ENOSPC", "EMFILE", "EINTR", "EROFS", "EDQUOT", "EAGAIN" };
     struct site sites[32];
     prepare();
     int code = run_traced(NULL);

@@ -42,8 +42,7 @@ static void reads_exactly(void **state)
     assert_memory_equal(buffer, "456789", 6);
     assert_int_equal(qn__file_read(&f, 4, buffer, 7, &err), QN_EIO);
     assert_line(&err, "error E6001 io: ~/read@10: read: the file ends here; expected 1 more bytes");
-    assert_int_equal(truncate(work_path("read"), 2),
-                     0); /* shrinks while open: an error, not SIGBUS */
+    assert_int_equal(truncate(work_path("read"), 2), 0); /* shrinks while open: an error, not SIGBUS */
     assert_int_equal(qn__file_read(&f, 0, buffer, 6, &err), QN_EIO);
     assert_int_equal(err.offset, 2);
     qn__file_close(&f);
@@ -188,8 +187,7 @@ static void refuses_to_replace_other_things(void **state)
     assert_line(&err, "error E6002 io: /dev/null: create: is a device; expected a regular file");
     assert_int_equal(symlink("elsewhere", work_path("w/link")), 0);
     assert_int_equal(qn__file_create(&f, work_path("w/link"), 0, &err), QN_EIO);
-    assert_line(&err,
-                "error E6002 io: ~/w/link: create: is a symbolic link; expected a regular file");
+    assert_line(&err, "error E6002 io: ~/w/link: create: is a symbolic link; expected a regular file");
     assert_int_equal(qn__file_create(&f, work_path("w/"), 0, &err), QN_EIO);
     assert_line(&err, "error E6002 io: ~/w/: create: not a file name; expected one");
     assert_int_equal(qn__file_create(&f, work_path("no/f"), 0, &err), QN_EIO);

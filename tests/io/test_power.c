@@ -309,9 +309,8 @@ static bool crash(int end, enum loss loss, enum control control)
     for (int i = 0; i < n_nodes; i++) free(d.data[i]);
     if (good || control != HONEST) remove_tree(work_path("disk"));
     if (!good && control == HONEST)
-        print_error(
-            "power loss before operation %d, loss %d, seed %llu: promised step %lld, best %lld\n",
-            end, (int)loss, (unsigned long long)seed, (long long)step, (long long)best);
+        print_error("power loss before operation %d, loss %d, seed %llu: promised step %lld, best %lld\n", end,
+                    (int)loss, (unsigned long long)seed, (long long)step, (long long)best);
     return good;
 }
 
@@ -322,8 +321,7 @@ static void nothing_acknowledged_is_lost(void **state)
     int repeats = l && strcmp(l, "1") == 0 ? 50 : 1, states = 0;
     for (int end = 0; end <= n_ops; end++)
         for (int loss = 0; loss < N_LOSSES; loss++)
-            for (int r = 0; r < repeats; r++, states++)
-                assert_true(crash(end, (enum loss)loss, HONEST));
+            for (int r = 0; r < repeats; r++, states++) assert_true(crash(end, (enum loss)loss, HONEST));
     print_message("%d disks, each restores what was acknowledged\n", states);
     assert_true(states >= 50);
 }
@@ -335,8 +333,7 @@ static void without_fsync_something_is_lost(void **state)
     for (int control = NO_FILE_SYNC; control <= NO_DIR_SYNC; control++) {
         int lost = 0;
         for (int end = 0; end <= n_ops; end += 7)
-            for (int loss = 0; loss < N_LOSSES; loss++)
-                lost += !crash(end, (enum loss)loss, (enum control)control);
+            for (int loss = 0; loss < N_LOSSES; loss++) lost += !crash(end, (enum loss)loss, (enum control)control);
         assert_true(lost > 10);
     }
 }

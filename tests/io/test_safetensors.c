@@ -46,8 +46,7 @@ static const struct {
     { "{\"a\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[0,2]}}", 2, NULL },
     { "{\"a\":{\"dtype\":\"F6_E2M3\",\"shape\":[4],\"data_offsets\":[0,3]}}", 3, NULL },
     { "{\"\\u00e9\\ud83d\\ude00\\n\":1}", 0,
-      E(4013) "@9: tensor \"\xc3\xa9\xf0\x9f\x98\x80\\x0A\": control character in the name; "
-              "expected none" },
+      E(4013) "@9: tensor \"\xc3\xa9\xf0\x9f\x98\x80\\x0A\": control character in the name; expected none" },
     { "{\"\xc3\xa9\":" T "}", 8, NULL },
     { "{\"__metadata__\":{},\"a\":" T "}", 8, NULL },
     { "{\"__metadata__\":{\"format\":\"pt\",\"x\":\"a\\nb\"}}", 0, NULL },
@@ -68,28 +67,22 @@ static const struct {
     { "{\"a\xed\xa0\x80\":" T "}", 8, E(4012) "@11: header: byte 0xED; expected UTF-8" },
     { "{\"a\xf4\x90\x80\x80\":" T "}", 8, E(4012) "@11: header: byte 0xF4; expected UTF-8" },
     { "{\"a\xe2\x82", 0, E(4012) "@11: header: byte 0xE2; expected UTF-8" },
-    { "{\"a\\q\":" T "}", 8,
-      E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
-    { "{\"a\\ud800x\":" T "}", 8,
-      E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
-    { "{\"a\\udc00\":" T "}", 8,
-      E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
+    { "{\"a\\q\":" T "}", 8, E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
+    { "{\"a\\ud800x\":" T "}", 8, E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
+    { "{\"a\\udc00\":" T "}", 8, E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
     { "{\"a\\u12", 0, E(4012) "@11: header: bad escape in a string; expected \\\" or \\uXXXX" },
-    { "{\"a\n\":" T "}", 8,
-      E(4012) "@11: header: byte 0x0A; expected no control character in a string" },
+    { "{\"a\n\":" T "}", 8, E(4012) "@11: header: byte 0x0A; expected no control character in a string" },
     { "{\"a", 0, E(4012) "@11: header: the header ends; expected '\"' at the end of the string" },
     /* names */
     { "{\"\":" T "}", 8, E(4013) "@9: tensor name of 0 bytes; expected 1..512" },
     { "{\"a\\u0000b\":" T "}", 8, E(4012) "@11: header: NUL character in a string; expected none" },
-    { "{\"a\x7f\":" T "}", 8,
-      E(4013) "@9: tensor \"a\\x7F\": control character in the name; expected none" },
+    { "{\"a\x7f\":" T "}", 8, E(4013) "@9: tensor \"a\\x7F\": control character in the name; expected none" },
     { "{\"a\":" T ",\"a\":" T "}", 8, E(4014) "@62: header: tensor \"a\" appears twice" },
     { "{\"a\":" T ",\"\\u0061\":" T "}", 8, E(4014) "@62: header: tensor \"a\" appears twice" },
     /* entries */
     { "{\"a\":3}", 0, E(4012) "@13: tensor \"a\": '3'; expected '{' and the tensor's entry" },
     { "{\"fc1.weight\":{\"dtype\":\"F32\",\"shape\":[1000,1000],\"data_offsets\":[0,4194304]}}", 0,
-      E(4013) "@9: tensor \"fc1.weight\": data_offsets [0,4194304]; expected length 4000000 = "
-              "1000x1000 F32" },
+      E(4013) "@9: tensor \"fc1.weight\": data_offsets [0,4194304]; expected length 4000000 = 1000x1000 F32" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"x\":1}}", 8,
       E(4013) "@61: tensor \"a\": unknown key \"x\"; expected dtype, shape, data_offsets" },
     { "{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
@@ -115,22 +108,17 @@ static const struct {
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[02],\"data_offsets\":[0,8]}}", 8,
       E(4013) "@37: tensor \"a\": shape[0] 02; expected an integer in 0..281474976710656" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[281474976710657],\"data_offsets\":[0,8]}}", 8,
-      E(4013) "@37: tensor \"a\": shape[0] 281474976710657; expected an integer in "
-              "0..281474976710656" },
+      E(4013) "@37: tensor \"a\": shape[0] 281474976710657; expected an integer in 0..281474976710656" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[99999999999999999999],\"data_offsets\":[0,8]}}", 8,
-      E(4013) "@37: tensor \"a\": shape[0] 99999999999999999999; expected an integer in "
-              "0..281474976710656" },
+      E(4013) "@37: tensor \"a\": shape[0] 99999999999999999999; expected an integer in 0..281474976710656" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[null],\"data_offsets\":[0,8]}}", 8,
       E(4013) "@37: tensor \"a\": shape[0] null; expected an integer in 0..281474976710656" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[[[[2]]]],\"data_offsets\":[0,8]}}", 8,
       E(4012) "@37: tensor \"a\": '['; expected an integer" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[16777216,16777216],\"data_offsets\":[0,8]}}", 8,
       E(4013) "@9: tensor \"a\": shape 16777216x16777216 F32; expected fewer than 2^48 elements" },
-    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],\"data_offsets\":[0,"
-      "0]}}",
-      0,
-      E(4013) "@9: tensor \"a\": shape 4294967296x4294967296x4294967296 F32; expected fewer than "
-              "2^48 elements" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],\"data_offsets\":[0,0]}}", 0,
+      E(4013) "@9: tensor \"a\": shape 4294967296x4294967296x4294967296 F32; expected fewer than 2^48 elements" },
     { "{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2,
       E(4013) "@9: tensor \"a\": shape 3 F4: 12 bits; expected whole bytes" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8,
@@ -142,24 +130,20 @@ static const struct {
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12,
       E(4013) "@9: tensor \"a\": data_offsets [4,12] leave a hole; expected to begin at 0" },
     { "{\"a\":" T ",\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12,
-      E(4013) "@62: tensor \"b\": data_offsets [4,12] overlap another tensor; expected to begin at "
-              "8" },
+      E(4013) "@62: tensor \"b\": data_offsets [4,12] overlap another tensor; expected to begin at 8" },
     { "{\"a\":" T ",\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[16,24]}}", 24,
       E(4013) "@62: tensor \"b\": data_offsets [16,24] leave a hole; expected to begin at 8" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,18446744073709551608]}}", 8,
       E(4013) "@58: tensor \"a\": data_offsets[1] 18446744073709551608; expected an integer in "
               "0..281474976710656" },
     /* metadata */
-    { "{\"__metadata__\":{\"a\":1}}", 0,
-      E(4012) "@29: __metadata__: '1'; expected a string as value" },
+    { "{\"__metadata__\":{\"a\":1}}", 0, E(4012) "@29: __metadata__: '1'; expected a string as value" },
     { "{\"__metadata__\":{\"a\":{\"b\":{\"c\":{}}}}}", 0,
       E(4012) "@29: __metadata__: '{'; expected a string as value" },
     { "{\"__metadata__\":[]}", 0, E(4012) "@24: __metadata__: '['; expected '{' and strings" },
     { "{\"__metadata__\":null}", 0, E(4012) "@24: __metadata__: 'n'; expected '{' and strings" },
-    { "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0,
-      E(4014) "@24: __metadata__: key \"a\" appears twice" },
-    { "{\"__metadata__\":{},\"__metadata__\":{}}", 0,
-      E(4014) "@27: header: key \"__metadata__\" appears twice" },
+    { "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, E(4014) "@24: __metadata__: key \"a\" appears twice" },
+    { "{\"__metadata__\":{},\"__metadata__\":{}}", 0, E(4014) "@27: header: key \"__metadata__\" appears twice" },
 };
 
 static void names_every_malformed_header(void **state)
@@ -186,20 +170,15 @@ static void names_bad_frames(void **state)
     assert_int_equal(try_open("\3\0\0\0\0\0\0\0{}", 10, &err), QN_EMODEL);
     assert_line(&err, E(4011) "@0: header length: 3; expected at most 2, the rest of the file");
     assert_int_equal(try_open("\0\0\0\0\0\0\0\2{}", 10, &err), QN_EMODEL);
-    assert_line(&err,
-                E(4011) "@0: header length: 144115188075855872 (written big-endian?); expected at "
-                        "most 16777216");
+    assert_line(&err, E(4011) "@0: header length: 144115188075855872 (written big-endian?); expected at most 16777216");
     assert_int_equal(try_open("\1\0\0\1\0\0\0\0{}", 10, &err), QN_EMODEL); /* cap + 1 */
     assert_line(&err, E(4011) "@0: header length: 16777217; expected at most 16777216");
     assert_int_equal(try_open("\0\0\0\1\0\0\0\0{}", 10, &err), QN_EMODEL); /* cap */
-    assert_line(&err,
-                E(4011) "@0: header length: 16777216; expected at most 2, the rest of the file");
+    assert_line(&err, E(4011) "@0: header length: 16777216; expected at most 2, the rest of the file");
     qn_safetensors *st;
     qn_safetensors_opts all = { .max_header = SIZE_MAX };
-    assert_int_equal(qn_safetensors_open_memory(&st, "\1\341\365\5\0\0\0\0{}", 10, "m", &all, &err),
-                     QN_EMODEL);
-    assert_line(&err,
-                "error E4011 model: m@0: header length: 100000001; expected at most 100000000");
+    assert_int_equal(qn_safetensors_open_memory(&st, "\1\341\365\5\0\0\0\0{}", 10, "m", &all, &err), QN_EMODEL);
+    assert_line(&err, "error E4011 model: m@0: header length: 100000001; expected at most 100000000");
     assert_int_equal(qn_safetensors_open(&st, work_path("absent"), NULL, &err), QN_EIO);
     assert_line(&err, "error E6001 io: ~/absent: open: No such file or directory");
 }
@@ -229,8 +208,7 @@ static struct image many_tensors(size_t n)
     size_t at = 0;
     header[at++] = '{';
     for (size_t i = 0; i < n; i++)
-        at += (size_t)sprintf(header + at,
-                              "%s\"%zx\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+        at += (size_t)sprintf(header + at, "%s\"%zx\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
                               i ? "," : "", i);
     header[at++] = '}';
     struct image im = image_of(header, at, 0);
@@ -349,8 +327,7 @@ static const qn_meta_entry sample_meta[] = { { "note", "two\nlines, \"quotes\", 
 static char *write_sample(const char *name, size_t *n)
 {
     qn_error err = { 0 };
-    assert_int_equal(
-        qn_safetensors_write(work_path(name), sample, N_OF(sample), sample_meta, 1, &err), QN_OK);
+    assert_int_equal(qn_safetensors_write(work_path(name), sample, N_OF(sample), sample_meta, 1, &err), QN_OK);
     return get_file(work_path(name), n);
 }
 
@@ -359,13 +336,12 @@ static void round_trip(void **state)
     (void)state;
     size_t n;
     char *bytes = write_sample("sample", &n);
-    static const char header[] =
-        "{\"__metadata__\":{\"format\":\"pt\",\"note\":\"two\\u000alines, \\\"quotes\\\", "
-        "\xc3\xa9\"},"
-        "\"step\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]},"
-        "\"empty\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[8,8]},"
-        "\"fc.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[8,32]},"
-        "\"mask\":{\"dtype\":\"BOOL\",\"shape\":[3],\"data_offsets\":[32,35]}}";
+    static const char header[] = "{\"__metadata__\":{\"format\":\"pt\",\"note\":\"two\\u000alines, \\\"quotes\\\", "
+                                 "\xc3\xa9\"},"
+                                 "\"step\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]},"
+                                 "\"empty\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[8,8]},"
+                                 "\"fc.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[8,32]},"
+                                 "\"mask\":{\"dtype\":\"BOOL\",\"shape\":[3],\"data_offsets\":[32,35]}}";
     size_t padded = (sizeof header - 1 + 7) / 8 * 8;
     assert_int_equal(n, 8 + padded + 35);
     assert_memory_equal(bytes + 8, header, sizeof header - 1);
@@ -416,8 +392,7 @@ static void bytes_do_not_depend_on_the_order_given(void **state)
     char *a = write_sample("a", &n);
     qn_tensor_data reversed[N_OF(sample)];
     for (size_t i = 0; i < N_OF(sample); i++) reversed[i] = sample[N_OF(sample) - 1 - i];
-    assert_int_equal(
-        qn_safetensors_write(work_path("b"), reversed, N_OF(sample), sample_meta, 1, NULL), QN_OK);
+    assert_int_equal(qn_safetensors_write(work_path("b"), reversed, N_OF(sample), sample_meta, 1, NULL), QN_OK);
     char *b = get_file(work_path("b"), &m);
     assert_int_equal(n, m);
     assert_memory_equal(a, b, n);
@@ -433,18 +408,15 @@ static void writer_refuses_what_no_reader_takes(void **state)
         const char *line;
     } bad[] = {
         { { "", QN_F32, 0, { 0 }, weights }, "~/w: tensor \"\": name of 0 bytes; expected 1..512" },
-        { { NULL, QN_F32, 0, { 0 }, weights },
-          "~/w: tensor \"\": name of 0 bytes; expected 1..512" },
+        { { NULL, QN_F32, 0, { 0 }, weights }, "~/w: tensor \"\": name of 0 bytes; expected 1..512" },
         { { "a\n", QN_F32, 0, { 0 }, weights },
           "~/w: tensor \"a\\x0A\": control character in the name; expected none" },
         { { "a\xff", QN_F32, 0, { 0 }, weights }, "~/w: tensor \"a\\xFF\": name is not UTF-8" },
         { { "__metadata__", QN_F32, 0, { 0 }, weights },
           "~/w: tensor \"__metadata__\": reserved name; expected another" },
-        { { "a", QN_DTYPE_COUNT, 0, { 0 }, weights },
-          "~/w: tensor \"a\": dtype 8; expected one of Quern's" },
+        { { "a", QN_DTYPE_COUNT, 0, { 0 }, weights }, "~/w: tensor \"a\": dtype 8; expected one of Quern's" },
         { { "a", QN_F32, 9, { 0 }, weights }, "~/w: tensor \"a\": rank 9; expected 0..8" },
-        { { "a", QN_F32, 1, { -1 }, weights },
-          "~/w: tensor \"a\": shape too large; expected less than 2^48 bytes" },
+        { { "a", QN_F32, 1, { -1 }, weights }, "~/w: tensor \"a\": shape too large; expected less than 2^48 bytes" },
         { { "a", QN_F32, 1, { 2 }, NULL }, "~/w: tensor \"a\": no data; expected 8 bytes" },
         { { "b", QN_F32, 0, { 0 }, weights }, "~/w: tensor \"b\" is given twice" },
     };
@@ -502,9 +474,8 @@ static void refuses_values_that_are_not_finite(void **state)
             char line[256];
             int index = (int[]){ 4321, 2, 1, 3 }[i];
             long long at = info.offset + index * (long long)qn_dtype_size(t[i].dtype);
-            snprintf(line, sizeof line,
-                     "error E4016 model: ~/nan@%lld: tensor \"%s\": %s; expected finite numbers",
-                     at, t[i].name, lines[i]);
+            snprintf(line, sizeof line, "error E4016 model: ~/nan@%lld: tensor \"%s\": %s; expected finite numbers", at,
+                     t[i].name, lines[i]);
             assert_line(&err, line);
         }
         qn_safetensors_close(st);
@@ -525,10 +496,8 @@ static void types_quern_does_not_have_are_listed_but_not_read(void **state)
     assert_string_equal(t.dtype_name, "U16");
     assert_int_equal(t.dtype, QN_DTYPE_COUNT);
     assert_int_equal(qn_safetensors_read(st, &t, out, QN_F32, &err), QN_EMODEL);
-    assert_line(
-        &err,
-        "error E4017 model: m@62: tensor \"a\": dtype U16; expected one of F32 F64 BF16 F16 I64 "
-        "I32 U8 BOOL");
+    assert_line(&err, "error E4017 model: m@62: tensor \"a\": dtype U16; expected one of F32 F64 BF16 F16 I64 I32 U8 "
+                      "BOOL");
     qn_safetensors_close(st);
     free(im.bytes);
 }
@@ -537,13 +506,11 @@ static void types_quern_does_not_have_are_listed_but_not_read(void **state)
 
 static int64_t bits_of(const char *dtype)
 {
-    static const char *const names[] = {
-        "F64",     "I64",         "U64",         "C64",     "F32",     "I32",  "U32",     "BF16",
-        "F16",     "I16",         "U16",         "U8",      "I8",      "BOOL", "F8_E4M3", "F8_E5M2",
-        "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2", "F4"
-    };
-    static const int bits[] = { 64, 64, 64, 64, 32, 32, 32, 16, 16, 16, 16,
-                                8,  8,  8,  8,  8,  8,  8,  8,  6,  6,  4 };
+    static const char *const names[] = { "F64",         "I64",     "U64",     "C64",     "F32",     "I32",
+                                         "U32",         "BF16",    "F16",     "I16",     "U16",     "U8",
+                                         "I8",          "BOOL",    "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ",
+                                         "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2", "F4" };
+    static const int bits[] = { 64, 64, 64, 64, 32, 32, 32, 16, 16, 16, 16, 8, 8, 8, 8, 8, 8, 8, 8, 6, 6, 4 };
     for (size_t i = 0; i < N_OF(names); i++)
         if (strcmp(names[i], dtype) == 0) return bits[i];
     return -1;
@@ -596,8 +563,8 @@ static bool oracle(const unsigned char *s, size_t n)
         const char *name;
         if (strcmp(key, "__metadata__") == 0) {
             good = good && json_is_object(value);
-            json_object_foreach(value, name, v) good =
-                good && json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v);
+            json_object_foreach(value, name, v)
+                good = good && json_is_string(v) && strlen(json_string_value(v)) == json_string_length(v);
             continue;
         }
         for (const char *c = key; *c; c++) good = good && (unsigned char)*c >= 0x20 && *c != 0x7f;
@@ -660,8 +627,7 @@ static void every_truncation_and_bit_flip(void **state)
     for (size_t bit = 0; bit < n * 8; bit++) {
         seed[bit / 8] ^= (unsigned char)(1u << bit % 8);
         bool ours = verdict(seed, n);
-        if (ours != oracle(seed, n))
-            print_error("bit %zu: ours %d, jansson %d\n", bit, ours, !ours);
+        if (ours != oracle(seed, n)) print_error("bit %zu: ours %d, jansson %d\n", bit, ours, !ours);
         assert_true(ours == oracle(seed, n));
         accepted += ours;
         seed[bit / 8] ^= (unsigned char)(1u << bit % 8);

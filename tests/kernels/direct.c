@@ -28,8 +28,7 @@ void direct_operand(struct direct *d, uint64_t seed, int rank, const int64_t *di
     double *data = calloc((size_t)x->count + 1, sizeof *data);
     assert_non_null(data);
     for (int64_t i = 0; i < x->count; i++) {
-        uint32_t w =
-            qn__philox(seed + 1, (uint32_t)i, (uint32_t)(i >> 32), (uint32_t)d->n_in, 0).w[0];
+        uint32_t w = qn__philox(seed + 1, (uint32_t)i, (uint32_t)(i >> 32), (uint32_t)d->n_in, 0).w[0];
         data[i] = (double)(2 * qn__unit_f32(w) - 1);
     }
     d->data[d->n_in++] = data;
@@ -47,8 +46,7 @@ void direct_free(struct direct *d)
 static int64_t place(const struct qn__view *v, int64_t i)
 {
     if (v->rank != 4 || v->block == QN_PLAIN) return i;
-    int64_t b = v->block, hw = v->dim[2] * v->dim[3], s = i % hw, c = i / hw % v->dim[1],
-            n = i / hw / v->dim[1];
+    int64_t b = v->block, hw = v->dim[2] * v->dim[3], s = i % hw, c = i / hw % v->dim[1], n = i / hw / v->dim[1];
     return ((n * (v->dim[1] / b) + c / b) * hw + s) * b + c % b;
 }
 
@@ -118,9 +116,7 @@ qn_status direct_run(struct direct *d, bool f64)
 {
     QN_TRY(infer(d));
     struct qn__step s = { .kernel = kernel_of(d->op, f64) };
-    s.args = (struct qn__args){
-        .op = d->op, .n_in = d->n_in, .attr = d->attr, .threads = d->threads ? d->threads : 1
-    };
+    s.args = (struct qn__args){ .op = d->op, .n_in = d->n_in, .attr = d->attr, .threads = d->threads ? d->threads : 1 };
     for (int i = 0; i < d->n_in; i++)
         view_of(&s.args.x[i], &d->x[i], f64 || !d->x_block[i] ? QN_PLAIN : d->x_block[i], f64);
     view_of(&s.args.y, &d->y, f64 || !d->y_block ? QN_PLAIN : d->y_block, f64);
@@ -144,8 +140,7 @@ qn_status direct_run(struct direct *d, bool f64)
     for (int64_t i = 0; i < d->y.count; i++)
         d->result[i] = f64 ? ((double *)s.args.y.data)[place(&s.args.y, i)]
                            : (double)((float *)s.args.y.data)[place(&s.args.y, i)];
-    const unsigned char *after =
-        (unsigned char *)s.args.y.data + (size_t)d->y.count * (f64 ? 8 : 4);
+    const unsigned char *after = (unsigned char *)s.args.y.data + (size_t)d->y.count * (f64 ? 8 : 4);
     for (int i = 0; i < GUARD * 4; i++) assert_int_equal(after[i], 0xff);
     after = (unsigned char *)s.workspace + s.choice.workspace;
     for (int i = 0; i < GUARD; i++) assert_int_equal(after[i], 0xff);
@@ -201,8 +196,8 @@ void direct_check(struct direct *d, int64_t products, const char *expect_variant
     }
     if (!(worst <= 1))
         print_error("%s %s: element %lld of %lld: %.9g; oracle %.9g, error is %.3g of the bound\n",
-                    qn__op_of(d->op)->name, d->chosen, (long long)worst_at, (long long)d->y.count,
-                    d->result[worst_at], oracle[worst_at], worst);
+                    qn__op_of(d->op)->name, d->chosen, (long long)worst_at, (long long)d->y.count, d->result[worst_at],
+                    oracle[worst_at], worst);
     assert_true(worst <= 1);
     free(oracle);
     free(magnitude);

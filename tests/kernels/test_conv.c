@@ -13,13 +13,13 @@ struct geometry {
     int64_t n, c, h, w, o, kh, kw;
     int32_t stride[2], dilation[2], pad[2], pad_end[2], groups;
 };
-#define ONES                                                                                       \
-    {                                                                                              \
-        1, 1                                                                                       \
+#define ONES \
+    { \
+        1, 1 \
     }
-#define NONE                                                                                       \
-    {                                                                                              \
-        0, 0                                                                                       \
+#define NONE \
+    { \
+        0, 0 \
     }
 
 static struct qn__conv_attr attr_of(const struct geometry *g)
@@ -43,8 +43,8 @@ static int64_t out(const struct geometry *g, int i)
 static int threads = 1; /* of the test that runs: one test uses two */
 
 /* Runs one direction; layouts: ask, or the blocks given (0: plain) of images x and y of the forward direction. */
-static void direction(const struct geometry *g, enum qn__opcode op, bool ask, int32_t bx,
-                      int32_t by, const struct qn__epilogue *e, const char *expect)
+static void direction(const struct geometry *g, enum qn__opcode op, bool ask, int32_t bx, int32_t by,
+                      const struct qn__epilogue *e, const char *expect)
 {
     struct qn__conv_attr a = attr_of(g), plain;
     int64_t x[] = { g->n, g->c, g->h, g->w }, w[] = { g->o, g->c / g->groups, g->kh, g->kw };
@@ -67,9 +67,7 @@ static void direction(const struct geometry *g, enum qn__opcode op, bool ask, in
     if (op != QN_OP_conv2d_grad_x) d.x_block[0] = bx;
     if (!forward) d.x_block[1] = by;
     d.y_block = forward ? by : grad_w ? 0 : bx;
-    int64_t k = forward  ? w[1] * g->kh * g->kw
-                : grad_w ? g->n * y[2] * y[3]
-                         : g->o / g->groups * g->kh * g->kw;
+    int64_t k = forward ? w[1] * g->kh * g->kw : grad_w ? g->n * y[2] * y[3] : g->o / g->groups * g->kh * g->kw;
     direct_check(&d, k + 1, expect);
     direct_free(&d);
 }
@@ -141,8 +139,7 @@ static void layouts(void **state)
 static void variants(void **state)
 {
     (void)state;
-    const struct geometry *first = &geometries[0], *wide = &geometries[10],
-                          *depthwise = &geometries[17];
+    const struct geometry *first = &geometries[0], *wide = &geometries[10], *depthwise = &geometries[17];
     direction(first, QN_OP_conv2d, true, 0, 0, NULL, "onednn");
     direction(first, QN_OP_conv2d_grad_w, true, 0, 0, NULL, "rows");
     direction(&geometries[2], QN_OP_conv2d_grad_w, true, 0, 0, NULL, "rows");
@@ -157,15 +154,10 @@ static void variants(void **state)
 static void epilogues(void **state)
 {
     (void)state;
-    static const int act[] = { 0,
-                               QN_OP_relu,
-                               QN_OP_leaky_relu,
-                               QN_OP_elu,
-                               QN_OP_gelu_tanh,
-                               QN_OP_gelu_erf,
-                               QN_OP_sigmoid,
-                               QN_OP_tanh,
-                               QN_OP_silu };
+    static const int act[] = {
+        0,          QN_OP_relu, QN_OP_leaky_relu, QN_OP_elu, QN_OP_gelu_tanh, QN_OP_gelu_erf, QN_OP_sigmoid,
+        QN_OP_tanh, QN_OP_silu
+    };
     for (size_t i = 0; i < sizeof act / sizeof act[0]; i++)
         for (int bias = 0; bias < 2; bias++) {
             struct qn__epilogue e = { .has_bias = bias, .act = act[i], .p = 0.25 };
@@ -192,8 +184,7 @@ static void nan_passes(void **state)
         direct_operand(&d, 2, 4, (int64_t[]){ 32, 16, 3, 3 });
         d.data[0][16 * 9 + 4] = (double)NAN;
         if (direct_run(&d, false)) fail_msg("%s", d.err.text);
-        for (int64_t j = 0; j < d.y.count; j++)
-            assert_true(isnan(d.result[j]) == (j >= d.y.count / 2));
+        for (int64_t j = 0; j < d.y.count; j++) assert_true(isnan(d.result[j]) == (j >= d.y.count / 2));
         direct_free(&d);
     }
 }
@@ -214,33 +205,25 @@ static void fails(const char *text, const int64_t *x, const int64_t *w, const qn
 static void errors(void **state)
 {
     (void)state;
-    fails("error E2203 shape: conv2d: height of 4, padded to 4, under a window of 5; expected at "
-          "least 5; operands "
+    fails("error E2203 shape: conv2d: height of 4, padded to 4, under a window of 5; expected at least 5; operands "
           "[1,1,4,9] [8,1,5,5]",
           DIMS(1, 1, 4, 9), DIMS(8, 1, 5, 5), NULL);
-    fails("error E2203 shape: conv2d: width of 9, padded to 10, under a window of 13; expected at "
-          "least 13; operands "
+    fails("error E2203 shape: conv2d: width of 9, padded to 10, under a window of 13; expected at least 13; operands "
           "[1,1,14,9] [8,1,5,5]",
-          DIMS(1, 1, 14, 9), DIMS(8, 1, 5, 5),
-          &(qn_conv2d_opts){ .dilation = { 3, 3 }, .pad = { 0, 1 } });
-    fails("error E2201 shape: conv2d: filters of 3 channels; expected 4 (4 in 1 groups); operands "
-          "[1,4,9,9] [8,3,3,3]",
+          DIMS(1, 1, 14, 9), DIMS(8, 1, 5, 5), &(qn_conv2d_opts){ .dilation = { 3, 3 }, .pad = { 0, 1 } });
+    fails("error E2201 shape: conv2d: filters of 3 channels; expected 4 (4 in 1 groups); operands [1,4,9,9] [8,3,3,3]",
           DIMS(1, 4, 9, 9), DIMS(8, 3, 3, 3), NULL);
-    fails("error E2204 graph: conv2d: groups: 3; expected a divisor of 4 and 9 channels; operands "
-          "[1,4,9,9] [9,4,3,3]",
+    fails("error E2204 graph: conv2d: groups: 3; expected a divisor of 4 and 9 channels; operands [1,4,9,9] [9,4,3,3]",
           DIMS(1, 4, 9, 9), DIMS(9, 4, 3, 3), &(qn_conv2d_opts){ .groups = 3 });
-    fails("error E2204 graph: conv2d: groups: -1; expected 1 or more; operands [1,4,9,9] [8,4,3,3]",
-          DIMS(1, 4, 9, 9), DIMS(8, 4, 3, 3), &(qn_conv2d_opts){ .groups = -1 });
-    fails(
-        "error E2204 graph: conv2d: stride[1]: -2; expected 1..65535; operands [1,4,9,9] [8,4,3,3]",
-        DIMS(1, 4, 9, 9), DIMS(8, 4, 3, 3), &(qn_conv2d_opts){ .stride = { 1, -2 } });
-    fails("error E2204 graph: conv2d: pad[0]: -1; expected 0..65535; operands [1,4,9,9] [8,4,3,3]",
-          DIMS(1, 4, 9, 9), DIMS(8, 4, 3, 3), &(qn_conv2d_opts){ .pad = { -1, 0 } });
-    fails("error E2204 graph: conv2d: dilation[0]: 70000; expected 1..65535; operands [1,4,9,9] "
-          "[8,4,3,3]",
+    fails("error E2204 graph: conv2d: groups: -1; expected 1 or more; operands [1,4,9,9] [8,4,3,3]", DIMS(1, 4, 9, 9),
+          DIMS(8, 4, 3, 3), &(qn_conv2d_opts){ .groups = -1 });
+    fails("error E2204 graph: conv2d: stride[1]: -2; expected 1..65535; operands [1,4,9,9] [8,4,3,3]", DIMS(1, 4, 9, 9),
+          DIMS(8, 4, 3, 3), &(qn_conv2d_opts){ .stride = { 1, -2 } });
+    fails("error E2204 graph: conv2d: pad[0]: -1; expected 0..65535; operands [1,4,9,9] [8,4,3,3]", DIMS(1, 4, 9, 9),
+          DIMS(8, 4, 3, 3), &(qn_conv2d_opts){ .pad = { -1, 0 } });
+    fails("error E2204 graph: conv2d: dilation[0]: 70000; expected 1..65535; operands [1,4,9,9] [8,4,3,3]",
           DIMS(1, 4, 9, 9), DIMS(8, 4, 3, 3), &(qn_conv2d_opts){ .dilation = { 70000, 0 } });
-    fails("error E2203 shape: conv2d: window 0 x 3; expected sizes in 1..65535; operands [1,4,9,9] "
-          "[8,4,0,3]",
+    fails("error E2203 shape: conv2d: window 0 x 3; expected sizes in 1..65535; operands [1,4,9,9] [8,4,0,3]",
           DIMS(1, 4, 9, 9), DIMS(8, 4, 0, 3), NULL);
 }
 
@@ -249,16 +232,14 @@ static void transposed(void **state)
     (void)state;
     qn_graph *g;
     assert_int_equal(qn_graph_new(&g, NULL), QN_OK);
-    qn_t x = qn_input(g, "x", QN_F32, 4, DIMS(2, 6, 5, 7)),
-         w = qn_input(g, "w", QN_F32, 4, DIMS(6, 4, 3, 3));
+    qn_t x = qn_input(g, "x", QN_F32, 4, DIMS(2, 6, 5, 7)), w = qn_input(g, "w", QN_F32, 4, DIMS(6, 4, 3, 3));
     qn_conv2d_opts opts = { .stride = { 2, 2 }, .pad = { 1, 1 }, .pad_end = { 1, 0 }, .groups = 2 };
     qn_t y = qn_conv_transpose2d(g, x, w, &opts, (const int32_t[]){ 1, 0 });
     static const int64_t want[] = { 2, 8, 10, 14 };
     for (int i = 0; i < 4; i++) assert_int_equal(qn_dim(g, y, i), want[i]);
     assert_int_equal(qn_conv_transpose2d(g, x, w, &opts, (const int32_t[]){ 2, 0 }).id, 0);
-    assert_string_equal(qn_graph_error(g)->text,
-                        "error E2204 graph: conv_transpose2d: out_pad[0]: 2; expected 0..1, "
-                        "less than the stride");
+    assert_string_equal(qn_graph_error(g)->text, "error E2204 graph: conv_transpose2d: out_pad[0]: 2; expected 0..1, "
+                                                 "less than the stride");
     qn_graph_free(g);
 }
 

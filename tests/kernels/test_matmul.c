@@ -8,8 +8,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t k,
-                    const struct qn__epilogue *e, const char *force, const char *expect)
+static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t k, const struct qn__epilogue *e,
+                    const char *force, const char *expect)
 {
     struct qn__matmul_attr attr, plain;
     memset(&attr, 0, sizeof attr);
@@ -17,10 +17,9 @@ static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t
     if (e) attr.epilogue = *e;
     plain = attr;
     plain.epilogue.act = 0;
-    struct direct d = { .op = QN_OP_matmul,
-                        .attr = &attr,
-                        .plain_attr = e && e->act ? &plain : NULL,
-                        .variant = force };
+    struct direct d = {
+        .op = QN_OP_matmul, .attr = &attr, .plain_attr = e && e->act ? &plain : NULL, .variant = force
+    };
     int64_t a[3] = { batch, ta ? k : m, ta ? m : k }, b[3] = { batch, tb ? n : k, tb ? k : n };
     int rank = batch ? 3 : 2;
     direct_operand(&d, 1, rank, a + 3 - rank);
@@ -33,15 +32,13 @@ static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t
 static void transposes(void **state)
 {
     (void)state;
-    static const int64_t size[][3] = { { 1, 1, 1 },      { 1, 17, 300 },  { 19, 1, 300 },
-                                       { 16, 16, 16 },   { 33, 65, 129 }, { 128, 10, 512 },
-                                       { 128, 512, 10 }, { 5, 7, 4099 } };
+    static const int64_t size[][3] = { { 1, 1, 1 },     { 1, 17, 300 },   { 19, 1, 300 },   { 16, 16, 16 },
+                                       { 33, 65, 129 }, { 128, 10, 512 }, { 128, 512, 10 }, { 5, 7, 4099 } };
     for (size_t i = 0; i < sizeof size / sizeof size[0]; i++)
         for (int t = 0; t < 4; t++) {
             int64_t m = size[i][0], n = size[i][1], k = size[i][2];
             product(t & 1, t >> 1, 0, m, n, k, NULL, NULL, m * n * k < 4096 ? "loops" : "onednn");
-            product(t & 1, t >> 1, 3, m, n, k, NULL, NULL,
-                    3 * m * n * k < 4096 ? "loops" : "onednn");
+            product(t & 1, t >> 1, 3, m, n, k, NULL, NULL, 3 * m * n * k < 4096 ? "loops" : "onednn");
             product(t & 1, t >> 1, 0, m, n, k, NULL, "loops", "loops");
         }
 }
@@ -65,15 +62,10 @@ static void tiles(void **state)
 static void epilogues(void **state)
 {
     (void)state;
-    static const int act[] = { 0,
-                               QN_OP_relu,
-                               QN_OP_leaky_relu,
-                               QN_OP_elu,
-                               QN_OP_gelu_tanh,
-                               QN_OP_gelu_erf,
-                               QN_OP_sigmoid,
-                               QN_OP_tanh,
-                               QN_OP_silu };
+    static const int act[] = {
+        0,          QN_OP_relu, QN_OP_leaky_relu, QN_OP_elu, QN_OP_gelu_tanh, QN_OP_gelu_erf, QN_OP_sigmoid,
+        QN_OP_tanh, QN_OP_silu
+    };
     for (size_t i = 0; i < sizeof act / sizeof act[0]; i++)
         for (int bias = 0; bias < 2; bias++) {
             struct qn__epilogue e = { .has_bias = bias, .act = act[i], .p = 0.25 };
@@ -126,9 +118,7 @@ static void broadcasting(void **state)
             struct qn__matmul_attr attr;
             memset(&attr, 0, sizeof attr);
             attr.ta = c[i].ta, attr.tb = c[i].tb;
-            struct direct d = { .op = QN_OP_matmul,
-                                .attr = &attr,
-                                .variant = force ? "loops" : NULL };
+            struct direct d = { .op = QN_OP_matmul, .attr = &attr, .variant = force ? "loops" : NULL };
             direct_operand(&d, 1, c[i].ra, c[i].a);
             direct_operand(&d, 2, c[i].rb, c[i].b);
             direct_check(&d, 30, NULL);
@@ -146,10 +136,9 @@ static void threads(void **state)
     for (int v = 0; v < 3; v++) {
         double *first = NULL;
         for (int round = 0; round < 3; round++) {
-            struct direct d = { .op = QN_OP_matmul,
-                                .attr = &attr,
-                                .threads = v < 2 ? round + 1 : 2,
-                                .variant = v == 0 ? "loops" : NULL };
+            struct direct d = {
+                .op = QN_OP_matmul, .attr = &attr, .threads = v < 2 ? round + 1 : 2, .variant = v == 0 ? "loops" : NULL
+            };
             int64_t n = v == 1 ? 300 : 90;
             direct_operand(&d, 1, 2, (int64_t[]){ 70, 300 });
             direct_operand(&d, 2, 2, (int64_t[]){ 300, n });
@@ -165,8 +154,8 @@ static void threads(void **state)
     }
 }
 
-static void fails(int code, const char *text, int ra, const int64_t *da, int rb, const int64_t *db,
-                  qn_dtype dtype, const qn_matmul_opts *opts)
+static void fails(int code, const char *text, int ra, const int64_t *da, int rb, const int64_t *db, qn_dtype dtype,
+                  const qn_matmul_opts *opts)
 {
     qn_graph *g;
     assert_int_equal(qn_graph_new(&g, NULL), QN_OK);
@@ -180,33 +169,27 @@ static void fails(int code, const char *text, int ra, const int64_t *da, int rb,
 static void errors(void **state)
 {
     (void)state;
+    fails(2201, "error E2201 shape: matmul: inner sizes 3 and 4; expected equal sizes; operands [2,3] [4,5]", 2,
+          (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 4, 5 }, QN_F32, NULL);
     fails(2201,
-          "error E2201 shape: matmul: inner sizes 3 and 4; expected equal sizes; operands [2,3] "
-          "[4,5]",
-          2, (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 4, 5 }, QN_F32, NULL);
-    fails(2201,
-          "error E2201 shape: matmul: inner sizes 2 and 5, a transposed, b transposed; expected "
-          "equal sizes; operands "
+          "error E2201 shape: matmul: inner sizes 2 and 5, a transposed, b transposed; expected equal sizes; operands "
           "[2,3] [4,5]",
           2, (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 4, 5 }, QN_F32, &(qn_matmul_opts){ true, true });
-    fails(2203,
-          "error E2203 shape: matmul: operand 1 has rank 1; expected rank 2..8; operands [2,3] [3]",
-          2, (int64_t[]){ 2, 3 }, 1, (int64_t[]){ 3 }, QN_F32, NULL);
-    fails(2202, "error E2202 shape: matmul: F32 and F64; expected one dtype; operands [2,3] [3,2]",
-          2, (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 3, 2 }, QN_F64, NULL);
+    fails(2203, "error E2203 shape: matmul: operand 1 has rank 1; expected rank 2..8; operands [2,3] [3]", 2,
+          (int64_t[]){ 2, 3 }, 1, (int64_t[]){ 3 }, QN_F32, NULL);
+    fails(2202, "error E2202 shape: matmul: F32 and F64; expected one dtype; operands [2,3] [3,2]", 2,
+          (int64_t[]){ 2, 3 }, 2, (int64_t[]){ 3, 2 }, QN_F64, NULL);
     fails(2201,
-          "error E2201 shape: matmul: operand shapes do not fit; expected leading dims that "
-          "broadcast; operands "
+          "error E2201 shape: matmul: operand shapes do not fit; expected leading dims that broadcast; operands "
           "[2,2,3] [4,3,2]",
           3, (int64_t[]){ 2, 2, 3 }, 3, (int64_t[]){ 4, 3, 2 }, QN_F32, NULL);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(transposes), cmocka_unit_test(tiles),        cmocka_unit_test(epilogues),
-        cmocka_unit_test(nan_passes), cmocka_unit_test(broadcasting), cmocka_unit_test(threads),
-        cmocka_unit_test(errors)
-    };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(transposes),   cmocka_unit_test(tiles),
+                                        cmocka_unit_test(epilogues),    cmocka_unit_test(nan_passes),
+                                        cmocka_unit_test(broadcasting), cmocka_unit_test(threads),
+                                        cmocka_unit_test(errors) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,13 +28,13 @@ static const struct function {
     const char *name;
     float (*fast)(float);
     double (*exact)(double);
-    double bound;   /* ulp */
-    float largest;  /* of the range it is made for */
+    double bound;  /* ulp */
+    float largest; /* of the range it is made for */
 } functions[] = {
-    { "exp", qn__expf, exp, 2, INFINITY },       { "expm1", qn__expm1f, expm1, 1, INFINITY },
-    { "log", qn__logf, log, 1, INFINITY },       { "log1p", qn__log1pf, log1p, 1, INFINITY },
-    { "tanh", qn__tanhf, tanh, 1, INFINITY },    { "erf", qn__erff, erf, 1, INFINITY },
-    { "sin", qn__sinf, sin, 1, QN_TRIG_MAX },    { "cos", qn__cosf, cos, 1, QN_TRIG_MAX },
+    { "exp", qn__expf, exp, 2, INFINITY },    { "expm1", qn__expm1f, expm1, 1, INFINITY },
+    { "log", qn__logf, log, 1, INFINITY },    { "log1p", qn__log1pf, log1p, 1, INFINITY },
+    { "tanh", qn__tanhf, tanh, 1, INFINITY }, { "erf", qn__erff, erf, 1, INFINITY },
+    { "sin", qn__sinf, sin, 1, QN_TRIG_MAX }, { "cos", qn__cosf, cos, 1, QN_TRIG_MAX },
 };
 
 /* Bit patterns over all of float, so every exponent, both signs, subnormals, infinities and NaN. */
@@ -54,13 +54,15 @@ static void functions_are_accurate(void **state)
                 at = x;
             }
         }
-        static const float special[] = { 0.0f, -0.0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN, 0x1p-149f,
-                                         0x1.fffffep127f };
+        static const float special[] = {
+            0.0f, -0.0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN, 0x1p-149f, 0x1.fffffep127f
+        };
         for (size_t k = 0; k < sizeof special / sizeof special[0]; k++) {
             if (f->largest < INFINITY && !(fabsf(special[k]) <= f->largest)) continue;
             double u = ulps(f->fast(special[k]), f->exact((double)special[k]));
-            if (u > f->bound) fail_msg("%s(%a) is %a; expected %a", f->name, (double)special[k],
-                                       (double)f->fast(special[k]), f->exact((double)special[k]));
+            if (u > f->bound)
+                fail_msg("%s(%a) is %a; expected %a", f->name, (double)special[k], (double)f->fast(special[k]),
+                         f->exact((double)special[k]));
         }
         printf("  %-6s at most %.3f ulp, at %a\n", f->name, worst, (double)at);
         if (!(worst <= f->bound))
@@ -71,10 +73,12 @@ static void functions_are_accurate(void **state)
 static void power_follows_c(void **state)
 {
     (void)state;
+    /* clang-format off */
     static const float v[] = {
         0.0f, -0.0f, 1, -1, 2, -2, 3, -3, 0.5f, -0.5f, 2.5f, -2.5f, 1e-3f, 1e30f, -1e30f, 16777215.0f, -16777215.0f,
         16777216.0f, 0x1p-149f, -0x1p-149f, INFINITY, -INFINITY, NAN, 0x1.fffffep-1f
     };
+    /* clang-format on */
     enum { N = sizeof v / sizeof v[0] };
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) {
@@ -157,11 +161,13 @@ static void bits_do_not_depend_on_the_place(void **state)
 static void casts_convert_as_qn_convert(void **state)
 {
     (void)state;
+    /* clang-format off */
     static const double hard[] = {
         0, -0.0, 0.5, -0.5, 1, -1, 1.5, 2.5, 255, 256, 254.99, -3.7, 65504, 65519, 65520, 1e5, 2147483520.0,
         2147483648.0, -2147483648.0, -3e9, 9.3e18, -9.3e18, 1e300, 1e-300, 6e-8, 3e-8, 1e-40, (double)INFINITY,
         -(double)INFINITY, (double)NAN, 0x1.01p0, 0x1.03p0, 0x1.001p0, 16777217
     };
+    /* clang-format on */
     enum { N = sizeof hard / sizeof hard[0] };
     const int64_t n = N;
     for (int from = 0; from < QN_DTYPE_COUNT; from++)
@@ -290,9 +296,9 @@ static void results_may_lie_on_operands(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(functions_are_accurate),       cmocka_unit_test(power_follows_c),
+        cmocka_unit_test(functions_are_accurate),          cmocka_unit_test(power_follows_c),
         cmocka_unit_test(bits_do_not_depend_on_the_place), cmocka_unit_test(casts_convert_as_qn_convert),
-        cmocka_unit_test(any_mixture_of_layouts),       cmocka_unit_test(results_may_lie_on_operands),
+        cmocka_unit_test(any_mixture_of_layouts),          cmocka_unit_test(results_may_lie_on_operands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,10 +23,10 @@ static void plant_nan(const struct op_case *c, void *data, qn_dtype dtype, int64
 {
     (void)c;
     for (int64_t i = 7; i < n; i += 11)
-        qn_convert((char *)data + (size_t)i * qn_dtype_size(dtype), dtype,
-                   &(double){ (double)NAN }, QN_F64, 1);
+        qn_convert((char *)data + (size_t)i * qn_dtype_size(dtype), dtype, &(double){ (double)NAN }, QN_F64, 1);
 }
 
+/* clang-format off */
 #define ROW(n)                                                                                     \
     { .name = "row " #n, .build = build, .oracle = oracle, .n_in = 1, .p = { 1 },                  \
       .in = { { .rank = 2, .dim = { 3, n } } } },                                                  \
@@ -50,3 +50,4 @@ static const struct op_case cases[] = {
       .in = { { .rank = 2, .dim = { 128, 200 } } } },
 };
 OP_CASES(argmax, cases);
+/* clang-format on */

@@ -14,8 +14,7 @@ static qn_t build_global(qn_graph *g, const qn_t *x, const struct op_case *c)
     return qn_global_avg_pool2d(g, x[0]);
 }
 
-static double mean(const double *x, int64_t h, int64_t w, int64_t row, int64_t col,
-                   const struct op_case *c)
+static double mean(const double *x, int64_t h, int64_t w, int64_t row, int64_t col, const struct op_case *c)
 {
     double sum = 0;
     int n = 0;
@@ -30,10 +29,11 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     for (int64_t n = 0; n < y->dim[0] * y->dim[1]; n++)
         for (int64_t i = 0; i < oh; i++)
             for (int64_t j = 0; j < ow; j++)
-                y->v[(n * oh + i) * ow + j] =
-                    mean(x[0].v + n * h * w, h, w, i * c->p[2] - c->p[4], j * c->p[3] - c->p[5], c);
+                y->v[(n * oh + i) * ow + j] = mean(x[0].v + n * h * w, h, w, i * c->p[2] - c->p[4],
+                                                   j * c->p[3] - c->p[5], c);
 }
 
+/* clang-format off */
 #define CASE(text, n, ...)                                                                         \
     .name = text, .build = build, .oracle = oracle, .n_in = 1, .terms = n, .p = { __VA_ARGS__ }
 #define IN(...) .in = { { .rank = 4, .dim = { __VA_ARGS__ } } }
@@ -55,3 +55,4 @@ static const struct op_case cases[] = {
       IN(2, 16, 5, 7) },
 };
 OP_CASES(avg_pool2d, cases);
+/* clang-format on */

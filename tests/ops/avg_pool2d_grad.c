@@ -30,10 +30,10 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     for (int64_t n = 0; n < y->dim[0] * y->dim[1]; n++)
         for (int64_t i = 0; i < oh; i++)
             for (int64_t j = 0; j < ow; j++)
-                share(y->v + n * image, x[0].v[(n * oh + i) * ow + j], i * c->p[2] - c->p[3],
-                      j * c->p[2] - c->p[4], c);
+                share(y->v + n * image, x[0].v[(n * oh + i) * ow + j], i * c->p[2] - c->p[3], j * c->p[2] - c->p[4], c);
 }
 
+/* clang-format off */
 #define CASE(text, n, ...)                                                                         \
     .name = text, .build = build, .oracle = oracle, .n_in = 1, .terms = n, .p = { __VA_ARGS__ }
 #define IN(...) .in = { { .rank = 4, .dim = { __VA_ARGS__ } } }
@@ -49,3 +49,4 @@ static const struct op_case cases[] = {
     { CASE("global", 1, 5, 7, 7, 0, 0, 5, 7), IN(2, 16, 1, 1) },
 };
 OP_CASES(avg_pool2d_grad, cases);
+/* clang-format on */

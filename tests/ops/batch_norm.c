@@ -43,6 +43,7 @@ static double bound(const struct op_case *c, const struct op_data *x, const stru
     return eps * (scale * (fabs(k.mean) + steps * k.spread + share * fabs(x[0].v[i] - k.mean)) + 2 * fabs(x[2].v[ch]));
 }
 
+/* clang-format off */
 #define COMMON .build = build, .oracle = oracle, .bound = bound, .n_in = 3
 #define X(r, ...) { .rank = r, .dim = { __VA_ARGS__ } }
 #define VECTOR(c) { .rank = 1, .dim = { c } }
@@ -72,3 +73,4 @@ static const struct op_case cases[] = {
       .in = { X(2, 40, 33), VECTOR(33), VECTOR(33) } },
 };
 OP_CASES(batch_norm, cases);
+/* clang-format on */

@@ -10,8 +10,8 @@
 /* q[0]: eps of the normalisation; p[0]: activation */
 
 struct bn_channel {
-    double m;                    /* elements                                                  */
-    double mean, var, r;         /* r = 1/sqrt(var + eps), 0 if there is no element           */
+    double m;                     /* elements                                                  */
+    double mean, var, r;          /* r = 1/sqrt(var + eps), 0 if there is no element           */
     double pivot, spread, square; /* first element; E|x - pivot|; E (x - pivot)^2             */
     double dbeta, dgamma;         /* sum dy, sum dy xhat                                      */
     double abs_dy, abs_dxhat;     /* sum |dy|, sum |dy| (|xhat| + r |mean| + r |pivot|)       */
@@ -26,6 +26,7 @@ double bn_scale_share(const struct bn_channel *k, double eps);
 double bn_sum_steps(const struct bn_channel *k, double unit);
 
 /* X(name, rank, n, c, h, w): every block, tails, one element, none, parts of the batch, several threads. */
+/* clang-format off */
 #define BN_SHAPES(X)                                                                               \
     X("empty batch", 4, 0, 8, 3, 3) X("empty batch, rank 2", 2, 0, 5, 0, 0)                        \
     X("one element", 4, 1, 8, 1, 1) X("one element, rank 2", 2, 1, 3, 0, 0)                        \
@@ -34,4 +35,5 @@ double bn_sum_steps(const struct bn_channel *k, double unit);
     X("48 channels", 4, 3, 48, 4, 5) X("more samples than parts", 4, 37, 8, 3, 3)                  \
     X("rank 2, one feature", 2, 33, 1, 0, 0) X("rank 2, 31", 2, 129, 31, 0, 0) X("rank 2, 257", 2, 17, 257, 0, 0) \
     X("threads", 4, 3, 128, 6, 8)
+/* clang-format on */
 #endif

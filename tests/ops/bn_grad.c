@@ -74,10 +74,12 @@ static double bound_x(const struct op_case *c, const struct op_data *x, const st
     double xhat = fabs(x[0].v[i] - k.mean) * k.r, of_mean = k.r * (fabs(k.mean) + steps * k.spread);
     double dy_terms = (share + 2) * (fabs(x[1].v[i]) + fabs(k.dbeta) / k.m) + steps * k.abs_dy / k.m;
     double x_terms = (xhat * ((2 * share + 4) * fabs(k.dgamma) + dgamma_bound(&k, steps, share)) +
-                      of_mean * (fabs(k.dgamma) + eps * dgamma_bound(&k, steps, share))) / k.m;
+                      of_mean * (fabs(k.dgamma) + eps * dgamma_bound(&k, steps, share))) /
+                     k.m;
     return eps * fabs(x[2].v[ch]) * k.r * (dy_terms + x_terms);
 }
 
+/* clang-format off */
 #define X(r, ...) { .rank = r, .dim = { __VA_ARGS__ } }
 #define VECTOR(c) { .rank = 1, .dim = { c } }
 #define NEAR(r, low_, high_, ...) { .rank = r, .dim = { __VA_ARGS__ }, .low = low_, .high = high_ }
@@ -107,3 +109,4 @@ static const struct op_case grad_x[] = {
       .in = { NEAR(4, 0.7, 0.7, 4, 8, 5, 5), X(4, 4, 8, 5, 5), VECTOR(8) } },
 };
 OP_CASES(bn_grad_x, grad_x);
+/* clang-format on */

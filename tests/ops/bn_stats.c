@@ -28,6 +28,7 @@ static double bound(const struct op_case *c, const struct op_data *x, const stru
     return eps * (k.var + 2 * steps * k.square);
 }
 
+/* clang-format off */
 #define COMMON .build = build, .oracle = oracle, .bound = bound, .n_in = 1
 #define SHAPE(text, r, ...) { .name = text, COMMON, .in = { { .rank = r, .dim = { __VA_ARGS__ } } } },
 #define SIZE(n) SHAPE(#n " samples", 2, n, 5)
@@ -44,3 +45,4 @@ static const struct op_case cases[] = {
       .in = { { .rank = 4, .dim = { 4, 8, 5, 5 }, .low = -1e-12, .high = 1e-12 } } },
 };
 OP_CASES(bn_stats, cases);
+/* clang-format on */

@@ -20,6 +20,7 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     }
 }
 
+/* clang-format off */
 #define COMMON .build = build, .oracle = oracle, .exact = true, .n_in = 1
 #define SIZE(n)                                                                                    \
     { .name = "row of " #n, COMMON, .p = { 2, 5, n }, .in = { { .rank = 1, .dim = { n } } } },     \
@@ -38,3 +39,4 @@ static const struct op_case cases[] = {
     { .name = "large", COMMON, .p = { 2, 130, 301 }, .in = { { .rank = 1, .dim = { 301 } } } },
 };
 OP_CASES(broadcast, cases);
+/* clang-format on */

@@ -1,8 +1,10 @@
 /* concat.c - cases of concat. p[0]: axis. */
 #include "ops.h"
 
-static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c) { return qn_concat(g, x, c->n_in,
-                  (int)c->p[0]); }
+static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
+{
+    return qn_concat(g, x, c->n_in, (int)c->p[0]);
+}
 static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
     int axis = (int)c->p[0] < 0 ? (int)c->p[0] + y->rank : (int)c->p[0];
@@ -27,6 +29,7 @@ static void oracle_many(const struct op_case *c, const struct op_data *x, struct
     for (int64_t i = 0; i < y->count; i++) y->v[i] = x[0].v[i];
 }
 
+/* clang-format off */
 #define COMMON .build = build, .oracle = oracle, .exact = true
 #define SIZE(n)                                                                                    \
     { .name = "rows " #n, COMMON, .n_in = 2, .p = { 0 },                                           \
@@ -54,3 +57,4 @@ static const struct op_case cases[] = {
       .in = { { .rank = 2, .dim = { 129, 302 } }, { .rank = 2, .dim = { 31, 302 } } } },
 };
 OP_CASES(concat, cases);
+/* clang-format on */

@@ -22,10 +22,8 @@ static inline struct qn__conv_attr conv_attr(const struct op_case *c)
 }
 
 /* Calls `add` for every product of the definition: indices into x, w and y. */
-static inline void conv_products(const struct op_case *c, const int64_t *x, const int64_t *w,
-                                 const int64_t *y,
-                                 void (*add)(void *to, int64_t xi, int64_t wi, int64_t yi),
-                                 void *to)
+static inline void conv_products(const struct op_case *c, const int64_t *x, const int64_t *w, const int64_t *y,
+                                 void (*add)(void *to, int64_t xi, int64_t wi, int64_t yi), void *to)
 {
     int64_t index[7], limit[7] = { y[0], y[1], y[2], y[3], w[1], w[2], w[3] }, total = 1;
     for (int i = 0; i < 7; i++) total *= limit[i];
@@ -40,8 +38,7 @@ static inline void conv_products(const struct op_case *c, const int64_t *x, cons
         int64_t channel = index[1] / (w[0] / c->p[4]) * w[1] + index[4];
         if (row < 0 || row >= x[2] || col < 0 || col >= x[3]) continue;
         add(to, ((index[0] * x[1] + channel) * x[2] + row) * x[3] + col,
-            ((index[1] * w[1] + index[4]) * w[2] + index[5]) * w[3] + index[6],
-            at / (w[1] * w[2] * w[3]));
+            ((index[1] * w[1] + index[4]) * w[2] + index[5]) * w[3] + index[6], at / (w[1] * w[2] * w[3]));
     }
 }
 

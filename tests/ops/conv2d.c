@@ -30,12 +30,11 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     conv_products(c, x[0].dim, x[1].dim, y->dim, add, &(struct conv_sum){ x[0].v, x[1].v, y->v });
     int64_t plane = y->dim[2] * y->dim[3];
     for (int64_t i = 0; c->n_in == 3 && i < y->count; i++) y->v[i] += x[2].v[i / plane % y->dim[1]];
-    for (int64_t i = 0; c->build == build_relu && i < y->count; i++)
-        y->v[i] = y->v[i] > 0 ? y->v[i] : 0;
+    for (int64_t i = 0; c->build == build_relu && i < y->count; i++) y->v[i] = y->v[i] > 0 ? y->v[i] : 0;
 }
 /* relu of a sum of `terms` products within [-2,2]: its magnitudes as such are not a result of the row. */
-static double bound_relu(const struct op_case *c, const struct op_data *x, const struct op_data *y,
-                         int64_t i, double eps)
+static double bound_relu(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                         double eps)
 {
     (void)y, (void)i;
     double k = (double)(x[1].dim[1] * x[1].dim[2] * x[1].dim[3] + 1);
@@ -45,6 +44,7 @@ static double bound_relu(const struct op_case *c, const struct op_data *x, const
 
 #define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
 #define PADDED .finite_only = "padding is multiplied as zeros, and 0 times infinity is NaN",
+/* clang-format off */
 #define CASE(text, n, ...)                                                                         \
     .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY,                \
     .p = { __VA_ARGS__ }
@@ -84,3 +84,4 @@ static const struct op_case cases[] = {
       .in = { X(2, 8, 5, 6), X(8, 8, 3, 3), { .rank = 1, .dim = { 8 } } } },
 };
 OP_CASES(conv2d, cases);
+/* clang-format on */

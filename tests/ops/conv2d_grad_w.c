@@ -19,6 +19,7 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 
 #define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
 #define PADDED .finite_only = "padding is multiplied as zeros, and 0 times infinity is NaN",
+/* clang-format off */
 #define CASE(text, n, ...)                                                                         \
     .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY,                \
     .p = { __VA_ARGS__ }
@@ -45,3 +46,4 @@ static const struct op_case cases[] = {
     { CASE("empty batch", 1, 1, 1, 1, 1, 1, 3, 3), .in = { X(0, 8, 4, 4), X(0, 8, 4, 4) } },
 };
 OP_CASES(conv2d_grad_w, cases);
+/* clang-format on */

@@ -10,10 +10,9 @@ static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
 static qn_t build_transposed(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     (void)c;
-    return qn_conv_transpose2d(
-        g, x[1], x[0],
-        &(qn_conv2d_opts){ .stride = { 2, 2 }, .pad = { 1, 1 }, .pad_end = { 1, 1 } },
-        (const int32_t[]){ 1, 1 });
+    return qn_conv_transpose2d(g, x[1], x[0],
+                               &(qn_conv2d_opts){ .stride = { 2, 2 }, .pad = { 1, 1 }, .pad_end = { 1, 1 } },
+                               (const int32_t[]){ 1, 1 });
 }
 
 static void add(void *to, int64_t xi, int64_t wi, int64_t yi)
@@ -29,6 +28,7 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 }
 
 #define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
+/* clang-format off */
 #define CASE(text, n, ...)                                                                         \
     .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY,                \
     .p = { __VA_ARGS__ }
@@ -67,3 +67,4 @@ static const struct op_case cases[] = {
       .in = { X(8, 16, 3, 3), X(2, 8, 4, 5) } },
 };
 OP_CASES(conv2d_grad_x, cases);
+/* clang-format on */

@@ -22,8 +22,7 @@ static struct qn__xent_attr attr_of(const struct op_case *c)
 static qn_t build_loss(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     struct qn__xent_attr attr = attr_of(c);
-    qn_cross_entropy_opts opts = { .smoothing = c->q[0], .ignore_index = c->p[IGNORE],
-                                   .use_ignore = attr.use_ignore };
+    qn_cross_entropy_opts opts = { .smoothing = c->q[0], .ignore_index = c->p[IGNORE], .use_ignore = attr.use_ignore };
     if (attr.has_weight) opts.weight = x[2];
     if (c->p[MEAN]) return qn_cross_entropy(g, x[0], x[1], &opts);
     return qn__node(g, QN_OP_cross_entropy, x, c->n_in, &attr);
@@ -195,6 +194,7 @@ static void hard_rows(const struct op_case *c, void *data, qn_dtype dtype, int64
     }
 }
 
+/* clang-format off */
 #define LOGITS(...) { .rank = 2, .dim = { __VA_ARGS__ } }
 #define SOFT(...) { .rank = 2, .dim = { __VA_ARGS__ }, .high = 1 }
 #define INDEX(type, n, classes) { .dtype = QN_##type, .rank = 1, .dim = { n }, .high = classes }
@@ -296,3 +296,4 @@ static const struct op_case weight[] = {
       .in = { EDITED(I64, 20, 10, spoil), TYPED WEIGHTS(10) } },
 };
 OP_CASES(target_weight, weight);
+/* clang-format on */

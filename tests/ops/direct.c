@@ -252,8 +252,9 @@ static void run_node(struct direct *d, int32_t id, const struct direct_opts *o)
     const struct qn__node *in[QN_MAX_IN] = { NULL };
     struct qn__step s;
     memset(&s, 0, sizeof s);
-    s.args = (struct qn__args){ .op = y.op, .n_in = y.n_in, .attr = y.attr, .writes = op->writes,
-                                .threads = o->threads };
+    s.args = (struct qn__args){
+        .op = y.op, .n_in = y.n_in, .attr = y.attr, .writes = op->writes, .threads = o->threads
+    };
     for (int i = 0; i < y.n_in; i++) {
         in[i] = qn__at(d->g, qn__in(&y, i));
         s.args.x[i] = view_of(in[i], NULL);

@@ -30,6 +30,7 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     }
 }
 
+/* clang-format off */
 #define CASE(text, probability, seed, step, sample, ...)                                           \
     { .name = text, .build = build, .oracle = oracle, .n_in = 2, .p = { seed, step, sample }, .q = { probability }, \
       .in = { { __VA_ARGS__ }, { .dtype = QN_I64, .rank = 1, .dim = { 4 }, .edit = set_rng } } },
@@ -47,3 +48,4 @@ static const struct op_case cases[] = {
     CASE("threads", 0.5, 1, 2, 3, .rank = 2, .dim = { 70, 300 })
 };
 OP_CASES(dropout, cases);
+/* clang-format on */

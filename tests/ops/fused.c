@@ -3,21 +3,21 @@
 #include <math.h>
 #include <string.h>
 
-#define MAKE(result, operands, ...)                                                                \
-    struct qn__fused_attr f;                                                                       \
-    static const struct qn__pw_instr program[] = { __VA_ARGS__ };                                  \
-    memset(&f, 0, sizeof f);                                                                       \
-    f.n = (int32_t)(sizeof program / sizeof *program);                                             \
-    f.n_in = operands;                                                                             \
-    memcpy(f.instr, program, sizeof program);                                                      \
+#define MAKE(result, operands, ...) \
+    struct qn__fused_attr f; \
+    static const struct qn__pw_instr program[] = { __VA_ARGS__ }; \
+    memset(&f, 0, sizeof f); \
+    f.n = (int32_t)(sizeof program / sizeof *program); \
+    f.n_in = operands; \
+    memcpy(f.instr, program, sizeof program); \
     return qn__node_shaped(g, QN_OP_fused, x, operands, &f, result, 0, NULL, NULL, NULL)
 
 /* relu(a b + c) */
 static qn_t build_relu(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     (void)c;
-    MAKE(qn_dtype_of(g, x[0]), 3, { QN_OP_mul, 0, 1, 1, 0, 0 }, { QN_OP_add, 3, 2, 2, 0, 0 }, { QN_OP_relu, 4, 4,
-        4, 0, 0 });
+    MAKE(qn_dtype_of(g, x[0]), 3, { QN_OP_mul, 0, 1, 1, 0, 0 }, { QN_OP_add, 3, 2, 2, 0, 0 },
+         { QN_OP_relu, 4, 4, 4, 0, 0 });
 }
 static double at(const struct op_data *x, const struct op_data *y, int64_t i)
 {
@@ -82,8 +82,8 @@ static void oracle_compare(const struct op_case *c, const struct op_data *x, str
 static qn_t build_trig(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     (void)c;
-    MAKE(qn_dtype_of(g, x[0]), 2, { QN_OP_sin, 0, 0, 0, 0, 0 }, { QN_OP_cos, 1, 1, 1, 0, 0 }, { QN_OP_add, 2, 3,
-        3, 0, 0 });
+    MAKE(qn_dtype_of(g, x[0]), 2, { QN_OP_sin, 0, 0, 0, 0, 0 }, { QN_OP_cos, 1, 1, 1, 0, 0 },
+         { QN_OP_add, 2, 3, 3, 0, 0 });
 }
 static void oracle_trig(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
@@ -105,8 +105,7 @@ static qn_t build_wide(qn_graph *g, const qn_t *x, const struct op_case *c)
     (void)c;
     MAKE(qn_dtype_of(g, x[0]), 8, { QN_OP_add, 0, 1, 1, 0, 0 }, { QN_OP_add, 2, 3, 3, 0, 0 },
          { QN_OP_add, 4, 5, 5, 0, 0 }, { QN_OP_add, 6, 7, 7, 0, 0 }, { QN_OP_mul, 8, 9, 9, 0, 0 },
-         { QN_OP_mul, 10, 11, 11, 0, 0 },
-         { QN_OP_add, 12, 13, 13, 0, 0 });
+         { QN_OP_mul, 10, 11, 11, 0, 0 }, { QN_OP_add, 12, 13, 13, 0, 0 });
 }
 static void oracle_wide(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
@@ -126,6 +125,7 @@ static double bound_wide(const struct op_case *c, const struct op_data *x, const
     return (2 * 3 * 16 + 32) * eps * (1 + 8 * eps);
 }
 
+/* clang-format off */
 #define RELU .build = build_relu, .oracle = oracle_relu, .bound = bound_relu, .n_in = 3
 #define SIZE(n)                                                                                    \
     { .name = #n, RELU,                                                                            \
@@ -164,3 +164,4 @@ static const struct op_case cases[] = {
               .high = 1e12 } } },
 };
 OP_CASES(fused, cases);
+/* clang-format on */

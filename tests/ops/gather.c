@@ -1,8 +1,10 @@
 /* gather.c - cases of gather. p[0]: axis; p[1], p[2]: place and value of a bad index. */
 #include "ops.h"
 
-static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c) { return qn_gather(g, x[0], x[1],
-                  (int)c->p[0]); }
+static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
+{
+    return qn_gather(g, x[0], x[1], (int)c->p[0]);
+}
 static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
     int axis = (int)c->p[0] < 0 ? (int)c->p[0] + x[0].rank : (int)c->p[0];
@@ -22,6 +24,7 @@ static void spoil(const struct op_case *c, void *data, qn_dtype dtype, int64_t n
         ((int64_t *)data)[c->p[1]] = c->p[2];
 }
 
+/* clang-format off */
 #define COMMON .build = build, .oracle = oracle, .exact = true, .n_in = 2
 #define SIZE(n)                                                                                    \
     { .name = "rows of " #n, COMMON, .p = { 0 },                                                   \
@@ -53,3 +56,4 @@ static const struct op_case cases[] = {
     BAD("greatest", I64, 3, INT64_MAX, "error E3041 data: gather: index[3]: 9223372036854775807; expected 0..9")
 };
 OP_CASES(gather, cases);
+/* clang-format on */

@@ -32,28 +32,26 @@ static int64_t matrix(const struct op_data *x, const struct op_data *y, int64_t 
 }
 static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
-    int64_t m = y->dim[y->rank - 2], n = y->dim[y->rank - 1],
-            k = x[0].dim[x[0].rank - (c->p[0] ? 2 : 1)];
+    int64_t m = y->dim[y->rank - 2], n = y->dim[y->rank - 1], k = x[0].dim[x[0].rank - (c->p[0] ? 2 : 1)];
     for (int64_t i = 0; i < y->count; i++) {
         int64_t row = i / n % m, col = i % n, batch = i / n / m;
         const double *a = x[0].v + matrix(&x[0], y, batch), *b = x[1].v + matrix(&x[1], y, batch);
         for (int64_t t = 0; t < k; t++)
-            y->v[i] += (c->p[0] ? a[t * m + row] : a[row * k + t]) *
-                       (c->p[1] ? b[col * k + t] : b[t * n + col]);
+            y->v[i] += (c->p[0] ? a[t * m + row] : a[row * k + t]) * (c->p[1] ? b[col * k + t] : b[t * n + col]);
         if (c->n_in == 3) y->v[i] += x[2].v[col];
         if (c->p[2]) y->v[i] = qn__pw_eval((enum qn__opcode)c->p[2], y->v[i], 0, 0, c->q[0], 0);
     }
 }
 /* An activation of slope below 1.13 after a sum of k + 1 products of magnitude at most 4. */
-static double bound_act(const struct op_case *c, const struct op_data *x, const struct op_data *y,
-                        int64_t i, double eps)
+static double bound_act(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                        double eps)
 {
-    double k = (double)x[0].dim[x[0].rank - (c->p[0] ? 2 : 1)] + 1,
-           size = y->v[i] < 0 ? -y->v[i] : y->v[i];
+    double k = (double)x[0].dim[x[0].rank - (c->p[0] ? 2 : 1)] + 1, size = y->v[i] < 0 ? -y->v[i] : y->v[i];
     return 1.13 * (k + 2) * 2 * eps * 4 * k + 16 * eps * (size + 0.0625);
 }
 
 #define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
+/* clang-format off */
 #define CASE(text, k, ...)                                                                         \
     .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = k, LIBRARY,                \
     .p = { __VA_ARGS__ }
@@ -61,9 +59,11 @@ static double bound_act(const struct op_case *c, const struct op_data *x, const 
     {                                                                                              \
         .rank = r, .dim = { __VA_ARGS__ }                                                          \
     }
-#define SIZE(n)                                                                                    \
-    { CASE("inner " #n, n, 0, 0), .in = { M(2, 5, n), M(2, n, 3) } },                              \
+/* clang-format on */
+#define SIZE(n) \
+    { CASE("inner " #n, n, 0, 0), .in = { M(2, 5, n), M(2, n, 3) } }, \
         { CASE("outer " #n, 3, 0, 1), .in = { M(2, n, 3), M(2, 7, 3) } },
+/* clang-format off */
 #define ACT(row)                                                                                   \
     { .name = "bias and " #row,                                                                    \
       .build = build_epilogue,                                                                     \
@@ -110,3 +110,4 @@ static const struct op_case cases[] = {
     ACT(relu) ACT(leaky_relu) ACT(elu) ACT(gelu_tanh) ACT(gelu_erf) ACT(sigmoid) ACT(tanh) ACT(silu)
 };
 OP_CASES(matmul, cases);
+/* clang-format on */

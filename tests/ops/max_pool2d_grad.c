@@ -13,8 +13,7 @@ static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
 }
 
 /* Index in the plane of the first largest of a window; a NaN counts as largest. */
-static int64_t first_largest(const double *x, int64_t h, int64_t w, int64_t row, int64_t col,
-                             const struct op_case *c)
+static int64_t first_largest(const double *x, int64_t h, int64_t w, int64_t row, int64_t col, const struct op_case *c)
 {
     int64_t best = -1;
     for (int64_t i = row; i < row + c->p[0]; i++)
@@ -31,24 +30,24 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     for (int64_t n = 0; n < y->dim[0] * y->dim[1]; n++)
         for (int64_t i = 0; i < oh; i++)
             for (int64_t j = 0; j < ow; j++)
-                y->v[n * h * w + first_largest(x[0].v + n * h * w, h, w, i * c->p[2] - c->p[4],
-                                               j * c->p[3] - c->p[5], c)] +=
-                    x[1].v[(n * oh + i) * ow + j];
+                y->v[n * h * w + first_largest(x[0].v + n * h * w, h, w, i * c->p[2] - c->p[4], j * c->p[3] - c->p[5],
+                                               c)] += x[1].v[(n * oh + i) * ow + j];
 }
 
 /* A sum of at most p[6] terms; magnitudes of x would choose other elements, so the bound is taken from dy's range. */
-static double bound(const struct op_case *c, const struct op_data *x, const struct op_data *y,
-                    int64_t i, double eps)
+static double bound(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
 {
     (void)x, (void)y, (void)i;
     return (double)c->p[6] * (double)c->p[6] * 2 * eps * 2;
 }
 
+/* clang-format off */
 #define CASE(text, ...)                                                                            \
     .name = text, .build = build, .oracle = oracle, .n_in = 2, .bound = bound, .p = { __VA_ARGS__ }
-#define IN(n, c, h, w, oh, ow, kind)                                                               \
-    .in = { { .rank = 4, .dim = { n, c, h, w }, .values = kind },                                  \
-            { .rank = 4, .dim = { n, c, oh, ow } } }
+/* clang-format on */
+#define IN(n, c, h, w, oh, ow, kind) \
+    .in = { { .rank = 4, .dim = { n, c, h, w }, .values = kind }, { .rank = 4, .dim = { n, c, oh, ow } } }
+/* clang-format off */
 static const struct op_case cases[] = {
     { CASE("2x2", 2, 2, 2, 2, 0, 0, 0), IN(2, 16, 6, 8, 3, 4, OP_DISTINCT) },
     { CASE("odd sizes", 2, 2, 2, 2, 0, 0, 0), IN(3, 8, 7, 9, 3, 4, OP_DISTINCT) },
@@ -61,3 +60,4 @@ static const struct op_case cases[] = {
     { CASE("ties", 3, 3, 1, 1, 1, 1, 9), IN(2, 8, 6, 6, 6, 6, OP_TIES) },
 };
 OP_CASES(max_pool2d_grad, cases);
+/* clang-format on */

@@ -50,7 +50,9 @@
 #include "../../core/op.h"
 
 /* X(n) for each size that a loop over SIMD lanes, tiles and threads must survive */
+/* clang-format off */
 #define OP_SIZES(X) X(0) X(1) X(31) X(33) X(127) X(129) X(257)
+/* clang-format on */
 
 /* What the elements of an operand are. Floats are exactly representable in f32. low = high = 0 means [-2,2). */
 enum op_values {
@@ -68,8 +70,8 @@ struct op_in {
     int64_t dim[QN_MAX_DIMS];
     enum op_values values;
     double low, high;
-    bool constant;  /* carries no gradient (integer operands never do)                  */
-    bool stored;    /* a tensor of the store, not an input: what op->writes needs       */
+    bool constant; /* carries no gradient (integer operands never do)                  */
+    bool stored;   /* a tensor of the store, not an input: what op->writes needs       */
     /* Changes values after they were drawn: n elements of dtype at data. NULL: none. */
     void (*edit)(const struct op_case *c, void *data, qn_dtype dtype, int64_t n);
 };
@@ -123,8 +125,8 @@ struct op_cases {
     int n;
 };
 /* Ends a file of cases: the row of core/ops.def that they are for. */
-#define OP_CASES(row, array)                                                                       \
-    extern const struct op_cases cases_##row;                                                      \
+#define OP_CASES(row, array) \
+    extern const struct op_cases cases_##row; \
     const struct op_cases cases_##row = { array, (int)(sizeof(array) / sizeof(array)[0]) }
 
 /* By opcode; an operator of ops.def without cases does not link. */
@@ -135,9 +137,9 @@ extern const struct op_cases *const op_cases_of[QN_OP_COUNT];
 /* Kernels run one by one on guarded memory, without compiler and plan. */
 struct direct_opts {
     int threads;
-    int32_t block;       /* of rank-4 operands; QN_PLAIN: nothing else; QN_ANY_BLOCK: plain, the result open */
-    unsigned char fill;  /* what memory holds before it is written      */
-    bool in_place;       /* put y on an operand where the row allows it */
+    int32_t block;      /* of rank-4 operands; QN_PLAIN: nothing else; QN_ANY_BLOCK: plain, the result open */
+    unsigned char fill; /* what memory holds before it is written      */
+    bool in_place;      /* put y on an operand where the row allows it */
 };
 /* A case built and run once. */
 struct direct {
@@ -148,10 +150,15 @@ struct direct {
     struct direct_value *value; /* by id */
     qn_status status;           /* of the run */
     qn_error err;
-    bool blocked, on_operand;   /* whether opts.block, opts.in_place made any difference */
+    bool blocked, on_operand; /* whether opts.block, opts.in_place made any difference */
 };
 /* Changes one operand's element before a run: {operand, element, value}; operand < 0: none. */
-struct direct_plant { int operand; int64_t element; double value; bool magnitudes; };
+struct direct_plant {
+    int operand;
+    int64_t element;
+    double value;
+    bool magnitudes;
+};
 
 /* Fails the running test if the case cannot be built. Free with direct_free. */
 struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype real, const struct direct_opts *opts,

@@ -18,6 +18,7 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     }
 }
 
+/* clang-format off */
 #define COMMON .build = build, .oracle = oracle, .exact = true, .n_in = 1
 #define SIZE(n)                                                                                    \
     { .name = "row of " #n, COMMON, .p = { 1, 2, 0, 3 }, .in = { { .rank = 2, .dim = { 4, n } } } },
@@ -35,3 +36,4 @@ static const struct op_case cases[] = {
     { .name = "large", COMMON, .p = { 3, 1, 2, 5 }, .in = { { .rank = 2, .dim = { 129, 302 } } } },
 };
 OP_CASES(pad, cases);
+/* clang-format on */

@@ -111,6 +111,7 @@ static double bound_gelu(const struct op_case *c, const struct op_data *x, const
 #define ROW_cast ((.exact = true), ANY, ANY, ANY, CAST_FROM_REAL CAST_TO_REAL CAST_WHOLE)
 
 /* A negative slope leaves no trace of the side in y: another gradient. */
+/* clang-format off */
 #define LEAKY_NEGATIVE                                                                             \
     { .name = "negative slope", .build = build, .oracle = oracle, .n_in = 1, .ulps = 1, .p = { QN_OP_leaky_relu },     \
       .q = { -0.5 }, .in = { { .rank = 1, .dim = { 33 }, .values = OP_AWAY } } },
@@ -172,11 +173,12 @@ static double bound_gelu(const struct op_case *c, const struct op_data *x, const
     CASE3(row, "all repeated", o, a, 3, (2, 1, 3), b, 2, (4, 1), c, 0, (0))                        \
     CASE3(row, "number chosen", o, a, 2, (5, 7), b, 0, (0), c, 2, (5, 7))                          \
     CASE3(row, "images", o, a, 4, (2, 16, 3, 5), b, 4, (2, 16, 3, 5), c, 4, (1, 16, 1, 1)) __VA_ARGS__
+/* clang-format on */
 
 #define APPLY(macro, arguments) macro arguments
 #define EXPAND(n, row, ...) APPLY(ROWS_##n, (row, __VA_ARGS__))
 #define OP(name, n_in, meaning)
-#define PW(name, n_in, meaning, expression)                                                        \
-    static const struct op_case of_##name[] = { EXPAND(n_in, name, UNPACK ROW_##name) };           \
+#define PW(name, n_in, meaning, expression) \
+    static const struct op_case of_##name[] = { EXPAND(n_in, name, UNPACK ROW_##name) }; \
     OP_CASES(name, of_##name);
 #include "../../core/ops.def"

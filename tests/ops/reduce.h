@@ -4,6 +4,7 @@
 #include "ops.h"
 
 /* X(name, axes, rank, dims...): every variant of the loops, their blocks, tails and edges */
+/* clang-format off */
 #define REDUCE_SHAPES(X)                                                                           \
     X("row 1", 1, 1, 1) X("row 31", 1, 1, 31) X("row 33", 1, 1, 33) X("row 127", 1, 1, 127)        \
     X("row 129", 1, 1, 129) X("row 257", 1, 1, 257) X("rank 0", 0, 0, 0)                           \
@@ -19,6 +20,7 @@
     X("two of four", 10, 4, 3, 5, 4, 6) X("five alternations", 10, 5, 2, 3, 2, 3, 2)               \
     X("alternating", 21, 5, 3, 2, 3, 2, 3) X("alternating, kept first", 42, 6, 2, 3, 2, 3, 2, 3)   \
     X("alternating, large", 21, 5, 7, 5, 7, 9, 11)
+/* clang-format on */
 
 /* p[0]: axes; p[1]: keep */
 void reduce_oracle(const struct op_case *c, const struct op_data *x, struct op_data *y, double start,

@@ -12,6 +12,7 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     reduce_oracle(c, x, y, (double)INFINITY, choose);
 }
 
+/* clang-format off */
 #define CASE(text, axes, dims_rank, ...)                                                           \
     { .name = text, .build = build, .oracle = oracle, .exact = true, .n_in = 1, .p = { axes },     \
       .in = { { .rank = dims_rank, .dim = { __VA_ARGS__ }, .values = OP_DISTINCT, .low = -4, .high = 4 } }, \
@@ -26,3 +27,4 @@ static const struct op_case cases[] = {
       .no_gradient_check = "at a tie there is no derivative" },
 };
 OP_CASES(reduce_min, cases);
+/* clang-format on */

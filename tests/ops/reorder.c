@@ -14,6 +14,7 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     for (int64_t i = 0; i < y->count; i++) y->v[i] = x[0].v[i];
 }
 
+/* clang-format off */
 #define COMMON .build = build, .oracle = oracle, .exact = true, .n_in = 1
 #define IMAGE(text, n, channels, h, w, ...)                                                        \
     { .name = text, COMMON, .p = { __VA_ARGS__ }, .in = { { .rank = 4, .dim = { n, channels, h, w } } } },
@@ -31,3 +32,4 @@ static const struct op_case cases[] = {
     IMAGE("large", 4, 64, 14, 14, 16, 8, 64, 1) BYTES(U8) BYTES(BF16) BYTES(I32) BYTES(I64)
 };
 OP_CASES(reorder, cases);
+/* clang-format on */

@@ -24,6 +24,7 @@ static void spoil(const struct op_case *c, void *data, qn_dtype dtype, int64_t n
         ((int64_t *)data)[c->p[2]] = c->p[3];
 }
 
+/* clang-format off */
 #define COMMON .build = build, .oracle = oracle, .n_in = 2
 #define SIZE(n)                                                                                    \
     { .name = "rows of " #n, COMMON, .p = { 0, 10 }, .terms = 7,                                   \
@@ -53,3 +54,4 @@ static const struct op_case cases[] = {
     BAD("least", I64, 19, INT64_MIN, "error E3041 data: scatter_add: index[19]: -9223372036854775808; expected 0..9")
 };
 OP_CASES(scatter_add, cases);
+/* clang-format on */

@@ -64,7 +64,9 @@ static void oracle_log(const struct op_case *c, const struct op_data *x, struct 
     }
 }
 /* Sums over the row of dy, |dy|, dy y and |dy y|, y being operand 0. */
-struct row_sums { double dy, abs_dy, dy_y, abs_dy_y; };
+struct row_sums {
+    double dy, abs_dy, dy_y, abs_dy_y;
+};
 static struct row_sums row_sums(const struct op_data *x, int64_t i)
 {
     int64_t w = width(x), begin = i / w * w;
@@ -125,6 +127,7 @@ static double bound_log_grad(const struct op_case *c, const struct op_data *x, c
     return eps * (exp(x[0].v[i]) * 8 * sum + 2 * fabs(x[1].v[i]) + fabs(y->v[i])) + softmax_least(eps);
 }
 
+/* clang-format off */
 #define SIZE(n)                                                                                    \
     { .name = #n " classes", ROW, .in = { OPERAND(2, 3, n) } },                                    \
     { .name = #n " rows", ROW, .in = { OPERAND(2, n, 10) } },
@@ -166,3 +169,4 @@ OP_CASES(softmax_grad, grad);
 #define ROW .build = build_log_grad, .oracle = oracle_log_grad, .bound = bound_log_grad, .n_in = 2
 static const struct op_case log_grad[] = { OP_SIZES(SIZE) OTHERS };
 OP_CASES(log_softmax_grad, log_grad);
+/* clang-format on */

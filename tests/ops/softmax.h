@@ -4,7 +4,9 @@
 #include "ops.h"
 
 /* max x; ln sum e^(x - max); and sum p (max - x), by which rounding x - max moves the sum. */
-struct softmax_row { double max, log_sum, far; };
+struct softmax_row {
+    double max, log_sum, far;
+};
 struct softmax_row softmax_row_of(const double *x, int64_t n);
 double softmax_p(const struct softmax_row *r, double x);
 

@@ -12,6 +12,7 @@ static void oracle_operand(const struct op_case *c, const struct op_data *x, str
     (void)c;
     for (int64_t i = 0; i < y->count; i++) y->v[i] = x[0].v[i];
 }
+/* clang-format off */
 static const struct op_case input[] = {
     { .name = "input", .build = build_operand, .oracle = oracle_operand, .exact = true, .n_in = 1,
       .in = { { .rank = 2, .dim = { 3, 5 } } } },
@@ -23,6 +24,7 @@ static const struct op_case store[] = {
       .in = { { .rank = 2, .dim = { 3, 5 }, .stored = true } } },
 };
 OP_CASES(store, store);
+/* clang-format on */
 
 static qn_t build_full(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
@@ -34,10 +36,12 @@ static void oracle_full(const struct op_case *c, const struct op_data *x, struct
     (void)x;
     for (int64_t i = 0; i < y->count; i++) y->v[i] = 0.375;
 }
+/* clang-format off */
 #define FULL(n)                                                                                    \
     { .name = #n, .build = build_full, .oracle = oracle_full, .exact = true, .p = { n }, .n_in = 1, .in = { { 0 } } },
 static const struct op_case full[] = { OP_SIZES(FULL) };
 OP_CASES(full, full);
+/* clang-format on */
 
 static qn_t build_constant(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
@@ -53,15 +57,18 @@ static void oracle_constant(const struct op_case *c, const struct op_data *x, st
     (void)x;
     for (int64_t i = 0; i < y->count; i++) y->v[i] = data[i];
 }
+/* clang-format off */
 static const struct op_case constant[] = {
     { .name = "constant", .build = build_constant, .oracle = oracle_constant, .exact = true },
 };
 OP_CASES(constant, constant);
+/* clang-format on */
 
 static qn_t build_reshape(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     return qn_reshape(g, x[0], (int)c->p[0], c->p + 1);
 }
+/* clang-format off */
 static const struct op_case reshape[] = {
     { .name = "open dimension", .build = build_reshape, .oracle = oracle_operand, .exact = true, .n_in = 1,
       .in = { { .rank = 2, .dim = { 3, 4 } } }, .p = { 3, 2, -1, 3 } },
@@ -75,3 +82,4 @@ static const struct op_case reshape[] = {
       .in = { { .dtype = QN_U8, .rank = 2, .dim = { 3, 4 }, .high = 256 } }, .p = { 1, 12 } },
 };
 OP_CASES(reshape, reshape);
+/* clang-format on */

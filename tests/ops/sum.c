@@ -21,6 +21,7 @@ static double bound(const struct op_case *c, const struct op_data *x, const stru
     return eps * fabs(y->v[i]) + 2 * n * n * largest * 0x1p-53;
 }
 
+/* clang-format off */
 #define CASE(text, axes, dims_rank, ...)                                                           \
     { .name = text, .build = build, .oracle = oracle, .bound = bound, .n_in = 1, .p = { axes },    \
       .in = { { .rank = dims_rank, .dim = { __VA_ARGS__ } } } },
@@ -33,3 +34,4 @@ static const struct op_case cases[] = {
       .in = { { .rank = 1, .dim = { 20000 }, .low = -1e6, .high = 1e6 } } },
 };
 OP_CASES(sum, cases);
+/* clang-format on */

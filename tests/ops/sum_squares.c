@@ -18,6 +18,7 @@ static double bound(const struct op_case *c, const struct op_data *x, const stru
     return (eps + 2 * (double)x[0].count * 0x1p-53) * y->v[i] + (eps > 0x1p-40 ? 0x1p-150 : 0);
 }
 
+/* clang-format off */
 #define SIZE(n)                                                                                    \
     { .name = #n, .build = build, .oracle = oracle, .bound = bound, .n_in = 1, .in = { { .rank = 1, .dim = { n } } } },
 static const struct op_case cases[] = {
@@ -30,3 +31,4 @@ static const struct op_case cases[] = {
       .no_gradient_check = "differences of values this small are below rounding" },
 };
 OP_CASES(sum_squares, cases);
+/* clang-format on */

@@ -18,7 +18,13 @@ struct masks {
     qn_t x, y, dx;
     int64_t n;
 };
-struct setup { int64_t batch, step, sample; uint64_t seed; double p; const char *name; int threads; };
+struct setup {
+    int64_t batch, step, sample;
+    uint64_t seed;
+    double p;
+    const char *name;
+    int threads;
+};
 
 static struct masks run(struct setup s)
 {
@@ -48,8 +54,9 @@ static void end(struct masks *m)
     qn_graph_free(m->g);
 }
 
-static const struct setup usual = { .batch = 40, .step = 2, .sample = 1000, .seed = 5, .p = 0.5, .name = "drop",
-                                    .threads = 1 };
+static const struct setup usual = {
+    .batch = 40, .step = 2, .sample = 1000, .seed = 5, .p = 0.5, .name = "drop", .threads = 1
+};
 
 /* 5 deviations of a binomial; neighbours must be independent too. */
 static void keeps_the_share_it_should(void **state)
@@ -142,9 +149,12 @@ static void seed_name_step_and_sample_matter(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keeps_the_share_it_should),       cmocka_unit_test(backward_draws_the_same_mask),
-        cmocka_unit_test(zero_probability_changes_nothing), cmocka_unit_test(threads_do_not_matter),
-        cmocka_unit_test(batches_do_not_matter),            cmocka_unit_test(seed_name_step_and_sample_matter),
+        cmocka_unit_test(keeps_the_share_it_should),
+        cmocka_unit_test(backward_draws_the_same_mask),
+        cmocka_unit_test(zero_probability_changes_nothing),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(batches_do_not_matter),
+        cmocka_unit_test(seed_name_step_and_sample_matter),
     };
     return cmocka_run_group_tests_name("dropout", tests, NULL, NULL);
 }

@@ -33,10 +33,7 @@ static void must(qn_status status, const char *name, const qn_error *err)
     if (status) fail_msg("case \"%s\": %s", name, err->text);
 }
 
-static bool differentiable(const struct op_in *in)
-{
-    return !in->constant && op_in_dtype(in, QN_F64) == QN_F64;
-}
+static bool differentiable(const struct op_in *in) { return !in->constant && op_in_dtype(in, QN_F64) == QN_F64; }
 
 static void build(struct subject *s)
 {
@@ -177,13 +174,14 @@ static double check_operand(struct subject *s, int i)
         double scale = fmax(fmax(fabs(dx[e]), fabs(numeric)), floor_of), error = fabs(dx[e] - numeric) / scale;
         if (!(error <= tolerance))
             fail_msg("case \"%s\": operand %d, element %lld of %lld: gradient %.12g; differences give %.12g (relative "
-                     "error %.2g)", s->c->name, i, (long long)e, (long long)n, dx[e], numeric, error);
+                     "error %.2g)",
+                     s->c->name, i, (long long)e, (long long)n, dx[e], numeric, error);
         if (error > worst) worst = error;
     }
     return worst;
 }
 
-static double worst_of_all;   /* for the lines at the end, which `make bars` reads */
+static double worst_of_all; /* for the lines at the end, which `make bars` reads */
 static int unchecked_rows;
 
 static void check_row(void **state)

@@ -78,8 +78,8 @@ static double compare(const struct op_case *c, const struct reference *r, const 
     double worst = 0;
     for (int64_t i = 0; i < r->y.count; i++) {
         if (!same_class(want[i], got[i]))
-            fail_msg("case \"%s\": %s: element %lld is %.17g; expected %.17g", c->name, what, (long long)i,
-                     got[i], want[i]);
+            fail_msg("case \"%s\": %s: element %lld is %.17g; expected %.17g", c->name, what, (long long)i, got[i],
+                     want[i]);
         if (!isfinite(want[i])) continue;
         double error = fabs(got[i] - want[i]), bound = bound_of(c, r, i, eps);
         if (!(error <= bound))
@@ -158,7 +158,10 @@ static void expect_same(const struct direct *a, const struct direct *b, const ch
 
 static void check_bits(enum qn__opcode op, const struct op_case *c, qn_dtype real, const struct direct *first)
 {
-    static const struct { struct direct_opts o; const char *what; } other[] = {
+    static const struct {
+        struct direct_opts o;
+        const char *what;
+    } other[] = {
         { { .threads = 1, .block = QN_PLAIN, .fill = 0x3A }, "running again from other memory" },
         { { .threads = 2, .block = QN_PLAIN, .fill = 0xFF }, "a second thread" },
         { { .threads = 5, .block = QN_PLAIN, .fill = 0x3A }, "running with 5 threads" },
@@ -256,8 +259,8 @@ static void check_row(void **state)
         direct_free(&wide);
         direct_free(&narrow);
     }
-    printf("  %-18s %3d cases, %2d blocked; f32 error at most %.3f of its bound\n", qn__op_of(op)->name,
-           cases->n, layouts, worst);
+    printf("  %-18s %3d cases, %2d blocked; f32 error at most %.3f of its bound\n", qn__op_of(op)->name, cases->n,
+           layouts, worst);
     assert_true(cases->n > 0);
 }
 

@@ -71,7 +71,9 @@ static void variants_text(enum qn__opcode op, char *text, size_t size)
             bool both = has_variant(other, k->variants[v]);
             if (both && wide) continue;
             at += (size_t)snprintf(text + at, size - at, "%s%s%s", at ? ", " : "", k->variants[v],
-                                   both ? "" : wide ? " (f64)" : " (f32)");
+                                   both   ? ""
+                                   : wide ? " (f64)"
+                                          : " (f32)");
         }
     }
 }
@@ -89,7 +91,9 @@ static int examine(enum qn__opcode op, bool print)
     variants_text(op, variants, sizeof variants);
     if (print)
         printf("%-18s %-5s %3d  %-44s %s\n", row->name, row->infer ? "yes" : "NO", op_cases_of[op]->n, variants,
-               row->vjp ? "gradient" : row->no_gradient ? row->no_gradient : "NO GRADIENT, NO REASON");
+               row->vjp           ? "gradient"
+               : row->no_gradient ? row->no_gradient
+                                  : "NO GRADIENT, NO REASON");
     if (lacks) printf("  %s: no case reaches%s\n", row->name, missing);
     if (!row->infer || (!row->vjp && !row->no_gradient) || op_cases_of[op]->n == 0) {
         printf("  %s lacks a shape rule, a gradient or its reason, or cases\n", row->name);
@@ -101,8 +105,7 @@ static int examine(enum qn__opcode op, bool print)
 static int examine_all(bool print)
 {
     int lacks = 0, gradients = 0, reasons = 0, variants = 0, cases = 0;
-    if (print) printf("%-18s %-5s %5s %-44s %s\n", "operator", "shape", "cases", "CPU variants",
-        "gradient");
+    if (print) printf("%-18s %-5s %5s %-44s %s\n", "operator", "shape", "cases", "CPU variants", "gradient");
     for (int op = 1; op < QN_OP_COUNT; op++) {
         lacks += examine((enum qn__opcode)op, print);
         if (!op_present((enum qn__opcode)op)) continue;

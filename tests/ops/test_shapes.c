@@ -74,6 +74,7 @@ static void results_have_the_shapes_of_their_rules(void **state)
 /* ---- refusals ------------------------------------------------------------------------------------- */
 
 #define WIDEST ((int64_t)1 << 47)
+/* clang-format off */
 #define REFUSALS(X)                                                                                \
     X(qn_sum(g, f->x, QN_AXIS(3), false), \
       "E2204 graph: b: sum: axes 0x8; expected bits below rank 3; operands [2,3,5]") \
@@ -142,8 +143,13 @@ static void results_have_the_shapes_of_their_rules(void **state)
       "E2201 shape: b: advance_rng: F32 [2,4]; expected I64 [4]; operands [2,4]") \
     X(qn_advance_rng(g, qn_rng(g), -1, 0),                                                         \
       "E2204 graph: b: advance_rng: -1 samples, 0 steps; expected at least 0; operands [4]")
+/* clang-format on */
 
-#define BUILD(call, text) if (i == at++) { (void)(call); return; }
+#define BUILD(call, text) \
+    if (i == at++) { \
+        (void)(call); \
+        return; \
+    }
 static void build(qn_graph *g, const struct fixture *f, int i)
 {
     int at = 0;

@@ -25,6 +25,7 @@ static qn_t build_reverse(qn_graph *g, const qn_t *x, const struct op_case *c)
     return qn_transpose(g, x[0], NULL);
 }
 
+/* clang-format off */
 #define COMMON .build = build, .oracle = oracle, .exact = true, .n_in = 1
 #define MATRIX(n)                                                                                  \
     { .name = "3 by " #n, COMMON, .p = { 1, 0 }, .in = { { .rank = 2, .dim = { 3, n } } } },       \
@@ -47,3 +48,4 @@ static const struct op_case cases[] = {
     { .name = "large, rows stay", COMMON, .p = { 1, 0, 2 }, .in = { { .rank = 3, .dim = { 90, 40, 33 } } } },
 };
 OP_CASES(transpose, cases);
+/* clang-format on */

@@ -2,10 +2,12 @@
 #include "ops.h"
 
 #define COMMON .n_in = 2
+/* clang-format off */
 #define STORED(type, ...) { .dtype = QN_##type, .rank = 2, .dim = { __VA_ARGS__ }, .stored = true, .high = 100 }
 #define OTHER(type, ...) { .dtype = QN_##type, .rank = 2, .dim = { __VA_ARGS__ }, .high = 100 }
 #define PAIR(text, type, ...)                                                                      \
     { .name = text, COMMON, ROW, .in = { STORED(type, __VA_ARGS__), OTHER(type, __VA_ARGS__) } },
+/* clang-format on */
 #define SIZE(n) PAIR(#n, F32, 2, n)
 
 static qn_t build_assign(qn_graph *g, const qn_t *x, const struct op_case *c)
@@ -24,11 +26,13 @@ static void after_assign(const struct op_case *c, int which, const struct op_dat
     oracle_assign(c, x, after);
 }
 #define ROW .exact = true, .build = build_assign, .oracle = oracle_assign, .oracle_written = after_assign
+/* clang-format off */
 static const struct op_case assign[] = {
     OP_SIZES(SIZE) PAIR("large", F32, 300, 301) PAIR("U8", U8, 5, 7) PAIR("BF16", BF16, 5, 7) PAIR("I64", I64, 5, 7)
 };
 OP_CASES(assign, assign);
 #undef ROW
+/* clang-format on */
 
 static qn_t build_accumulate(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
@@ -59,6 +63,7 @@ static double written_rounding(const struct op_case *c, int which, const struct 
     (void)which;
     return one_rounding(c, x, after, i, eps);
 }
+/* clang-format off */
 #define ROW                                                                                        \
     .build = build_accumulate, .oracle = oracle_accumulate, .oracle_written = after_accumulate,    \
     .bound = one_rounding, .bound_written = written_rounding
@@ -67,6 +72,7 @@ static const struct op_case accumulate[] = {
 };
 OP_CASES(accumulate, accumulate);
 #undef ROW
+/* clang-format on */
 
 static qn_t build_advance(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
@@ -83,9 +89,11 @@ static void after_advance(const struct op_case *c, int which, const struct op_da
     (void)which;
     oracle_advance(c, x, after);
 }
+/* clang-format off */
 #define ADVANCE(text, samples, steps)                                                              \
     { .name = text, .build = build_advance, .oracle = oracle_advance, .oracle_written = after_advance, .exact = true, \
       .n_in = 1, .p = { samples, steps },                                                          \
       .in = { { .dtype = QN_I64, .rank = 1, .dim = { 4 }, .stored = true, .high = 1e6 } } },
 static const struct op_case advance_rng[] = { ADVANCE("samples", 128, 0) ADVANCE("step", 0, 1) ADVANCE("both", 5, 7) };
 OP_CASES(advance_rng, advance_rng);
+/* clang-format on */

@@ -64,10 +64,7 @@ static inline int count(const struct picture *p, int x0, int y0, int x1, int y1,
     return n;
 }
 
-static inline int count_all(const struct picture *p, qn__color color)
-{
-    return count(p, 0, 0, p->w, p->h, color);
-}
+static inline int count_all(const struct picture *p, qn__color color) { return count(p, 0, 0, p->w, p->h, color); }
 
 /* Pixels that look like text: dark and without colour. */
 static inline int inky(const struct picture *p, int x0, int y0, int x1, int y1)

@@ -197,8 +197,9 @@ static void ticks_are_round(void **state)
 static void odd_ranges_still_make_an_axis(void **state)
 {
     (void)state;
-    const double v[] = { 0, -0.0, 1, -1, 1e-320, 1e308, -1e308, 1.7e308, (double)NAN, (double)INFINITY,
-                         -(double)INFINITY, 3, 3 + 1e-15 };
+    const double v[] = {
+        0, -0.0, 1, -1, 1e-320, 1e308, -1e308, 1.7e308, (double)NAN, (double)INFINITY, -(double)INFINITY, 3, 3 + 1e-15
+    };
     const int n = sizeof v / sizeof v[0];
     for (int i = 0; i < n; i++)
         for (int j = 0; j < n; j++)
@@ -246,11 +247,16 @@ static void colours(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rectangles_cover_their_area), cmocka_unit_test(strokes_and_discs),
-        cmocka_unit_test(dashes_leave_a_third), cmocka_unit_test(hostile_coordinates),
-        cmocka_unit_test(letters), cmocka_unit_test(text_is_measured_and_fitted),
-        cmocka_unit_test(ticks_are_round), cmocka_unit_test(odd_ranges_still_make_an_axis),
-        cmocka_unit_test(numbers), cmocka_unit_test(colours),
+        cmocka_unit_test(rectangles_cover_their_area),
+        cmocka_unit_test(strokes_and_discs),
+        cmocka_unit_test(dashes_leave_a_third),
+        cmocka_unit_test(hostile_coordinates),
+        cmocka_unit_test(letters),
+        cmocka_unit_test(text_is_measured_and_fitted),
+        cmocka_unit_test(ticks_are_round),
+        cmocka_unit_test(odd_ranges_still_make_an_axis),
+        cmocka_unit_test(numbers),
+        cmocka_unit_test(colours),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

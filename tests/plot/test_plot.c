@@ -154,11 +154,12 @@ static void sheet_marks_what_is_wrong(void **state)
     x[0][0][0][1] = NAN;
     const int32_t truth[2] = { 1, 0 }, guess[2] = { 1, 7 };
     const char *const names[2] = { "cat", "dog" };
-    qn_image_sheet s = { .images = { &x[0][0][0][0], 2, 1, 4, 4, 0, 1 }, .truth = truth,
-                         .predicted = guess, .names = names, .classes = 2 };
+    qn_image_sheet s = {
+        .images = { &x[0][0][0][0], 2, 1, 4, 4, 0, 1 }, .truth = truth, .predicted = guess, .names = names, .classes = 2
+    };
     assert_int_equal(qn_plot_sheet(test_path, &s, NULL), QN_OK);
     struct picture p = decode();
-    int scale = 42; /* 168 / 4 */
+    int scale = 42;                /* 168 / 4 */
     for (int i = 0; i < 16; i++) { /* crisp: one colour to the very edge of each enlarged pixel */
         int grey = i == 1 ? 128 : i * 17, x0 = 24 + i % 4 * scale, y0 = 24 + i / 4 * scale;
         qn__color want = (qn__color)grey * 0x010101u;
@@ -270,12 +271,12 @@ static void scatter(void **state)
 
 /* ---- what must not work, and what must not hurt ------------------------------------------- */
 
-#define REFUSED(call, want)                                                                        \
-    do {                                                                                           \
-        qn_error err = { 0 };                                                                      \
-        assert_int_equal(call, QN_EUSAGE);                                                         \
-        assert_int_equal(err.code, want);                                                          \
-        no_file();                                                                                 \
+#define REFUSED(call, want) \
+    do { \
+        qn_error err = { 0 }; \
+        assert_int_equal(call, QN_EUSAGE); \
+        assert_int_equal(err.code, want); \
+        no_file(); \
     } while (0)
 
 static void refusals(void **state)
@@ -336,7 +337,8 @@ static void hostile_text_and_values(void **state)
     static char text[5000];
     for (size_t i = 0; i < sizeof text - 1; i++) text[i] = (char)(1 + i * 131 % 255);
     const double y[8] = { 1e308, -1e308, 1e-320, 0, (double)NAN, (double)INFINITY, -1, 3 };
-    qn_plot_series s[3] = { { text, y, y, 8, 1 << 30, true, true }, { "%n%s", NULL, y, 8, -5, false, false },
+    qn_plot_series s[3] = { { text, y, y, 8, 1 << 30, true, true },
+                            { "%n%s", NULL, y, 8, -5, false, false },
                             { "", y, y + 4, 4, 0, false, false } };
     for (int k = 0; k < 2; k++) {
         struct picture p = lines(&(qn_line_chart){ text, text, text, s, 3, k }, 1);
@@ -376,13 +378,23 @@ static void deterministic(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lines_go_where_the_values_are), cmocka_unit_test(gaps_and_single_points),
-        cmocka_unit_test(legend), cmocka_unit_test(log_scale), cmocka_unit_test(panels_and_empty_charts),
-        cmocka_unit_test(confusion), cmocka_unit_test(confusion_of_many),
-        cmocka_unit_test(sheet_marks_what_is_wrong), cmocka_unit_test(sheet_of_colour),
-        cmocka_unit_test(filters), cmocka_unit_test(saliency), cmocka_unit_test(bars),
-        cmocka_unit_test(scatter), cmocka_unit_test(refusals), cmocka_unit_test(unwritable),
-        cmocka_unit_test(hostile_text_and_values), cmocka_unit_test(deterministic),
+        cmocka_unit_test(lines_go_where_the_values_are),
+        cmocka_unit_test(gaps_and_single_points),
+        cmocka_unit_test(legend),
+        cmocka_unit_test(log_scale),
+        cmocka_unit_test(panels_and_empty_charts),
+        cmocka_unit_test(confusion),
+        cmocka_unit_test(confusion_of_many),
+        cmocka_unit_test(sheet_marks_what_is_wrong),
+        cmocka_unit_test(sheet_of_colour),
+        cmocka_unit_test(filters),
+        cmocka_unit_test(saliency),
+        cmocka_unit_test(bars),
+        cmocka_unit_test(scatter),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(unwritable),
+        cmocka_unit_test(hostile_text_and_values),
+        cmocka_unit_test(deterministic),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -86,8 +86,10 @@ static int occurrences(const char *s, const char *what)
 static void small_graph(void **state)
 {
     (void)state;
-    const qn_svg_node n[4] = { { "input", "[8,784]", 1 }, { "matmul", "fc <1> & \"2\"", 3 },
-                               { "param", NULL, 2 }, { "it's", "\x01\xff\xc3\xa4", 0 } };
+    const qn_svg_node n[4] = { { "input", "[8,784]", 1 },
+                               { "matmul", "fc <1> & \"2\"", 3 },
+                               { "param", NULL, 2 },
+                               { "it's", "\x01\xff\xc3\xa4", 0 } };
     const qn_svg_edge e[4] = { { 0, 1 }, { 2, 1 }, { 1, 3 }, { 0, 3 } };
     assert_int_equal(qn_svg_write(path, &(qn_svg_graph){ "T & t", n, 4, e, 4 }, NULL), QN_OK);
     char *s = slurp();
@@ -238,8 +240,7 @@ static void refusals(void **state)
     assert_int_equal(qn_svg_write(path, &(qn_svg_graph){ NULL, n, 3, NULL, 0 }, &err), QN_EUSAGE);
     assert_int_equal(err.code, 2204);
     n[2].kind = 0;
-    assert_int_equal(qn_svg_write("/nowhere/at/all.svg", &(qn_svg_graph){ NULL, n, 3, NULL, 0 }, &err),
-                     QN_EIO);
+    assert_int_equal(qn_svg_write("/nowhere/at/all.svg", &(qn_svg_graph){ NULL, n, 3, NULL, 0 }, &err), QN_EIO);
     assert_int_equal(err.code, 6002);
     assert_int_not_equal(access(path, F_OK), 0);
 }
@@ -247,9 +248,12 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_graph),   cmocka_unit_test(long_labels_are_cut),
-        cmocka_unit_test(random_graphs), cmocka_unit_test(good_looks),
-        cmocka_unit_test(sources_are_near_their_readers), cmocka_unit_test(large_graph),
+        cmocka_unit_test(small_graph),
+        cmocka_unit_test(long_labels_are_cut),
+        cmocka_unit_test(random_graphs),
+        cmocka_unit_test(good_looks),
+        cmocka_unit_test(sources_are_near_their_readers),
+        cmocka_unit_test(large_graph),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

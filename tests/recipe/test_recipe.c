@@ -17,8 +17,7 @@ static void defaults(void **state)
     assert_int_equal(r->loss.kind, QN_LOSS_CROSS_ENTROPY);
     assert_int_equal(r->loss.ignore_index, -1);
     assert_int_equal(r->optimizer.kind, QN_OPTIMIZER_ADAMW);
-    assert_true(r->optimizer.lr == 0.001 && r->optimizer.weight_decay == 0.01 &&
-                r->optimizer.eps == 1e-8);
+    assert_true(r->optimizer.lr == 0.001 && r->optimizer.weight_decay == 0.01 && r->optimizer.eps == 1e-8);
     assert_true(r->optimizer.betas[0] == 0.9 && r->optimizer.betas[1] == 0.999);
     assert_int_equal(r->schedule.kind, QN_SCHEDULE_CONSTANT);
     assert_int_equal(r->epochs, 10);
@@ -45,9 +44,8 @@ static void defaults_by_kind(void **state)
         const char *name;
         double lr, decay, eps;
     } row[] = {
-        { "sgd", 0.01, 0, 0 },          { "adam", 0.001, 0, 1e-8 },
-        { "adamw", 0.001, 0.01, 1e-8 }, { "rmsprop", 0.001, 0, 1e-8 },
-        { "adagrad", 0.01, 0, 1e-10 },  { "lamb", 0.001, 0.01, 1e-6 },
+        { "sgd", 0.01, 0, 0 },         { "adam", 0.001, 0, 1e-8 },    { "adamw", 0.001, 0.01, 1e-8 },
+        { "rmsprop", 0.001, 0, 1e-8 }, { "adagrad", 0.01, 0, 1e-10 }, { "lamb", 0.001, 0.01, 1e-6 },
         { "lion", 0.0001, 0.01, 0 },
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
@@ -64,19 +62,16 @@ static void defaults_by_kind(void **state)
 static void comments_and_marks(void **state)
 {
     (void)state;
-    qn_recipe *r = good_set("\xef\xbb\xbf// first\r\n" HEAD
-                            "/* \" { */ \"device\": \"cpu\",\n//\n" MODEL "/**/}// end",
+    qn_recipe *r = good_set("\xef\xbb\xbf// first\r\n" HEAD "/* \" { */ \"device\": \"cpu\",\n//\n" MODEL "/**/}// end",
                             NULL);
     assert_string_equal(r->device, "cpu");
     qn_recipe_free(r);
-    r = good_set("{\"quern\":1,\"data\":{\"png\":\"a//b/*c*/\"}," MODEL "}",
-                 NULL); /* not comments */
+    r = good_set("{\"quern\":1,\"data\":{\"png\":\"a//b/*c*/\"}," MODEL "}", NULL); /* not comments */
     assert_string_equal(r->data.png, "a//b/*c*/");
     qn_recipe_free(r);
 }
 
-static const qn_layer *layer(const qn_recipe *r, int i, qn_layer_kind kind, const char *name,
-                             int32_t input)
+static const qn_layer *layer(const qn_recipe *r, int i, qn_layer_kind kind, const char *name, int32_t input)
 {
     assert_true(i < r->n_layers);
     assert_string_equal(r->layers[i].name, name);
@@ -88,16 +83,13 @@ static const qn_layer *layer(const qn_recipe *r, int i, qn_layer_kind kind, cons
 static void blocks_are_written_out(void **state)
 {
     (void)state;
-    qn_recipe *r = good_set(
-        HEAD "\"model\": [{\"conv\": 8, \"activation\": \"relu\", \"name\": \"stem\"},"
-             "  {\"repeat\": 2, \"name\": \"block\", \"layers\": [{\"conv\": 8, \"name\": \"c\"}, "
-             "{\"dropout\": 0.5, \"from\": \"c\"}]},"
-             "  {\"residual\": [\"relu\", {\"conv\": 8}], \"shortcut\": [\"tanh\"], "
-             "\"activation\": \"silu\"},"
-             "  {\"concat\": [[{\"conv\": 4}], [], [{\"max_pool\": 2}]], \"name\": \"cat\"},"
-             "  {\"linear\": 3, \"from\": \"block\"}, {\"add\": true, \"from\": [\"stem\", "
-             "\"input\", \"block.1.c\"]}]}",
-        NULL);
+    qn_recipe *r = good_set(HEAD "\"model\": [{\"conv\": 8, \"activation\": \"relu\", \"name\": \"stem\"},  "
+                                 "{\"repeat\": 2, \"name\": \"block\", \"layers\": [{\"conv\": 8, \"name\": \"c\"}, "
+                                 "{\"dropout\": 0.5, \"from\": \"c\"}]},  {\"residual\": [\"relu\", {\"conv\": 8}], "
+                                 "\"shortcut\": [\"tanh\"], \"activation\": \"silu\"},  {\"concat\": [[{\"conv\": 4}], "
+                                 "[], [{\"max_pool\": 2}]], \"name\": \"cat\"},  {\"linear\": 3, \"from\": \"block\"}, "
+                                 "{\"add\": true, \"from\": [\"stem\", \"input\", \"block.1.c\"]}]}",
+                            NULL);
     layer(r, 0, QN_LAYER_CONV, "stem", QN_INPUT);
     layer(r, 1, QN_LAYER_RELU, "stem.relu", 0);
     layer(r, 2, QN_LAYER_CONV, "block.0.c", 1);
@@ -118,9 +110,8 @@ static void blocks_are_written_out(void **state)
     assert_int_equal(cat->n_input, 3);
     assert_int_equal(cat->input[1], 10);
     assert_int_equal(cat->input[2], 12);
-    layer(r, 14, QN_LAYER_LINEAR, "linear1", 5); /* the repeat's last output */
-    const qn_layer *add =
-        layer(r, 15, QN_LAYER_ADD, "add1", 1); /* "stem" is what comes out of its relu */
+    layer(r, 14, QN_LAYER_LINEAR, "linear1", 5);                 /* the repeat's last output */
+    const qn_layer *add = layer(r, 15, QN_LAYER_ADD, "add1", 1); /* "stem" is what comes out of its relu */
     assert_int_equal(add->input[1], QN_INPUT);
     assert_int_equal(add->input[2], 4);
     assert_int_equal(r->n_layers, 16);
@@ -130,14 +121,12 @@ static void blocks_are_written_out(void **state)
 static void values_in_all_forms(void **state)
 {
     (void)state;
-    qn_recipe *r = good_set(HEAD "\"model\": [{\"conv\": 8, \"kernel\": [3, 5], \"padding\": "
-                                 "\"same\", \"stride\": 2, \"init\": \"zeros\"},"
-                                 "{\"leaky_relu\": true}, {\"leaky_relu\": 0.2}, \"elu\", "
-                                 "\"gelu\", {\"gelu\": \"tanh\"}, {\"batch_norm\": {\"eps\": 0.5}},"
-                                 "{\"batch_norm\": true, \"momentum\": 0.5}, {\"reshape\": [-1, "
-                                 "4]}, {\"avg_pool\": [2, 3], \"stride\": 1}],"
-                                 "\"augment\": {\"flip\": true, \"erase\": false}, \"metrics\": "
-                                 "[\"accuracy\", {\"name\": \"top_k\", \"k\": 3}, \"f1\"]}",
+    qn_recipe *r = good_set(HEAD "\"model\": [{\"conv\": 8, \"kernel\": [3, 5], \"padding\": \"same\", \"stride\": 2, "
+                                 "\"init\": \"zeros\"},{\"leaky_relu\": true}, {\"leaky_relu\": 0.2}, \"elu\", "
+                                 "\"gelu\", {\"gelu\": \"tanh\"}, {\"batch_norm\": {\"eps\": 0.5}},{\"batch_norm\": "
+                                 "true, \"momentum\": 0.5}, {\"reshape\": [-1, 4]}, {\"avg_pool\": [2, 3], \"stride\": "
+                                 "1}],\"augment\": {\"flip\": true, \"erase\": false}, \"metrics\": [\"accuracy\", "
+                                 "{\"name\": \"top_k\", \"k\": 3}, \"f1\"]}",
                             NULL);
     const qn_layer *l = r->layers;
     assert_true(l[0].kernel[0] == 3 && l[0].kernel[1] == 5 && l[0].padding[0] == QN_PADDING_SAME &&
@@ -145,8 +134,7 @@ static void values_in_all_forms(void **state)
     assert_int_equal(l[0].init, QN_RECIPE_INIT_ZEROS);
     assert_true(l[1].alpha == 0.01 && l[2].alpha == 0.2 && l[3].alpha == 1);
     assert_true(l[4].gelu == QN_GELU_ERF && l[5].gelu == QN_GELU_TANH);
-    assert_true(l[6].eps == 0.5 && l[6].momentum == 0.9 && l[7].eps == 1e-5 &&
-                l[7].momentum == 0.5);
+    assert_true(l[6].eps == 0.5 && l[6].momentum == 0.9 && l[7].eps == 1e-5 && l[7].momentum == 0.5);
     assert_true(l[8].shape.n == 2 && l[8].shape.v[0] == -1 && l[8].shape.v[1] == 4);
     assert_true(l[9].kernel[1] == 3 && l[9].stride[0] == 1);
     assert_true(r->augment.on && r->augment.flip == 0.5 && r->augment.erase == 0);
@@ -159,10 +147,9 @@ static void values_in_all_forms(void **state)
 static void variables(void **state)
 {
     (void)state;
-    const char *text =
-        HEAD "\"vars\": {\"w\": 8, \"v\": \"$w\", \"block\": [{\"linear\": \"$v\"}, \"relu\"], "
-             "\"price\": \"$$w\"},"
-             "\"model\": [{\"repeat\": 2, \"layers\": \"$block\"}], \"epochs\": \"$w\"}";
+    const char *text = HEAD "\"vars\": {\"w\": 8, \"v\": \"$w\", \"block\": [{\"linear\": \"$v\"}, \"relu\"], "
+                            "\"price\": \"$$w\"},\"model\": [{\"repeat\": 2, \"layers\": \"$block\"}], \"epochs\": "
+                            "\"$w\"}";
     qn_recipe *r = good_set(text, NULL);
     assert_int_equal(r->n_layers, 4);
     assert_int_equal(r->layers[2].channels, 8);
@@ -196,8 +183,7 @@ static void data_paths(void **state)
 {
     (void)state;
     qn_recipe *r = good_set("{\"quern\":1,\"data\":\"fashion-mnist\"," MODEL "}", NULL);
-    assert_string_equal(r->data.idx.images,
-                        "/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte");
+    assert_string_equal(r->data.idx.images, "/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte");
     assert_int_equal(r->data.classes.n, 10);
     assert_string_equal(r->data.classes.v[9], "Ankle boot");
     qn_recipe_free(r);
@@ -205,10 +191,7 @@ static void data_paths(void **state)
     assert_string_equal(r->data.idx.test_labels, "my data/t10k-labels-idx1-ubyte");
     assert_int_equal(r->data.classes.n, 0);
     qn_recipe_free(r);
-    r = good_set(
-        "{\"quern\":1,\"data\":{\"dir\":\"d\",\"idx\":{\"images\":\"a\",\"labels\":\"/b\"}}," MODEL
-        "}",
-        NULL);
+    r = good_set("{\"quern\":1,\"data\":{\"dir\":\"d\",\"idx\":{\"images\":\"a\",\"labels\":\"/b\"}}," MODEL "}", NULL);
     assert_string_equal(r->data.idx.images, "d/a");
     assert_string_equal(r->data.idx.labels, "/b");
     assert_null(r->data.idx.test_images);
@@ -223,23 +206,19 @@ static void check_round_trip(const qn_recipe *r)
     qn_recipe *again;
     assert_int_equal(qn_recipe_write(r, &first, &bytes, NULL), QN_OK);
     assert_int_equal(strlen(first), bytes);
-    if (qn_recipe_parse(&again, "other.json", first, bytes, NULL, 0, &errs))
-        fail_msg("%s", errs.list[0].text);
+    if (qn_recipe_parse(&again, "other.json", first, bytes, NULL, 0, &errs)) fail_msg("%s", errs.list[0].text);
     assert_int_equal(qn_recipe_write(again, &second, NULL, NULL), QN_OK);
     assert_string_equal(first, second);
     assert_int_equal(again->n_layers, r->n_layers);
     for (int i = 0; i < r->n_layers; i++) {
         const qn_layer *a = &r->layers[i], *b = &again->layers[i];
-        assert_true(a->kind == b->kind && a->n_input == b->n_input &&
-                    strcmp(a->name, b->name) == 0);
+        assert_true(a->kind == b->kind && a->n_input == b->n_input && strcmp(a->name, b->name) == 0);
         assert_memory_equal(a->input, b->input, (size_t)a->n_input * sizeof *a->input);
         assert_memory_equal(a->kernel, b->kernel, sizeof a->kernel);
         assert_memory_equal(a->stride, b->stride, sizeof a->stride);
         assert_memory_equal(a->padding, b->padding, sizeof a->padding);
-        assert_true(a->channels == b->channels && a->bias == b->bias && a->init == b->init &&
-                    a->eps == b->eps);
-        assert_true(a->rate == b->rate && a->alpha == b->alpha && a->axis == b->axis &&
-                    a->gelu == b->gelu);
+        assert_true(a->channels == b->channels && a->bias == b->bias && a->init == b->init && a->eps == b->eps);
+        assert_true(a->rate == b->rate && a->alpha == b->alpha && a->axis == b->axis && a->gelu == b->gelu);
     }
     assert_memory_equal(&r->optimizer, &again->optimizer, offsetof(qn_recipe_optimizer, n_groups));
     qn_recipe_free(again);
@@ -266,12 +245,10 @@ static void round_trip_of_odd_values(void **state)
 {
     (void)state;
     static const char *const text[] = {
-        HEAD "\"model\": [{\"add\": [[], [\"relu\"]]}, {\"concat\": true, \"from\": [\"add1\", "
-             "\"input\"]}]}",
+        HEAD "\"model\": [{\"add\": [[], [\"relu\"]]}, {\"concat\": true, \"from\": [\"add1\", \"input\"]}]}",
         "{\"quern\":1,\"name\":\"a.b\",\"data\":{\"csv\":\"$$a\\\"\\\\\\u00e4\\n.csv\",\"label\":"
         "\"$$\",\"columns\":[\"$$x\"],"
-        "\"classes\":\"one\",\"clip_outliers\":0.1}," MODEL
-        ",\"loss\":{\"name\":\"bce\",\"pos_weight\":1e-300},"
+        "\"classes\":\"one\",\"clip_outliers\":0.1}," MODEL ",\"loss\":{\"name\":\"bce\",\"pos_weight\":1e-300},"
         "\"optimizer\":{\"name\":\"lion\",\"groups\":[{\"match\":\"*.bias\",\"weight_decay\":0},{"
         "\"match\":\"*\"}]}}",
         "{\"quern\":1,\"data\":{\"npy\":{\"images\":\"x\",\"labels\":\"y\"},\"dir\":\"d\","

@@ -77,7 +77,6 @@ static void every_flipped_bit(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_truncation),
-                                        cmocka_unit_test(every_flipped_bit) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_truncation), cmocka_unit_test(every_flipped_bit) };
     return cmocka_run_group_tests_name("recipe damage", tests, read_seed, free_seed);
 }

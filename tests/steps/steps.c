@@ -142,11 +142,15 @@ static void copy_checkpoint(const char *path, const char *to, const char *name, 
     const qn_checkpoint_part parts[] = { { "recipe.json", qn_checkpoint_text(ck, "recipe.json") },
                                          { "transform.json", qn_checkpoint_text(ck, "transform.json") },
                                          { "progress.json", p.progress } };
-    qn_checkpoint_contents c = { .step = qn_checkpoint_step(ck), .run_id = qn_checkpoint_run(ck), .model = first,
-                                 .n_model = p.n_model, .state = first + p.n_model, .n_state = p.n - p.n_model,
-                                 .parts = parts, .n_parts = 3 };
-    qn_status status =
-        name ? qn_checkpoint_write_named(to, name, &c, &err) : qn_checkpoint_write(to, &c, 0, &err);
+    qn_checkpoint_contents c = { .step = qn_checkpoint_step(ck),
+                                 .run_id = qn_checkpoint_run(ck),
+                                 .model = first,
+                                 .n_model = p.n_model,
+                                 .state = first + p.n_model,
+                                 .n_state = p.n - p.n_model,
+                                 .parts = parts,
+                                 .n_parts = 3 };
+    qn_status status = name ? qn_checkpoint_write_named(to, name, &c, &err) : qn_checkpoint_write(to, &c, 0, &err);
     if (status) fail_msg("%s", err.text);
     for (int i = 0; i < total; i++) free(owned[i]);
     free(p.progress);
@@ -221,12 +225,10 @@ char *steps_digest(const struct steps_run *r)
     qn_checkpoint *ck;
     qn_error err;
     int n = steps_list(r->dir, step, 400);
-    snprintf(
-        line, sizeof line,
-        "status %d code %d epochs %lld steps %lld skipped %lld early %d best %lld %a valid %a %a\n",
-        r->status, r->err.code, (long long)x->epochs, (long long)x->steps, (long long)x->skipped,
-        x->stopped_early, (long long)x->best_epoch, x->best_value, x->valid.loss,
-        x->valid.accuracy);
+    snprintf(line, sizeof line,
+             "status %d code %d epochs %lld steps %lld skipped %lld early %d best %lld %a valid %a %a\n", r->status,
+             r->err.code, (long long)x->epochs, (long long)x->steps, (long long)x->skipped, x->stopped_early,
+             (long long)x->best_epoch, x->best_value, x->valid.loss, x->valid.accuracy);
     add_text(&at, line);
     if (n > 0) {
         snprintf(line, sizeof line, "%s/checkpoints/step-%06lld", r->dir, (long long)step[n - 1]);

@@ -57,14 +57,11 @@ static const char *recipe(const char *name, const char *more)
 {
     static char text[2000];
     snprintf(text, sizeof text,
-             "{\"quern\": 1, \"name\": \"%s\", \"data\": {\"npy\": {\"images\": \"%s/x.npy\", "
-             "\"labels\": \"%s/y.npy\"}, "
-             "\"shuffle\": false, \"normalize\": \"none\"}, "
-             "\"model\": [{\"linear\": 8}, %s\"relu\", {\"linear\": 2}], "
-             "\"optimizer\": {\"name\": \"adamw\", \"lr\": 0.01}, \"ema\": {\"decay\": 0.9}, "
+             "{\"quern\": 1, \"name\": \"%s\", \"data\": {\"npy\": {\"images\": \"%s/x.npy\", \"labels\": "
+             "\"%s/y.npy\"}, \"shuffle\": false, \"normalize\": \"none\"}, \"model\": [{\"linear\": 8}, %s\"relu\", "
+             "{\"linear\": 2}], \"optimizer\": {\"name\": \"adamw\", \"lr\": 0.01}, \"ema\": {\"decay\": 0.9}, "
              "\"batch\": %d, \"epochs\": 1, \"log\": {\"every_steps\": 1}, %s}",
-             name, steps_root(), steps_root(),
-             strstr(more, "spike") ? "" : "{\"batch_norm\": true}, ", BATCH, more);
+             name, steps_root(), steps_root(), strstr(more, "spike") ? "" : "{\"batch_norm\": true}, ", BATCH, more);
     return text;
 }
 
@@ -119,8 +116,7 @@ static void bad_gradient(void **state)
     data(30, 5, 25, 3e38f); /* ten in a row end the run */
     steps_train(&r, recipe("many", "\"checkpoint\": {\"every_steps\": 1, \"keep\": 100}"), NULL);
     assert_int_equal(r.status, 9);
-    snprintf(line, sizeof line,
-             "error E9001 numeric: %s: step 15: 10 non-finite steps in a row, first in \"linear",
+    snprintf(line, sizeof line, "error E9001 numeric: %s: step 15: 10 non-finite steps in a row, first in \"linear",
              r.dir);
     assert_memory_equal(r.err.text, line, strlen(line));
     snprintf(path, sizeof path, "%s/checkpoints/step-000005", r.dir);
@@ -152,8 +148,8 @@ static void spike(void **state)
 {
     (void)state;
     static const char rewind[] =
-        "\"spike\": {\"policy\": \"rewind\", \"window\": 10, \"factor\": 20, \"max_rewinds\": 2}, "
-        "\"checkpoint\": {\"every_steps\": 7, \"keep\": 100}";
+        "\"spike\": {\"policy\": \"rewind\", \"window\": 10, \"factor\": 20, \"max_rewinds\": 2}, \"checkpoint\": "
+        "{\"every_steps\": 7, \"keep\": 100}";
     struct steps_run never, r;
     data(40, 30, 31, 0);
     steps_train(&never, recipe("never", rewind), NULL);

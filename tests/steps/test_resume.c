@@ -17,24 +17,24 @@
 
 /* 96 training samples in batches of 20: five micro-batches an epoch, the last one smaller, two to an update, so that
  * the checkpoint at an epoch's end lies in the middle of an update. */
-#define BASE(name, optimizer, more)                                                                \
-    "{\"quern\": 1, \"name\": \"" name                                                             \
-    "\", \"data\": {\"digits\": 120, \"validation\": 0.2, \"workers\": 2}, "                       \
-    "\"augment\": {\"flip\": 0.5, \"rotate\": 10, \"crop\": 2, \"scale\": 0.1, \"brightness\": "   \
-    "0.1, "                                                                                        \
-    "\"contrast\": 0.1, \"erase\": 0.5}, "                                                         \
+#define BASE(name, optimizer, more) \
+    "{\"quern\": 1, \"name\": \"" name "\", \"data\": {\"digits\": 120, \"validation\": 0.2, \"workers\": 2}, " \
+    "\"augment\": {\"flip\": 0.5, \"rotate\": 10, \"crop\": 2, \"scale\": 0.1, \"brightness\": " \
+    "0.1, " \
+    "\"contrast\": 0.1, \"erase\": 0.5}, " \
     "\"model\": [{\"conv\": 4, \"stride\": 2}, {\"batch_norm\": true, \"activation\": \"relu\"}, " \
-    "{\"dropout\": 0.3}, "                                                                         \
-    "{\"linear\": 10}], \"optimizer\": " optimizer                                                 \
-    ", \"batch\": 20, \"accumulate\": 2, \"seed\": 7, "                                            \
+    "{\"dropout\": 0.3}, " \
+    "{\"linear\": 10}], \"optimizer\": " optimizer ", \"batch\": 20, \"accumulate\": 2, \"seed\": 7, " \
     "\"ema\": {\"decay\": 0.9}, \"clip\": {\"norm\": 1}, \"log\": {\"every_steps\": 1}, " more "}"
 
-static const struct { const char *name, *recipe; } optimizers[] = {
-#define ROW(name, optimizer)                                                                       \
-    {                                                                                              \
-        name, BASE(name, optimizer,                                                                \
-                   "\"epochs\": 3, \"schedule\": {\"name\": \"cosine\", \"warmup\": 1}, "          \
-                   "\"checkpoint\": {\"every_steps\": 1, \"keep\": 100}")                          \
+static const struct {
+    const char *name, *recipe;
+} optimizers[] = {
+#define ROW(name, optimizer) \
+    { \
+        name, BASE(name, optimizer, \
+                   "\"epochs\": 3, \"schedule\": {\"name\": \"cosine\", \"warmup\": 1}, " \
+                   "\"checkpoint\": {\"every_steps\": 1, \"keep\": 100}") \
     }
     ROW("sgd", "{\"name\": \"sgd\", \"lr\": 0.05, \"weight_decay\": 0.01}"),
     ROW("momentum", "{\"name\": \"sgd\", \"lr\": 0.05, \"momentum\": 0.9}"),
@@ -74,8 +74,8 @@ static void expect_same(const char *name, int64_t step, const char *a, const cha
             x = p + 1;
             y = q + 1;
         }
-    fail_msg("%s continued from step %lld differs:\n  %.*s\n  %.*s", name, (long long)step,
-             (int)strcspn(x, "\n"), x, (int)strcspn(y, "\n"), y);
+    fail_msg("%s continued from step %lld differs:\n  %.*s\n  %.*s", name, (long long)step, (int)strcspn(x, "\n"), x,
+             (int)strcspn(y, "\n"), y);
 }
 
 /* ---- changes ------------------------------------------------------------------------------------- */
@@ -204,11 +204,13 @@ static void every_optimizer(void **state)
 static const char stale[] =
     BASE("stale", "{\"name\": \"sgd\", \"lr\": 30}",
          "\"epochs\": 9, \"schedule\": {\"name\": \"plateau\", \"patience\": 1, \"gamma\": 0.9}, \"early_stopping\": "
-         "{\"patience\": 2, \"metric\": \"loss\"}, \"checkpoint\": {\"keep\": 100}, "
-         "\"spike\": {\"policy\": \"stop\", \"factor\": 1000000, \"window\": 4}");
+         "{\"patience\": 2, \"metric\": \"loss\"}, \"checkpoint\": {\"keep\": 100}, \"spike\": {\"policy\": \"stop\", "
+         "\"factor\": 1000000, \"window\": 4}");
 
 /* What each row is changed to, and where changing it cannot matter to this run, why. */
-static const struct { const char *name, *value, *harmless; } rows[] = {
+static const struct {
+    const char *name, *value, *harmless;
+} rows[] = {
     { "epoch", "2", NULL },
     { "position", "20", NULL },
     { "micro_runs", "0", NULL },
