@@ -1,9 +1,9 @@
 /* cuda.h - what every file of kernels/cuda includes: the queue a kernel is launched on, errors, host helpers.
  *
  * A file kernels/cuda/<op>.cu has (1) the bytes that the operator must move, how the kernel moves them and why;
- * (2) the kernels, named for their strategy; (3) pick; (4) launch; (5) KERNEL(op). pick is host arithmetic on shapes and
- * the description of the device (args->gpu), which may be a device that this machine has not. Kernels do not use `bind`:
- * the addresses in args differ between the two input slots, so launch reads them from its step each time. */
+ * (2) the kernels, named for their strategy; (3) pick; (4) launch; (5) KERNEL(op). pick is host arithmetic on shapes
+ * and the description of the device (args->gpu), which may be a device that this machine has not. Kernels do not use
+ * `bind`: the addresses in args differ between the two input slots, so launch reads them from its step each time. */
 #ifndef QN_KERNELS_CUDA_CUDA_H
 #define QN_KERNELS_CUDA_CUDA_H
 #include "../../core/backend.h"
@@ -14,9 +14,11 @@
 extern "C" {
 #endif
 
-/* The first wrong value that kernels of a program have met (an index out of range): kept on the device, seen when the
- * program's results are read. `position` is the step's place in the schedule plus 1; 0: nothing wrong. */
-struct qn__fault { int32_t position, code; int64_t value, limit; };
+/* The first wrong value that kernels of a program have met: element `at` of an index or a target is `value`, which is
+ * not in 0..limit-1. Kept on the device, seen when the program's results are read. `position` is the step's place in
+ * the schedule plus 1; 0: nothing wrong. A kernel that meets one goes on with a result that shows (NaN). */
+enum qn__fault_kind { QN_FAULT_INDEX, QN_FAULT_TARGET };
+struct qn__fault { int32_t position, kind; int64_t at, value, limit; };
 
 /* Where a kernel is enqueued. One per stream of a program. */
 struct qn__queue {
@@ -26,7 +28,8 @@ struct qn__queue {
     struct qn__fault *fault; /* device memory */
 };
 
-/* The status of a library's answer: QN_OK, or an error that names the call, the operator and its shapes. */
+/* The status of a library's answer: QN_OK, or an error that names the call, the operator and its shapes. s may be
+ * NULL where no operator is concerned. */
 qn_status qn__cuda_check(cudaError_t answer, const char *call, const struct qn__step *s, qn_error *err);
 qn_status qn__blas_check(cublasStatus_t answer, const char *call, const struct qn__step *s, qn_error *err);
 qn_status qn__dnn_check(cudnnStatus_t answer, const char *call, const struct qn__step *s, qn_error *err);
@@ -39,7 +42,7 @@ qn_status qn__dnn_check(cudnnStatus_t answer, const char *call, const struct qn_
     extern "C" const struct qn__kernel qn__cuda_##op;                                              \
     const struct qn__kernel qn__cuda_##op
 
-/* Calls f with a value of the storage type of a dtype: with_float(dtype, [&](auto t) { using T = decltype(t); ... }). */
+/* Calls f with a value of a dtype's storage type: with_float(dtype, [&](auto t) { using T = decltype(t); ... }). */
 template <class F> static inline cudaError_t with_float(qn_dtype dtype, F f)
 {
     if (dtype == QN_BF16) return f(bf16());
@@ -56,5 +59,18 @@ static inline unsigned grid_for(const struct qn__args *a, int64_t pieces, int th
     int64_t n = pieces < resident ? pieces : resident;
     return (unsigned)(n < 1 ? 1 : n);
 }
+
+#ifdef QN_KERNELS_CUDA_GPU_H
+/* In a kernel: tells of a wrong value; the first one of the program's run is kept. position: step->position. */
+static __device__ __forceinline__ void raise_fault(struct qn__fault *fault, int position, enum qn__fault_kind kind,
+                                                   int64_t at, int64_t value, int64_t limit)
+{
+    if (atomicCAS(&fault->position, 0, position + 1) != 0) return;
+    fault->kind = kind;
+    fault->at = at;
+    fault->value = value;
+    fault->limit = limit;
+}
+#endif
 #endif
 #endif

@@ -1,5 +1,5 @@
-/* table.c - the roll call of the CUDA backend over ops.def. All pointwise rows, and broadcast, share the kernel of fused
- * chains. */
+/* table.c - the roll call of the CUDA backend over ops.def. All pointwise rows, and broadcast, share the kernel of
+ * fused chains. */
 #include "cuda.h"
 
 #define OP(name, n_in, meaning) extern const struct qn__kernel qn__cuda_##name __attribute__((weak));
