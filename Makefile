@@ -134,7 +134,7 @@ clean: ## remove everything that was built
 	rm -rf build
 
 help: ## this list
-	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1\t\2/p' Makefile | \
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1\t\2/p' Makefile mk/*.mk | \
 	    while IFS="$$(printf '\t')" read -r t d; do printf '  make %-12s %s\n' "$$t" "$$d"; done
 	@echo '  V=1 shows the commands; DEVELOPER=1 makes warnings errors; MODE=release|asan|ubsan'
 
@@ -142,6 +142,8 @@ tests: $(TESTS)
 fuzzers: $(FUZZERS)
 benches: $(BENCHES)
 examples: $(EXAMPLES)
+
+include $(wildcard mk/*.mk)
 
 # ---- rules ---------------------------------------------------------------------------------------
 
