@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""The machine code of the CUDA kernels is as tests/cuda/machine_code.tsv says: no new spills, no lost vector access.
+
+run-tests: timeout 300
+"""
+import os
+import subprocess
+import sys
+
+os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+KEEP = os.path.join(os.environ.get("QN_BUILD", "build/release"), "cuda", "keep")
+TABLE = "tests/cuda/machine_code.tsv"
+failed = 0
+
+
+def run(*words):
+    return subprocess.run(["scripts/cubins", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          check=False)
+
+
+def check(name, good, shown=""):
+    global failed
+    print(("ok " if good else "not ok ") + name)
+    if not good:
+        failed = 1
+        print("\n".join("    " + line for line in shown.splitlines()))
+
+
+def worse(column, change):
+    """The table with every number of a column changed: the comparison must notice."""
+    with open(TABLE, encoding="utf-8") as f:
+        lines = [line.rstrip("\n").split("\t") for line in f]
+    at = lines[0].index(column)
+    for line in lines[1:]:
+        line[at] = str(int(line[at]) + change)
+    path = os.path.join(KEEP, "worse.tsv")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("\n".join("\t".join(line) for line in lines) + "\n")
+    return run("--table", path, KEEP)
+
+
+def main():
+    if not os.path.isdir(KEEP):
+        print("skip machine code: no CUDA toolkit here, so nothing was compiled for a GPU")
+        return 0
+    done = run("--probe")
+    check("every opcode is recognised on every architecture", done.returncode == 0, done.stdout)
+    done = run("--table", TABLE, KEEP)
+    check("as the table says", done.returncode == 0, done.stdout)
+    for column, change in (("registers", -1), ("wide", 1), ("local", -1), ("threads_per_sm", 1)):
+        done = worse(column, change)
+        check(f"a change for the worse is noticed: {column}", done.returncode == 1, done.stdout)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
