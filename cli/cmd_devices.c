@@ -60,6 +60,7 @@ int cmd_devices(int argc, char **argv)
     char name[256];
     int code = cli_parse(&cli_devices, argc, argv, &o);
     if (code >= 0) return code;
+    code = 0;
     qn_memory have = qn_memory_available();
     int cores = omp_get_num_procs();
     long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -80,5 +81,5 @@ int cmd_devices(int argc, char **argv)
         printf("cuda  %s\n", no_cuda);
     }
     cli_free(&o);
-    return cli_finish(code ? code : 0);
+    return cli_finish(code);
 }

@@ -1,9 +1,11 @@
 /* exec.c - loading a program and running it: a loop of calls over fixed addresses. */
 #include "program.h"
+#include "threads.h"
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -77,10 +79,21 @@ static qn_status take_memory(qn_program *p, qn_error *err)
     return QN_OK;
 }
 
+/* Once for all programs of a store: a second trial would ask for threads beside those that are there already. */
+static qn_status start_threads(qn_program *p, qn_error *err)
+{
+    if (p->store && p->store->threads >= p->threads) return QN_OK;
+    QN_TRY(qn__threads_start(p->threads, err));
+    if (p->store) p->store->threads = p->threads;
+    return QN_OK;
+}
+
 qn_status qn_program_load(qn_program *p, qn_error *err)
 {
     if (p->raw) return QN_OK;
     if (p->outline) return qn__fail(err, 2206, NULL, "the program is an outline; expected one compiled to be run");
+    QN_TRY(start_threads(p, err));
+    p->process = getpid();
     if (p->store) QN_TRY(qn__store_allocate(p->store, err));
     QN_TRY(take_memory(p, err));
     return bind_steps(p, err);
@@ -143,9 +156,14 @@ qn_status qn_program_profile(qn_program *p, bool on, qn_error *err)
     return on && !p->timing ? qn__nomem(err, "profile", n * sizeof *p->timing) : QN_OK;
 }
 
+/* After a fork OpenMP of the child would wait for ever for threads that only its parent has. */
 static qn_status check_loaded(const qn_program *p, qn_error *err)
 {
-    return p->raw ? QN_OK : qn__fail(err, 2206, NULL, "the program is not loaded; expected qn_program_load before");
+    if (!p->raw) return qn__fail(err, 2206, NULL, "the program is not loaded; expected qn_program_load before");
+    if (p->threads > 1 && p->process != getpid())
+        return qn__fail(err, 2206, NULL, "the program was loaded before a fork; expected one that this process has "
+                        "loaded, on a thread of its own, or one that runs on 1 thread");
+    return QN_OK;
 }
 
 qn_status qn_program_run(qn_program *p, qn_phase phase, qn_error *err)

@@ -3,6 +3,7 @@
 #define QN_CORE_PROGRAM_H
 #include "../include/quern/profile.h"
 #include "plan.h"
+#include <sys/types.h>
 
 struct qn_program {
     qn_alloc alloc;
@@ -10,6 +11,7 @@ struct qn_program {
     qn_store *store;   /* not owned; NULL if the graph has no tensors */
     int threads;
     bool outline;      /* cannot be loaded */
+    pid_t process;     /* that loaded it: OpenMP's threads do not follow a fork */
 
     int32_t *map;      /* value of the user's graph -> value of g (0: gone) */
     int32_t n_map;

@@ -12,13 +12,14 @@
 
 struct qn_run_lock {
     int fd;
+    pid_t process; /* that took it: a child inherits the descriptor */
 };
 
 /* "pid 412 on host7 since 2026-11-22T10:00:00Z", for whoever finds the lock taken. */
 static void sign(int fd)
 {
     char host[256] = "", line[400];
-    struct tm utc;
+    struct tm utc = { 0 };
     time_t now = time(NULL);
     if (gethostname(host, sizeof host - 1)) host[0] = 0;
     gmtime_r(&now, &utc);
@@ -58,6 +59,7 @@ qn_status qn_run_lock_take(qn_run_lock **out, const char *dir, qn_error *err)
         return qn__nomem(err, "run lock", sizeof *lock);
     }
     lock->fd = fd;
+    lock->process = getpid();
     sign(fd);
     *out = lock;
     return QN_OK;
@@ -67,7 +69,7 @@ qn_status qn_run_lock_take(qn_run_lock **out, const char *dir, qn_error *err)
 void qn_run_lock_release(qn_run_lock *lock)
 {
     if (!lock) return;
-    int r = ftruncate(lock->fd, 0);
+    int r = lock->process == getpid() ? ftruncate(lock->fd, 0) : 0; /* not in a child: its parent still has it */
     (void)r;
     qn__file_close_fd(lock->fd);
     qn__free(NULL, lock, sizeof *lock);

@@ -18,6 +18,7 @@ struct qn_store {
     struct qn__slab *slab;
     char *work_at;     /* the largest work arena so far, for programs of this store in turn */
     size_t work_bytes;
+    int threads;       /* OpenMP has started so many for programs of this store */
 };
 
 /* The tensor that node y (a `store` row) names: found and compared, or added without memory. */

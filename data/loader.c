@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { MAX_THREADS = 256, MAX_DEPTH = 1024, MAX_BATCH = 1 << 24, STACK = 1 << 20 };
 
@@ -42,6 +43,7 @@ struct qn_loader {
     struct shared *s;
     pthread_t thread[MAX_THREADS];
     int started;
+    pid_t process; /* that started them */
     double timeout;
     bool holding, stalled;
     qn_loader_state at;
@@ -154,7 +156,8 @@ static void *run_worker(void *arg)
     return NULL;
 }
 
-/* With every signal blocked: signals belong to the program's own threads. */
+/* With every signal blocked: signals belong to the program's own threads. Where not all may be started (ulimit -u)
+ * those that may do the work, and if none may, qn_loader_next does it: the batches are the same. */
 static qn_status start(qn_loader *l, qn_error *err)
 {
     pthread_attr_t attr;
@@ -175,10 +178,21 @@ static qn_status start(qn_loader *l, qn_error *err)
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
-    if (!why) return QN_OK;
-    return qn__fail(err, 3051, QN_AT_FIELD("loader"), "thread %d of %d: %s; expected it to start",
-                    l->started, l->s->threads,
-                    why == EAGAIN ? "no more threads allowed" : "cannot be created");
+    l->process = getpid();
+    return QN_OK;
+}
+
+int qn_loader_threads(const qn_loader *l) { return l->started; }
+
+/* The threads do not follow a fork, and one of them may have held the mutex when it happened. */
+static bool left_behind(const qn_loader *l) { return l->started > 0 && l->process != getpid(); }
+
+static qn_status check_process(const qn_loader *l, qn_error *err)
+{
+    if (!left_behind(l)) return QN_OK;
+    return qn__fail(err, 3051, QN_AT_FIELD("loader"),
+                    "opened before a fork, which its threads did not follow; expected one that this "
+                    "process has opened");
 }
 
 /* ---- opening ------------------------------------------------------------------------------ */
@@ -371,7 +385,7 @@ static qn_status next_slot(qn_loader *l, struct qn__slot **out, qn_error *err)
     pthread_mutex_lock(&s->mutex);
     give_back(l);
     struct qn__slot *slot = &s->slot[s->tail % s->depth];
-    if (s->threads) {
+    if (l->started) {
         status = wait_for(l, slot, err);
     } else {
         take_ticket(s, 0);
@@ -397,6 +411,7 @@ qn_status qn_loader_next(qn_loader *l, const qn_batch **out, qn_error *err)
 {
     struct qn__slot *slot;
     *out = NULL;
+    QN_TRY(check_process(l, err));
     while (l->at.position < l->s->plan.used) {
         QN_TRY(next_slot(l, &slot, err));
         if (slot->err.code) {
@@ -430,6 +445,7 @@ qn_status qn_loader_seek(qn_loader *l, qn_loader_state state, qn_error *err)
 {
     struct shared *s = l->s;
     int64_t used = s->plan.used;
+    QN_TRY(check_process(l, err));
     if (state.epoch < 0 || state.epoch >= UINT32_MAX)
         return qn__fail(err, 3053, QN_AT_FIELD("epoch"), "%lld; expected 0..4294967294",
                         (long long)state.epoch);
@@ -461,6 +477,10 @@ void qn_loader_free(qn_loader *l)
     if (!l) return;
     struct shared *s = l->s;
     qn_error ignored = { 0 };
+    if (left_behind(l)) { /* what the threads share stays theirs */
+        qn__free(NULL, l, sizeof *l);
+        return;
+    }
     pthread_mutex_lock(&s->mutex);
     s->stop = true;
     pthread_cond_broadcast(&s->work);

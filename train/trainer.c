@@ -542,13 +542,25 @@ static qn_status open_logs(qn_trainer *t, qn_error *err)
     return qn_events_open(&t->events, t->dir, err);
 }
 
+static void note_missing_threads(qn_trainer *t)
+{
+    int asked = (int)t->recipe->data.workers, started = qn_loader_threads(t->loader);
+    char line[160];
+    if (started >= asked) return;
+    snprintf(line, sizeof line, "loader: %d of %d threads could be started; data is prepared by fewer: slower, "
+             "the same samples", started, asked);
+    note(t, line);
+}
+
 static qn_status open_progress(qn_trainer *t, qn_error *err)
 {
     if (t->opts.fd < 0) return QN_OK;
     qn_progress_options o = { .fd = t->opts.fd, .epochs = t->recipe->epochs, .steps_per_epoch = t->micro_per_epoch,
                               .metric = t->net.shape.n_classes && !t->net.shape.soft ? "accuracy" : NULL,
                               .every = 0 };
-    return qn_progress_create(&t->progress, &o, err);
+    QN_TRY(qn_progress_create(&t->progress, &o, err));
+    note_missing_threads(t);
+    return QN_OK;
 }
 
 /* The recipe of the run that is continued. */

@@ -357,7 +357,8 @@ typedef struct qn_loader_options {
     bool shuffle;
     bool drop_last; /* leave out a last batch of fewer than B */
     uint64_t seed;
-    int threads;    /* 0: batches are made in qn_loader_next itself; at most 256 */
+    int threads;    /* 0: batches are made in qn_loader_next itself; at most 256. Fewer if fewer may be
+                       started: same batches, only later                               */
     int depth;      /* batches prepared ahead; 0: threads + 2 */
     double timeout; /* seconds without a batch after which the file at fault is named; 0: 60 */
     qn_augment augment;
@@ -386,7 +387,8 @@ typedef struct qn_loader_state {
 
 /* Opens a loader over `over` (copied; NULL: every sample), at the start of epoch 0. All memory
  * and threads are taken here: making a batch allocates nothing (libpng does, for a folder's file
- * that is not kept in memory). Errors: E3051, E3053, E3054, E5002. */
+ * that is not kept in memory). A child process after a fork must open its own: E3051. Errors: E3053,
+ * E3054, E5002. */
 QN_API QN_CHECKED qn_status qn_loader_open(qn_loader **out, qn_dataset *ds, const qn_indices *over,
                                            const qn_loader_options *options, qn_error *err);
 QN_API void qn_loader_free(qn_loader *loader);
@@ -397,6 +399,7 @@ QN_API void qn_loader_free(qn_loader *loader);
  * call after that goes on behind it. Not from two threads at once. */
 QN_API QN_CHECKED qn_status qn_loader_next(qn_loader *loader, const qn_batch **out, qn_error *err);
 
+QN_API int qn_loader_threads(const qn_loader *loader);    /* that have been started */
 QN_API int64_t qn_loader_batches(const qn_loader *loader); /* per epoch */
 QN_API int64_t qn_loader_samples(const qn_loader *loader); /* per epoch, without a dropped tail */
 QN_API qn_loader_state qn_loader_tell(const qn_loader *loader);
