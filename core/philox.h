@@ -8,11 +8,19 @@
 #define QN_CORE_PHILOX_H
 #include <stdint.h>
 
+/* The same source runs inside CUDA kernels, so that their masks are those of the CPU. */
+#ifdef __CUDACC__
+#define QN_EVERYWHERE __host__ __device__
+#else
+#define QN_EVERYWHERE
+#endif
+
 struct qn__words {
     uint32_t w[4];
 };
 
-static inline struct qn__words qn__philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3)
+static inline QN_EVERYWHERE struct qn__words qn__philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2,
+                                                        uint32_t c3)
 {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     for (int round = 0; round < 10; round++) {
@@ -24,11 +32,12 @@ static inline struct qn__words qn__philox(uint64_t key, uint32_t c0, uint32_t c1
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    return (struct qn__words){ { c0, c1, c2, c3 } };
+    struct qn__words words = { { c0, c1, c2, c3 } };
+    return words;
 }
 
 /* Key of a named stream: mixes the user's seed with the hash of a (scoped) name. */
-static inline uint64_t qn__stream_key(uint64_t seed, uint64_t name_hash)
+static inline QN_EVERYWHERE uint64_t qn__stream_key(uint64_t seed, uint64_t name_hash)
 {
     uint64_t z = seed + 0x9E3779B97F4A7C15u * (name_hash | 1u); /* splitmix64 finaliser */
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -37,6 +46,6 @@ static inline uint64_t qn__stream_key(uint64_t seed, uint64_t name_hash)
 }
 
 /* A word as a float in [0, 1) with 24 bits, and as a double in [0, 1) with 32 bits. */
-static inline float qn__unit_f32(uint32_t w) { return (float)(w >> 8) * 0x1p-24f; }
-static inline double qn__unit_f64(uint32_t w) { return (double)w * 0x1p-32; }
+static inline QN_EVERYWHERE float qn__unit_f32(uint32_t w) { return (float)(w >> 8) * 0x1p-24f; }
+static inline QN_EVERYWHERE double qn__unit_f64(uint32_t w) { return (double)w * 0x1p-32; }
 #endif
