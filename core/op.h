@@ -79,7 +79,7 @@ void *qn__graph_copy(qn_graph *g, const void *data, size_t bytes);
 /* Operand i of node y as a value. */
 static inline qn_t qn__in(const struct qn__node *y, int i) { return (qn_t){ y->in[i] }; }
 
-/* ---- shape rules that several operators share ------------------------------------------------- */
+/* ---- shape rules and gradients that several operators share ----------------------------------- */
 
 /* y like operand 0 */
 qn_status qn__infer_like(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
@@ -87,6 +87,12 @@ qn_status qn__infer_like(const struct qn__node *const *x, struct qn__node *y, qn
 qn_status qn__infer_reduce(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
 /* the same where there is no result for nothing (max, min): the reduced extent must not be empty */
 qn_status qn__infer_extreme(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
+/* gradient of reduce_max and reduce_min */
+void qn__vjp_extreme(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t *dx);
+/* appends the reduction `op` of x; axes may be QN_ALL_AXES */
+qn_t qn__reduce(qn_graph *g, enum qn__opcode op, qn_t x, uint32_t axes, bool keep);
+/* t, of the shape of a reduction of operand 0 of y, with 1 for each reduced axis: it broadcasts against the operand */
+qn_t qn__unreduced(qn_graph *g, const struct qn__node *y, qn_t t);
 /* y like operand 0, which must be a store tensor or the result of a write to one (op->writes) */
 qn_status qn__infer_written(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
 /* costs: no arithmetic, every operand read and the result written; one operation per element of operand 0 */

@@ -1,4 +1,4 @@
-/* common.c - shape rules and costs that several operators share. */
+/* common.c - shape rules, gradients and costs that several operators share. */
 #include "../op.h"
 #include <string.h>
 
@@ -26,6 +26,32 @@ qn_status qn__infer_extreme(const struct qn__node *const *x, struct qn__node *y,
         if ((attr->axes >> i & 1) && x[0]->dim[i] == 0)
             return qn__fail(err, 2203, NULL, "axis %d is empty; expected at least one element to choose from", i);
     return QN_OK;
+}
+
+qn_t qn__unreduced(qn_graph *g, const struct qn__node *y, qn_t t)
+{
+    const struct qn__reduce_attr *attr = y->attr;
+    struct qn__node x = *qn__at(g, qn__in(y, 0));
+    int64_t kept[QN_MAX_DIMS];
+    for (int i = 0; i < x.rank; i++) kept[i] = attr->axes >> i & 1 ? 1 : x.dim[i];
+    return qn_reshape(g, t, x.rank, kept);
+}
+
+/* dx = dy where x equals the result, divided evenly among equals. Where the extreme element is unique this is the
+ * gradient; at a tie it is the mean of the one-sided choices, and the shares add up to dy. Nothing equals NaN: the
+ * gradient of a NaN result is zero. */
+void qn__vjp_extreme(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t *dx)
+{
+    const struct qn__reduce_attr *attr = y->attr;
+    qn_t chosen = qn_eq(g, qn__in(y, 0), qn__unreduced(g, y, self));
+    qn_t share = qn_div(g, qn__unreduced(g, y, dy), qn_sum(g, qn_cast(g, chosen, y->dtype), attr->axes, true));
+    dx[0] = qn_where(g, chosen, share, qn_scalar(g, y->dtype, 0));
+}
+
+qn_t qn__reduce(qn_graph *g, enum qn__opcode op, qn_t x, uint32_t axes, bool keep)
+{
+    if (axes == QN_ALL_AXES) axes = (1u << qn_rank(g, x)) - 1;
+    return qn__node(g, op, &x, 1, &(struct qn__reduce_attr){ axes, keep });
 }
 
 qn_status qn__infer_written(const struct qn__node *const *x, struct qn__node *y, qn_error *err)

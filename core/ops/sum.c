@@ -6,11 +6,8 @@
 static void vjp(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t *dx)
 {
     (void)self;
-    const struct qn__reduce_attr *attr = y->attr;
     struct qn__node x = *qn__at(g, qn__in(y, 0));
-    int64_t kept[QN_MAX_DIMS];
-    for (int i = 0; i < x.rank; i++) kept[i] = attr->axes >> i & 1 ? 1 : x.dim[i];
-    dx[0] = qn_broadcast(g, qn_reshape(g, dy, x.rank, kept), x.rank, x.dim);
+    dx[0] = qn_broadcast(g, qn__unreduced(g, y, dy), x.rank, x.dim);
 }
 
 const struct qn__op qn__op_sum = { .name = "sum",
@@ -20,11 +17,7 @@ const struct qn__op qn__op_sum = { .name = "sum",
                                    .attr_size = sizeof(struct qn__reduce_attr),
                                    .layout = QN_LAYOUT_REDUCE };
 
-qn_t qn_sum(qn_graph *g, qn_t x, uint32_t axes, bool keep)
-{
-    if (axes == QN_ALL_AXES) axes = (1u << qn_rank(g, x)) - 1;
-    return qn__node(g, QN_OP_sum, &x, 1, &(struct qn__reduce_attr){ axes, keep });
-}
+qn_t qn_sum(qn_graph *g, qn_t x, uint32_t axes, bool keep) { return qn__reduce(g, QN_OP_sum, x, axes, keep); }
 
 qn_t qn_mean(qn_graph *g, qn_t x, uint32_t axes, bool keep)
 {

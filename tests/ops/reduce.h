@@ -25,4 +25,20 @@
 /* p[0]: axes; p[1]: keep */
 void reduce_oracle(const struct op_case *c, const struct op_data *x, struct op_data *y, double start,
                    double (*join)(double, double));
+
+/* Cases of reduce_max and reduce_min: the rows of a table, made with the file's own build and oracle. */
+/* clang-format off */
+#define EXTREME_CASE(text, axes, dims_rank, ...)                                                   \
+    { .name = text, .build = build, .oracle = oracle, .exact = true, .n_in = 1, .p = { axes },     \
+      .in = { { .rank = dims_rank, .dim = { __VA_ARGS__ }, .values = OP_DISTINCT, .low = -4, .high = 4 } }, \
+      .step = 1e-5 },
+#define EXTREME_CASES                                                                              \
+    REDUCE_SHAPES(EXTREME_CASE)                                                                    \
+    EXTREME_CASE("no rows", 2, 2, 0, 3)                                                            \
+    { .name = "kept dimension", .build = build, .oracle = oracle, .exact = true, .n_in = 1, .p = { 5, 1 }, \
+      .in = { { .rank = 3, .dim = { 4, 3, 31 }, .values = OP_DISTINCT } }, .step = 1e-4 },         \
+    { .name = "equal elements", .build = build, .oracle = oracle, .exact = true, .n_in = 1, .p = { 2 }, \
+      .in = { { .rank = 2, .dim = { 5, 40 }, .values = OP_TIES } },                                \
+      .no_gradient_check = "at a tie there is no derivative" },
+/* clang-format on */
 #endif
