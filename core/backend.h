@@ -86,6 +86,9 @@ struct qn__kernel {
     qn_status (*prepare)(struct qn__step *, qn_error *);
     qn_status (*bind)(struct qn__step *, qn_error *);
     qn_status (*launch)(const struct qn__step *, qn_error *);
+    /* n steps of this kernel that follow each other in the schedule, none of which reads what another writes: as if
+     * launched one by one. NULL: they are. */
+    qn_status (*launch_many)(const struct qn__step *const *, int n, qn_error *);
     void (*release)(struct qn__step *);
 };
 
