@@ -1,0 +1,190 @@
+/* rows.h - what the kernels over rows of the last axis share: four ways to lay a row on threads.
+ *
+ *   thread   up to QN_THREAD_ROW elements: a block copies its rows to shared memory in one piece (so every sector is moved
+ *            once although rows are short), one thread works on each row; the pitch there is odd, so neighbouring
+ *            threads use different banks
+ *   warp     a row fits into the registers of a warp
+ *   shared   a row fits into the shared memory of a block: each thread reads back only what it wrote
+ *   long     anything longer: the row is read again instead of kept
+ *
+ * warp and shared move 16 bytes at a time where rows start at multiples of 16 bytes, else element by element. pick
+ * decides from the width alone. A maximum is NaN if one element is, so that a bad row stays visible. */
+#ifndef QN_KERNELS_CUDA_ROWS_H
+#define QN_KERNELS_CUDA_ROWS_H
+#include "gpu.h"
+#include "cuda.h"
+
+enum { QN_ROWS_THREAD, QN_ROWS_WARP, QN_ROWS_WARP_SCALAR, QN_ROWS_SHARED, QN_ROWS_SHARED_SCALAR, QN_ROWS_LONG };
+#define QN_ROWS_VARIANTS                                                                                               \
+    "thread", "warp, 16 bytes", "warp, elements", "shared, 16 bytes", "shared, elements", "long", NULL
+enum { QN_THREAD_ROW = 32, QN_THREAD_ROWS = 128, QN_WARP_ROWS = 4, QN_BLOCK_THREADS = 256 };
+/* accesses of one lane that a row in registers may take */
+enum { QN_VECTOR_PARTS = 4, QN_SCALAR_PARTS = 16 };
+
+struct qn__rows { int64_t n, width; };
+static inline qn__rows rows_of(const qn__view &v)
+{
+    int64_t width = v.rank ? v.dim[v.rank - 1] : 1;
+    return { width ? v.count / width : 0, width };
+}
+
+/* copies: how many rows a block keeps in shared memory at once (operands that are read twice) */
+static inline int32_t rows_variant(const qn__args *a, int64_t width, size_t size, int copies)
+{
+    if (width <= QN_THREAD_ROW) return QN_ROWS_THREAD;
+    bool aligned = width * (int64_t)size % 16 == 0;
+    int64_t lane = aligned ? QN_VECTOR_PARTS * 16 / (int64_t)size : QN_SCALAR_PARTS;
+    if (width <= 32 * lane) return aligned ? QN_ROWS_WARP : QN_ROWS_WARP_SCALAR;
+    if (width * (int64_t)size * copies > a->gpu->shared_per_block - 1024) return QN_ROWS_LONG;
+    return aligned ? QN_ROWS_SHARED : QN_ROWS_SHARED_SCALAR;
+}
+
+/* Over the threads of a row: a warp (blockDim.x 32), or the block. part: 32 floats of shared memory. */
+static __device__ __forceinline__ float row_sum(float v, float *part)
+{
+    v = block_sum(v, part);
+    __syncthreads();
+    return v;
+}
+static __device__ __forceinline__ float row_max(float v, float *part)
+{
+    v = block_max(v, part);
+    __syncthreads();
+    return v;
+}
+static __device__ __forceinline__ float max_nan(float a, float b) { return a != a || a > b ? a : b; }
+
+/* N elements of row[at..] as one access; N is 1 or 16 bytes' worth. */
+template <class T, int N> struct pack {
+    T v[N];
+    __device__ __forceinline__ void load(const T *p)
+    {
+        if constexpr (N == 1) {
+            v[0] = *p;
+        } else {
+            vec16<T> w = load16(p);
+#pragma unroll
+            for (int i = 0; i < N; i++) v[i] = w.v[i];
+        }
+    }
+    __device__ __forceinline__ void store(T *p) const
+    {
+        if constexpr (N == 1) {
+            *p = v[0];
+        } else {
+            vec16<T> w;
+#pragma unroll
+            for (int i = 0; i < N; i++) w.v[i] = v[i];
+            store16(p, w);
+        }
+    }
+};
+
+/* A row in the registers of a warp: part k of lane l holds the N elements from (32 k + l) N on. */
+template <class T, int N, int PARTS> struct warp_row {
+    pack<T, N> p[PARTS];
+    static __device__ __forceinline__ int column(int k) { return (k * 32 + (int)threadIdx.x) * N; }
+    __device__ __forceinline__ void load(const T *row, int width)
+    {
+#pragma unroll
+        for (int k = 0; k < PARTS; k++)
+            if (column(k) < width) p[k].load(row + column(k));
+    }
+    __device__ __forceinline__ void store(T *row, int width) const
+    {
+#pragma unroll
+        for (int k = 0; k < PARTS; k++)
+            if (column(k) < width) p[k].store(row + column(k));
+    }
+    /* f(element, its column) for every element that is there */
+    template <class F> __device__ __forceinline__ void each(int width, F f)
+    {
+#pragma unroll
+        for (int k = 0; k < PARTS; k++) {
+            if (column(k) >= width) continue;
+#pragma unroll
+            for (int i = 0; i < N; i++) f(p[k].v[i], column(k) + i);
+        }
+    }
+};
+
+/* The same for a block whose threads keep a row in shared memory: copies it there, or walks over what it copied. */
+template <class T, int N> static __device__ __forceinline__ void shared_row_in(T *kept, const T *row, int width)
+{
+#pragma unroll 4
+    for (int at = threadIdx.x * N; at < width; at += QN_BLOCK_THREADS * N) {
+        pack<T, N> p;
+        p.load(row + at);
+        p.store(kept + at);
+    }
+}
+template <class T, int N, class F> static __device__ __forceinline__ void shared_row_each(const T *kept, int width, F f)
+{
+#pragma unroll 2
+    for (int at = threadIdx.x * N; at < width; at += QN_BLOCK_THREADS * N) {
+        pack<T, N> p;
+        p.load(kept + at);
+#pragma unroll
+        for (int i = 0; i < N; i++) f(p.v[i], at + i);
+    }
+}
+/* row[i] = f(kept[i], i) */
+template <class T, int N, class F>
+static __device__ __forceinline__ void shared_row_out(T *row, const T *kept, int width, F f)
+{
+#pragma unroll 2
+    for (int at = threadIdx.x * N; at < width; at += QN_BLOCK_THREADS * N) {
+        pack<T, N> p;
+        p.load(kept + at);
+#pragma unroll
+        for (int i = 0; i < N; i++) p.v[i] = from_f32<T>(f(to_f32(p.v[i]), at + i));
+        p.store(row + at);
+    }
+}
+
+/* Running maximum and sum of e^(x - maximum) (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax").
+ * An element equal to the maximum counts 1 also if both are -inf; a row of -inf only, or with +inf, becomes NaN in
+ * finish, as the definition has it. */
+struct online_sum {
+    float max = -INFINITY, sum = 0.0f;
+    __device__ __forceinline__ void add(float x)
+    {
+        float m = max_nan(max, x);
+        sum = sum * (max == m ? 1.0f : expf(max - m)) + (x == m ? 1.0f : expf(x - m));
+        max = m;
+    }
+    __device__ __forceinline__ void join_block(float *part)
+    {
+        float m = row_max(max, part);
+        sum = row_sum(sum == 0.0f ? 0.0f : sum * (max == m ? 1.0f : expf(max - m)), part);
+        max = m;
+        finish();
+    }
+    __device__ __forceinline__ void finish()
+    {
+        if (max == INFINITY || max == -INFINITY) sum = NAN;
+    }
+};
+
+/* ---- short rows through shared memory ------------------------------------------------------------------ */
+
+/* The block's rows [first, first + QN_THREAD_ROWS) into shared memory with an odd pitch, as f32; and back. */
+static __device__ __forceinline__ int thread_pitch(int width) { return width | 1; }
+template <class T>
+static __device__ __forceinline__ void rows_in(float *buffer, const T *x, int64_t first, int64_t rows, int width)
+{
+    int64_t left = rows - first;
+    int n = (int)(left < QN_THREAD_ROWS ? left : QN_THREAD_ROWS) * width, pitch = thread_pitch(width);
+    const T *from = x + first * width;
+    for (int i = threadIdx.x; i < n; i += QN_THREAD_ROWS) buffer[i / width * pitch + i % width] = to_f32(from[i]);
+}
+template <class T>
+static __device__ __forceinline__ void rows_out(T *y, const float *buffer, int64_t first, int64_t rows, int width)
+{
+    int64_t left = rows - first;
+    int n = (int)(left < QN_THREAD_ROWS ? left : QN_THREAD_ROWS) * width, pitch = thread_pitch(width);
+    T *to = y + first * width;
+    for (int i = threadIdx.x; i < n; i += QN_THREAD_ROWS) to[i] = from_f32<T>(buffer[i / width * pitch + i % width]);
+}
+static inline size_t thread_bytes(int64_t width) { return sizeof(float) * QN_THREAD_ROWS * (size_t)(width | 1); }
+#endif

@@ -1,0 +1,261 @@
+/* softmax.cu - softmax and log-softmax over the last axis, and their gradients.
+ *
+ * Compulsory bytes: forward 2 n elements, backward 3 n; rows.h says how a row is laid on threads so that each is moved
+ * once (twice read for rows beyond the registers of a block). The gradients take the operator's own result:
+ *   softmax      dx = y (dy - sum dy y)          log-softmax      dx = dy - e^y sum dy */
+#include "rows.h"
+
+namespace {
+
+template <bool LOG> __device__ __forceinline__ float result(float x, const online_sum &s, float log_sum)
+{
+    return LOG ? x - s.max - log_sum : expf(x - s.max) / s.sum;
+}
+template <bool LOG> __device__ __forceinline__ float term(float y, float dy) { return LOG ? dy : y * dy; }
+template <bool LOG> __device__ __forceinline__ float gradient(float y, float dy, float sum)
+{
+    return LOG ? dy - expf(y) * sum : y * (dy - sum);
+}
+
+/* ---- a warp for each row ---------------------------------------------------------------------------------- */
+
+template <class T, int N, int PARTS, bool LOG>
+__global__ void __launch_bounds__(32 * QN_WARP_ROWS) softmax_warp(T *y, const T *x, int64_t rows, int width)
+{
+    int64_t row = (int64_t)blockIdx.x * QN_WARP_ROWS + threadIdx.y;
+    if (row >= rows) return;
+    warp_row<T, N, PARTS> r;
+    online_sum s;
+    r.load(x + row * width, width);
+    r.each(width, [&](T &v, int) { s.max = max_nan(s.max, to_f32(v)); });
+    s.max = warp_max(s.max);
+    r.each(width, [&](T &v, int) { s.sum += expf(to_f32(v) - s.max); });
+    s.sum = warp_sum(s.sum);
+    float log_sum = LOG ? logf(s.sum) : 0.0f;
+    r.each(width, [&](T &v, int) { v = from_f32<T>(result<LOG>(to_f32(v), s, log_sum)); });
+    r.store(y + row * width, width);
+}
+
+template <class T, int N, int PARTS, bool LOG>
+__global__ void __launch_bounds__(32 * QN_WARP_ROWS)
+    softmax_grad_warp(T *dx, const T *y, const T *dy, int64_t rows, int width)
+{
+    int64_t row = (int64_t)blockIdx.x * QN_WARP_ROWS + threadIdx.y;
+    if (row >= rows) return;
+    warp_row<T, N, PARTS> ry, rd;
+    ry.load(y + row * width, width);
+    rd.load(dy + row * width, width);
+    float sum = 0.0f;
+#pragma unroll
+    for (int k = 0; k < PARTS; k++)
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            if (ry.column(k) < width) sum += term<LOG>(to_f32(ry.p[k].v[i]), to_f32(rd.p[k].v[i]));
+    sum = warp_sum(sum);
+#pragma unroll
+    for (int k = 0; k < PARTS; k++)
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            if (ry.column(k) < width)
+                rd.p[k].v[i] = from_f32<T>(gradient<LOG>(to_f32(ry.p[k].v[i]), to_f32(rd.p[k].v[i]), sum));
+    rd.store(dx + row * width, width);
+}
+
+/* ---- a block for each row, the row in shared memory ---------------------------------------------------------- */
+
+template <class T, int N, bool LOG>
+__global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_shared(T *y, const T *x, int width)
+{
+    CU_SHARED(float, part, [32]);
+    CU_SHARED_DYN(T, kept);
+    int64_t at = (int64_t)blockIdx.x * width;
+    online_sum s;
+    shared_row_in<T, N>(kept, x + at, width);
+    shared_row_each<T, N>(kept, width, [&](T v, int) { s.max = max_nan(s.max, to_f32(v)); });
+    s.max = row_max(s.max, part);
+    shared_row_each<T, N>(kept, width, [&](T v, int) { s.sum += expf(to_f32(v) - s.max); });
+    s.sum = row_sum(s.sum, part);
+    float log_sum = LOG ? logf(s.sum) : 0.0f;
+    shared_row_out<T, N>(y + at, kept, width, [&](float v, int) { return result<LOG>(v, s, log_sum); });
+}
+
+template <class T, int N, bool LOG>
+__global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_grad_shared(T *dx, const T *y, const T *dy, int width)
+{
+    CU_SHARED(float, part, [32]);
+    CU_SHARED_DYN(T, kept);
+    T *other = kept + width;
+    int64_t at = (int64_t)blockIdx.x * width;
+    float sum = 0.0f;
+    shared_row_in<T, N>(kept, y + at, width);
+    shared_row_in<T, N>(other, dy + at, width);
+    shared_row_each<T, N>(kept, width, [&](T v, int i) { sum += term<LOG>(to_f32(v), to_f32(other[i])); });
+    sum = row_sum(sum, part);
+    shared_row_out<T, N>(dx + at, kept, width, [&](float v, int i) { return gradient<LOG>(v, to_f32(other[i]), sum); });
+}
+
+/* ---- a thread for each row ------------------------------------------------------------------------------------ */
+
+template <class T, bool LOG>
+__global__ void __launch_bounds__(QN_THREAD_ROWS) softmax_thread(T *y, const T *x, int64_t rows, int width)
+{
+    CU_SHARED_DYN(float, buffer);
+    int64_t first = (int64_t)blockIdx.x * QN_THREAD_ROWS;
+    rows_in(buffer, x, first, rows, width);
+    __syncthreads();
+    float *row = buffer + threadIdx.x * thread_pitch(width);
+    if (first + threadIdx.x < rows) {
+        online_sum s;
+        for (int i = 0; i < width; i++) s.max = max_nan(s.max, row[i]);
+        for (int i = 0; i < width; i++) s.sum += expf(row[i] - s.max);
+        float log_sum = LOG ? logf(s.sum) : 0.0f;
+        for (int i = 0; i < width; i++) row[i] = result<LOG>(row[i], s, log_sum);
+    }
+    __syncthreads();
+    rows_out(y, buffer, first, rows, width);
+}
+
+template <class T, bool LOG>
+__global__ void __launch_bounds__(QN_THREAD_ROWS)
+    softmax_grad_thread(T *dx, const T *y, const T *dy, int64_t rows, int width)
+{
+    CU_SHARED_DYN(float, buffer);
+    float *other = buffer + QN_THREAD_ROWS * thread_pitch(width);
+    int64_t first = (int64_t)blockIdx.x * QN_THREAD_ROWS;
+    rows_in(buffer, y, first, rows, width);
+    rows_in(other, dy, first, rows, width);
+    __syncthreads();
+    float *ry = buffer + threadIdx.x * thread_pitch(width), *rd = other + threadIdx.x * thread_pitch(width);
+    if (first + threadIdx.x < rows) {
+        float sum = 0.0f;
+        for (int i = 0; i < width; i++) sum += term<LOG>(ry[i], rd[i]);
+        for (int i = 0; i < width; i++) rd[i] = gradient<LOG>(ry[i], rd[i], sum);
+    }
+    __syncthreads();
+    rows_out(dx, other, first, rows, width);
+}
+
+/* ---- rows that nothing holds ------------------------------------------------------------------------------------ */
+
+template <class T, bool LOG>
+__global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_long(T *y, const T *x, int64_t width)
+{
+    CU_SHARED(float, part, [32]);
+    x += (int64_t)blockIdx.x * width;
+    y += (int64_t)blockIdx.x * width;
+    online_sum s;
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS) s.add(to_f32(x[i]));
+    s.join_block(part);
+    float log_sum = LOG ? logf(s.sum) : 0.0f;
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)
+        y[i] = from_f32<T>(result<LOG>(to_f32(x[i]), s, log_sum));
+}
+
+template <class T, bool LOG>
+__global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_grad_long(T *dx, const T *y, const T *dy, int64_t width)
+{
+    CU_SHARED(float, part, [32]);
+    int64_t at = (int64_t)blockIdx.x * width;
+    float sum = 0.0f;
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS) sum += term<LOG>(to_f32(y[at + i]), to_f32(dy[at + i]));
+    sum = row_sum(sum, part);
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)
+        dx[at + i] = from_f32<T>(gradient<LOG>(to_f32(y[at + i]), to_f32(dy[at + i]), sum));
+}
+
+/* ---- host ----------------------------------------------------------------------------------------------- */
+
+qn_status pick(const qn__args *a, qn__choice *c)
+{
+    for (int i = 0; i < a->n_in; i++)
+        if (a->x[i].dtype != a->y.dtype) return QN_EUSAGE;
+    if (!is_cuda_float(a->y.dtype)) return QN_EUSAGE;
+    c->variant = rows_variant(a, rows_of(a->y).width, qn_dtype_size(a->y.dtype), a->n_in);
+    return QN_OK;
+}
+
+/* The launch of a variant with N elements an access. */
+template <class T, int N, int PARTS, bool LOG> cudaError_t forward_as(const qn__step *s, qn__rows r)
+{
+    T *y = (T *)s->args.y.data;
+    const T *x = (const T *)s->args.x[0].data;
+    int width = (int)r.width;
+    if (s->choice.variant < QN_ROWS_SHARED)
+        return LAUNCH((softmax_warp<T, N, PARTS, LOG>), ((unsigned)ceil_div(r.n, QN_WARP_ROWS)), (32, QN_WARP_ROWS), 0,
+                      s->queue->stream, y, x, r.n, width);
+    return LAUNCH((softmax_shared<T, N, LOG>), ((unsigned)r.n), (QN_BLOCK_THREADS), sizeof(T) * (size_t)width,
+                  s->queue->stream, y, x, width);
+}
+template <class T, bool LOG> cudaError_t forward(const qn__step *s)
+{
+    qn__rows r = rows_of(s->args.y);
+    T *y = (T *)s->args.y.data;
+    const T *x = (const T *)s->args.x[0].data;
+    switch (s->choice.variant) {
+    case QN_ROWS_THREAD:
+        return LAUNCH((softmax_thread<T, LOG>), ((unsigned)ceil_div(r.n, QN_THREAD_ROWS)), (QN_THREAD_ROWS),
+                      thread_bytes(r.width), s->queue->stream, y, x, r.n, (int)r.width);
+    case QN_ROWS_WARP:
+    case QN_ROWS_SHARED: return forward_as<T, vec16<T>::n, QN_VECTOR_PARTS, LOG>(s, r);
+    case QN_ROWS_WARP_SCALAR:
+    case QN_ROWS_SHARED_SCALAR: return forward_as<T, 1, QN_SCALAR_PARTS, LOG>(s, r);
+    default:
+        return LAUNCH((softmax_long<T, LOG>), ((unsigned)r.n), (QN_BLOCK_THREADS), 0, s->queue->stream, y, x, r.width);
+    }
+}
+
+template <class T, int N, int PARTS, bool LOG> cudaError_t backward_as(const qn__step *s, qn__rows r)
+{
+    T *dx = (T *)s->args.y.data;
+    const T *y = (const T *)s->args.x[0].data, *dy = (const T *)s->args.x[1].data;
+    int width = (int)r.width;
+    if (s->choice.variant < QN_ROWS_SHARED)
+        return LAUNCH((softmax_grad_warp<T, N, PARTS, LOG>), ((unsigned)ceil_div(r.n, QN_WARP_ROWS)),
+                      (32, QN_WARP_ROWS), 0, s->queue->stream, dx, y, dy, r.n, width);
+    return LAUNCH((softmax_grad_shared<T, N, LOG>), ((unsigned)r.n), (QN_BLOCK_THREADS), 2 * sizeof(T) * (size_t)width,
+                  s->queue->stream, dx, y, dy, width);
+}
+template <class T, bool LOG> cudaError_t backward(const qn__step *s)
+{
+    qn__rows r = rows_of(s->args.y);
+    T *dx = (T *)s->args.y.data;
+    const T *y = (const T *)s->args.x[0].data, *dy = (const T *)s->args.x[1].data;
+    switch (s->choice.variant) {
+    case QN_ROWS_THREAD:
+        return LAUNCH((softmax_grad_thread<T, LOG>), ((unsigned)ceil_div(r.n, QN_THREAD_ROWS)), (QN_THREAD_ROWS),
+                      2 * thread_bytes(r.width), s->queue->stream, dx, y, dy, r.n, (int)r.width);
+    case QN_ROWS_WARP:
+    case QN_ROWS_SHARED: return backward_as<T, vec16<T>::n, QN_VECTOR_PARTS, LOG>(s, r);
+    case QN_ROWS_WARP_SCALAR:
+    case QN_ROWS_SHARED_SCALAR: return backward_as<T, 1, QN_SCALAR_PARTS, LOG>(s, r);
+    default:
+        return LAUNCH((softmax_grad_long<T, LOG>), ((unsigned)r.n), (QN_BLOCK_THREADS), 0, s->queue->stream, dx, y, dy,
+                      r.width);
+    }
+}
+
+template <bool LOG> qn_status launch_forward(const qn__step *s, qn_error *err)
+{
+    if (!s->args.y.count) return QN_OK;
+    return qn__cuda_check(with_float(s->args.y.dtype, [&](auto t) { return forward<decltype(t), LOG>(s); }), "softmax",
+                          s, err);
+}
+template <bool LOG> qn_status launch_backward(const qn__step *s, qn_error *err)
+{
+    if (!s->args.y.count) return QN_OK;
+    return qn__cuda_check(with_float(s->args.y.dtype, [&](auto t) { return backward<decltype(t), LOG>(s); }),
+                          "softmax_grad", s, err);
+}
+
+const char *const variants[] = { QN_ROWS_VARIANTS };
+
+} // namespace
+
+KERNEL(softmax) = { .variants = variants, .pick = pick, .launch = launch_forward<false> };
+KERNEL(log_softmax) = { .variants = variants, .pick = pick, .launch = launch_forward<true> };
+KERNEL(softmax_grad) = { .variants = variants, .pick = pick, .launch = launch_backward<false> };
+KERNEL(log_softmax_grad) = { .variants = variants, .pick = pick, .launch = launch_backward<true> };
