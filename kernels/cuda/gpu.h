@@ -108,8 +108,21 @@ template <int N> static __device__ __forceinline__ void cp_async_wait()
 #include "cudasim.h"
 #endif
 
+/* More dynamic shared memory than 48 KB must be asked for, kernel by kernel (CUDA C++ Programming Guide). */
+template <class Kernel, class... A>
+static inline cudaError_t gpu_start(const char *name, Kernel kernel, dim3 grid, dim3 block, size_t shared,
+                                    cudaStream_t stream, A &&...a)
+{
+    if (shared > 48 * 1024) {
+        cudaError_t answer = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                  (int)shared);
+        if (answer != cudaSuccess) return answer;
+    }
+    return gpu_launch(name, kernel, grid, block, shared, stream, static_cast<A &&>(a)...);
+}
+
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                           \
-    gpu_launch(#kernel, kernel, dim3 grid, dim3 block, shared, stream, ##__VA_ARGS__)
+    gpu_start(#kernel, kernel, dim3 grid, dim3 block, shared, stream, ##__VA_ARGS__)
 
 /* ---- elements --------------------------------------------------------------------------------------- */
 
