@@ -21,6 +21,8 @@ struct qn__full_attr { double value; };
 struct qn__input_attr { int32_t unused; };
 struct qn__store_attr { int32_t kind, unused; qn_init init; };
 
+struct qn__output_attr { int32_t index, unused; }; /* which of the further results, from 0 */
+
 struct qn__reduce_attr { uint32_t axes; int32_t keep; }; /* axes: only bits below the rank; argmax: one bit */
 
 /* broadcast and reshape: the result's dims are the attribute; they stand in the node. */
@@ -41,6 +43,7 @@ struct qn__conv_attr {
 /* every field filled in; grad rows take H and W of x from `size` where they have no x */
 struct qn__pool_attr { int32_t window[2], stride[2], pad[2]; int64_t size[2]; };
 
+struct qn__norm_attr { double eps; int32_t groups, unused; }; /* groups: of group_norm; else 1 */
 struct qn__bn_attr { double eps; int32_t act, unused; }; /* act: 0 or relu, folded in by the epilogue pass */
 struct qn__dropout_attr { double p; uint64_t name_hash; };
 struct qn__xent_attr {

@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-enum { QN_MAX_IN = 8 };
+enum { QN_MAX_IN = 8, QN_MAX_MORE = 2 }; /* operands; results beside y */
 
 enum qn__opcode {
     QN_OP_none, /* node 0: "no value" */
@@ -54,6 +54,8 @@ struct qn__args {
     enum qn__opcode op;
     int32_t n_in;
     struct qn__view y, x[QN_MAX_IN];
+    struct qn__view more[QN_MAX_MORE]; /* further results (row `output`), always plain; data NULL for those that */
+    uint32_t wanted;                   /* nobody reads: bit k says whether more[k] is wanted                      */
     const void *attr; /* the operator's struct of attr.h; NULL if it has none */
     uint32_t writes;  /* bit i: x[i] is written in place (and y is x[0] after the write) */
     int32_t threads;

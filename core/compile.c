@@ -105,24 +105,35 @@ static struct qn__view view_of(const struct qn__node *y)
 static bool is_launched(const struct qn__node *y)
 {
     return y->op != QN_OP_input && y->op != QN_OP_store && y->op != QN_OP_full && y->op != QN_OP_constant &&
-           !qn__op_of(y->op)->alias;
+           y->op != QN_OP_output && !qn__op_of(y->op)->alias;
+}
+
+static void describe_steps(qn_program *p)
+{
+    for (int32_t k = 0; k < p->n_order; k++) {
+        const struct qn__node *y = qn__program_node(p, k);
+        struct qn__args *a = &p->step[k].args;
+        *a = (struct qn__args){ .op = y->op,
+                                .n_in = y->n_in,
+                                .y = view_of(y),
+                                .attr = y->attr,
+                                .writes = qn__op_of(y->op)->writes,
+                                .threads = p->threads };
+        for (int i = 0; i < y->n_in; i++) a->x[i] = view_of(&p->g->node[y->in[i]]);
+        if (y->op != QN_OP_output) continue;
+        int index = ((const struct qn__output_attr *)y->attr)->index;
+        struct qn__args *producer = &p->step[p->position[y->in[0]]].args; /* comes before: filled in already */
+        producer->more[index] = view_of(y);
+        producer->wanted |= 1u << index;
+    }
 }
 
 static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
 {
     const struct qn__node *y = qn__program_node(p, k), *x[QN_MAX_IN] = { NULL };
     struct qn__step *s = &p->step[k];
-    s->args = (struct qn__args){ .op = y->op,
-                                 .n_in = y->n_in,
-                                 .y = view_of(y),
-                                 .attr = y->attr,
-                                 .writes = qn__op_of(y->op)->writes,
-                                 .threads = p->threads };
-    for (int i = 0; i < y->n_in; i++) {
-        x[i] = &p->g->node[y->in[i]];
-        s->args.x[i] = view_of(x[i]);
-    }
     if (!is_launched(y)) return QN_OK;
+    for (int i = 0; i < y->n_in; i++) x[i] = &p->g->node[y->in[i]];
     const struct qn__backend *backend = qn__compute_dtype(x, y) == QN_F64 ? &qn__cpu_f64 : &qn__cpu_f32;
     s->kernel = backend->kernel[y->op];
     for (int i = 0; i < y->n_in; i++) s->choice.x_block[i] = s->args.x[i].block;
@@ -139,6 +150,7 @@ static qn_status choose_kernels(qn_program *p, qn_error *err)
     int before = omp_get_max_threads(); /* oneDNN asks OpenMP how many threads it may use */
     omp_set_num_threads(p->threads);
     qn_status status = QN_OK;
+    describe_steps(p);
     for (int32_t k = 0; k < p->n_order && !status; k++) status = choose_kernel(p, k, err);
     omp_set_num_threads(before);
     return status;

@@ -49,6 +49,18 @@ static void fill_constant(const struct qn__node *y, char *at)
     }
 }
 
+/* The `output` nodes of a step are in its phase and come after it. */
+static void *further_result(const qn_program *p, int32_t k, int index)
+{
+    for (int32_t j = k + 1; j < p->n_order; j++) {
+        const struct qn__node *y = qn__program_node(p, j);
+        if (y->op == QN_OP_output && y->in[0] == p->order[k] &&
+            ((const struct qn__output_attr *)y->attr)->index == index)
+            return qn__program_address(p, p->order[j]);
+    }
+    return NULL;
+}
+
 static qn_status bind_steps(qn_program *p, qn_error *err)
 {
     for (int32_t k = 0; k < p->n_order; k++) {
@@ -57,6 +69,8 @@ static qn_status bind_steps(qn_program *p, qn_error *err)
         const struct qn__slot *w = &p->slot[p->g->n + k];
         s->args.y.data = qn__program_address(p, p->order[k]);
         for (int i = 0; i < y->n_in; i++) s->args.x[i].data = qn__program_address(p, y->in[i]);
+        for (int i = 0; i < QN_MAX_MORE; i++)
+            if (s->args.wanted >> i & 1) s->args.more[i].data = further_result(p, k, i);
         if (w->place == QN_PLACE_WORK) s->workspace = p->work_at + w->offset;
         if (y->op == QN_OP_full || y->op == QN_OP_constant) fill_constant(y, s->args.y.data);
         if (s->kernel && s->kernel->bind) QN_TRY(s->kernel->bind(s, err));
@@ -111,6 +125,10 @@ static void wake(const qn_program *p, int32_t k)
     const struct qn__slot *s = slot_of(p, p->order[k]), *w = &p->slot[p->g->n + k];
     if (s->place == QN_PLACE_WORK) ASAN_UNPOISON_MEMORY_REGION(p->work_at + s->offset, s->bytes);
     if (w->place == QN_PLACE_WORK) ASAN_UNPOISON_MEMORY_REGION(p->work_at + w->offset, w->bytes);
+    const struct qn__args *a = &p->step[k].args;
+    for (int i = 0; i < QN_MAX_MORE; i++)
+        if (a->more[i].data)
+            ASAN_UNPOISON_MEMORY_REGION(a->more[i].data, (size_t)a->more[i].count * qn_dtype_size(a->more[i].dtype));
 #endif
 }
 
@@ -123,8 +141,7 @@ static void bury(const qn_program *p, int32_t k)
     const struct qn__slot *w = &p->slot[p->g->n + k];
     for (int i = 0; i < y->n_in; i++) {
         const struct qn__slot *x = slot_of(p, y->in[i]);
-        if (x->place == QN_PLACE_WORK && x->last == k)
-            ASAN_POISON_MEMORY_REGION(p->work_at + x->offset, x->bytes);
+        if (x->place == QN_PLACE_WORK && x->last == k) ASAN_POISON_MEMORY_REGION(p->work_at + x->offset, x->bytes);
     }
     if (w->place == QN_PLACE_WORK) ASAN_POISON_MEMORY_REGION(p->work_at + w->offset, w->bytes);
 #endif
@@ -161,7 +178,8 @@ static qn_status check_loaded(const qn_program *p, qn_error *err)
 {
     if (!p->raw) return qn__fail(err, 2206, NULL, "the program is not loaded; expected qn_program_load before");
     if (p->threads > 1 && p->process != getpid())
-        return qn__fail(err, 2206, NULL, "the program was loaded before a fork; expected one that this process has "
+        return qn__fail(err, 2206, NULL,
+                        "the program was loaded before a fork; expected one that this process has "
                         "loaded, on a thread of its own, or one that runs on 1 thread");
     return QN_OK;
 }
@@ -200,6 +218,13 @@ static bool all_finite(const struct qn__view *v)
     return true;
 }
 
+static bool results_finite(const struct qn__args *a)
+{
+    bool finite = all_finite(&a->y);
+    for (int i = 0; i < QN_MAX_MORE; i++) finite = finite && (!a->more[i].data || all_finite(&a->more[i]));
+    return finite;
+}
+
 static bool operands_finite(const struct qn__args *a)
 {
     for (int i = 0; i < a->n_in; i++)
@@ -211,10 +236,11 @@ static qn_status search_nonfinite(qn_program *p, int32_t *found, qn_error *err)
 {
     for (int32_t k = 0; k < p->n_micro; k++) {
         const struct qn__args *a = &p->step[k].args;
-        if (a->writes) continue; /* the run before has done these writes; they must not happen twice */
+        if (a->writes) continue;         /* the run before has done these writes; they must not happen twice */
         bool sound = operands_finite(a); /* before the launch: the result may take an operand's place */
         QN_TRY(launch(p, k, err));
-        if (sound && !qn__op_of(a->op)->alias && !all_finite(&a->y)) {
+        bool own = !qn__op_of(a->op)->alias && a->op != QN_OP_output; /* else another step's result */
+        if (sound && own && !results_finite(a)) {
             *found = k;
             return QN_OK;
         }

@@ -33,20 +33,47 @@ static void add_contributions(qn_graph *g, const struct qn__node *y, const qn_t 
     }
 }
 
-static void sweep(qn_graph *g, int32_t last, const bool *needs, qn_t *d)
+/* The gradients of a value and of its operator's further results, which come after it. */
+struct seeds {
+    qn_t dy[1 + QN_MAX_MORE];
+};
+
+static bool any_seed(const struct seeds *s)
+{
+    for (int k = 0; k <= QN_MAX_MORE; k++)
+        if (s->dy[k].id) return true;
+    return false;
+}
+
+/* An `output` node has no rule of its own: what arrived at it belongs to its operand's. */
+static void hand_over(const struct qn__node *y, qn_t dy, struct seeds *seeds)
+{
+    const struct qn__output_attr *attr = y->attr;
+    seeds[y->in[0]].dy[1 + attr->index] = dy;
+}
+
+static void sweep(qn_graph *g, int32_t last, const bool *needs, struct seeds *seeds, qn_t *d)
 {
     for (int32_t i = last; i > 0 && !qn__failed(g); i--) {
         struct qn__node y = g->node[i]; /* a copy: the array moves as the graph grows */
         const struct qn__op *op = qn__op_of(y.op);
-        if (!d[i].id || !needs[i] || y.n_in == 0) continue;
+        seeds[i].dy[0] = d[i];
+        if (!any_seed(&seeds[i]) || !needs[i] || y.n_in == 0) continue;
+        if (y.op == QN_OP_output) {
+            hand_over(&y, d[i], seeds);
+            continue;
+        }
         enter_scope_of(g, &y);
-        if (!op->vjp) {
+        if (!qn__has_gradient(op) || (!op->vjp_all && !d[i].id)) {
             qn__graph_fail(g, 2205, op->name, "has no gradient: %s; expected no path from a weight to the loss",
                            op->no_gradient ? op->no_gradient : "none is defined");
             return;
         }
         qn_t dx[QN_MAX_IN] = { { 0 } };
-        op->vjp(g, &y, (qn_t){ i }, d[i], dx);
+        if (op->vjp_all)
+            op->vjp_all(g, &y, (qn_t){ i }, seeds[i].dy, dx);
+        else
+            op->vjp(g, &y, (qn_t){ i }, d[i], dx);
         add_contributions(g, &y, dx, needs, d);
     }
 }
@@ -71,15 +98,16 @@ qn_status qn_grad(qn_graph *g, qn_t loss, const qn_t *wrt, qn_t *dwrt, int n)
     size_t count = (size_t)loss.id + 1;
     qn_t *d = qn__calloc(&g->alloc, count, sizeof *d);
     bool *needs = qn__calloc(&g->alloc, count, sizeof *needs);
+    struct seeds *seeds = qn__calloc(&g->alloc, count, sizeof *seeds);
     char scope[QN_SCOPE_MAX];
     memcpy(scope, g->scope, sizeof scope);
-    if (!d || !needs) {
+    if (!d || !needs || !seeds) {
         qn__graph_fail(g, 5002, "grad", "cannot allocate %zu values", count);
     } else {
         struct qn__node y = *qn__at(g, loss);
         mark_needed(g, loss.id, wrt, n, needs);
         d[loss.id] = qn_full(g, y.dtype, y.rank, y.dim, 1);
-        sweep(g, loss.id, needs, d);
+        sweep(g, loss.id, needs, seeds, d);
     }
     memcpy(g->scope, scope, sizeof scope);
     for (int k = 0; k < n && !qn__failed(g); k++) {
@@ -89,5 +117,6 @@ qn_status qn_grad(qn_graph *g, qn_t loss, const qn_t *wrt, qn_t *dwrt, int n)
     }
     qn__free(&g->alloc, d, count * sizeof *d);
     qn__free(&g->alloc, needs, count * sizeof *needs);
+    qn__free(&g->alloc, seeds, count * sizeof *seeds);
     return qn_graph_status(g);
 }

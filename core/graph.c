@@ -261,6 +261,24 @@ qn_t qn__node_shaped(qn_graph *g, enum qn__opcode opcode, const qn_t *x, int n_i
     return append(g, &y);
 }
 
+qn_t qn__output(qn_graph *g, qn_t y, int index, qn_dtype dtype, int rank, const int64_t *dims)
+{
+    struct qn__output_attr attr;
+    memset(&attr, 0, sizeof attr);
+    attr.index = index;
+    if (g->err.code) return (qn_t){ 0 };
+    for (int32_t i = y.id + 1; i < g->n; i++) {
+        const struct qn__node *old = &g->node[i];
+        if (old->op == QN_OP_output && old->in[0] == y.id && memcmp(old->attr, &attr, sizeof attr) == 0)
+            return (qn_t){ i };
+    }
+    qn_phase phase = g->phase; /* it is there when y is, whenever somebody asks for it */
+    g->phase = qn__at(g, y)->phase;
+    qn_t t = qn__node_shaped(g, QN_OP_output, &y, 1, &attr, dtype, rank, dims, qn__at(g, y)->name, NULL);
+    g->phase = phase;
+    return t;
+}
+
 int32_t qn__graph_carry(qn_graph *to, const qn_graph *from, int32_t i, const int32_t *map)
 {
     if (to->err.code) return 0;

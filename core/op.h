@@ -39,12 +39,15 @@ struct qn__op {
     qn_status (*infer)(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
     /* dx[i] = contribution to the gradient of operand i, or {0}: graph constructors only. y is a copy. */
     void (*vjp)(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, qn_t *dx);
-    const char *no_gradient; /* why, if vjp is NULL */
+    /* The same for an operator with further results: dy[0] is that of y, dy[1 + k] that of result k; {0}: none. */
+    void (*vjp_all)(qn_graph *g, const struct qn__node *y, qn_t self, const qn_t *dy, qn_t *dx);
+    const char *no_gradient; /* why, if it has neither vjp nor vjp_all */
     bool flat;               /* derivative zero almost everywhere: a gradient stops here instead of failing */
     struct qn__cost (*cost)(const struct qn__node *const *x, const struct qn__node *y); /* NULL: 1 flop an element */
     size_t attr_size;
     uint32_t writes; /* bit i: operand i is a store tensor that is written in place */
     enum qn__layout_rule layout;
+    int more;       /* results beside y, made by qn__output; 0 for most           */
     bool pointwise; /* a PW row or fused                                          */
     bool in_place;  /* y may take the bytes of an operand of y's size that dies here */
     bool alias;     /* y is operand 0's bytes under other dims (reshape)           */
@@ -60,6 +63,7 @@ extern const struct qn__op
 /* The descriptor of an opcode; its number of operands in ops.def (-1: any). */
 const struct qn__op *qn__op_of(enum qn__opcode op);
 int qn__arity_of(enum qn__opcode op);
+static inline bool qn__has_gradient(const struct qn__op *op) { return op->vjp || op->vjp_all; }
 
 /* ---- for constructors and gradients --------------------------------------------------------- */
 
@@ -68,6 +72,8 @@ qn_t qn__node(qn_graph *g, enum qn__opcode op, const qn_t *x, int n_in, const vo
 /* The same with the result's dims given (sources, broadcast, reshape, grad rows whose shape is not in the operands). */
 qn_t qn__node_shaped(qn_graph *g, enum qn__opcode op, const qn_t *x, int n_in, const void *attr, qn_dtype dtype,
                      int rank, const int64_t *dims, const char *name, const void *data);
+/* Result `index` beside y of an operator with several: one node however often it is asked for. */
+qn_t qn__output(qn_graph *g, qn_t y, int index, qn_dtype dtype, int rank, const int64_t *dims);
 /* The node of a value; node 0 if t is no value of g. Invalid after the next append. */
 const struct qn__node *qn__at(const qn_graph *g, qn_t t);
 #define qn__graph_fail qn_graph_fail

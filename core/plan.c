@@ -63,6 +63,10 @@ static void lifetimes(struct qn__plan *p)
     for (int32_t i = 1; i < g->n; i++) {
         const struct qn__node *y = &g->node[i];
         const struct qn__op *op = qn__op_of(y->op);
+        if (y->op == QN_OP_output) { /* written by its operand's step, and does not read it */
+            extend(&p->slot[i], p->position[y->in[0]]);
+            continue;
+        }
         for (int k = 0; k < y->n_in; k++) extend(&p->slot[root_of(p->slot, y->in[k])], p->position[i]);
         if (y->n_in && (op->alias || op->writes)) join(p->slot, i, root_of(p->slot, y->in[0]));
     }
@@ -230,10 +234,39 @@ static int32_t identity(const qn_graph *g, int32_t i)
     return i;
 }
 
+static bool overlap(const struct qn__slot *a, const struct qn__slot *b)
+{
+    return a->place == QN_PLACE_WORK && b->place == QN_PLACE_WORK && a->offset < b->offset + b->bytes &&
+           b->offset < a->offset + a->bytes;
+}
+
+/* A further result j of node i lies apart from everything else that the step touches. */
+static qn_status check_further(const struct qn__plan *p, struct owners *o, int32_t k, int32_t i, int32_t j,
+                               qn_error *err)
+{
+    const struct qn__node *y = &p->g->node[i];
+    const struct qn__slot *s = &p->slot[j];
+    if (s->place != QN_PLACE_WORK) return QN_OK;
+    bool apart = s->offset + s->bytes <= p->work && s->offset % QN_ALIGN == 0 && !overlap(s, &p->slot[i]) &&
+                 !overlap(s, &p->slot[p->g->n + k]);
+    for (int q = 0; q < y->n_in; q++) apart = apart && !overlap(s, &p->slot[y->in[q]]);
+    for (int32_t other = i + 1; other < j; other++)
+        if (p->g->node[other].op == QN_OP_output && p->g->node[other].in[0] == i)
+            apart = apart && !overlap(s, &p->slot[other]);
+    if (!apart)
+        return qn__fail(err, 7070, QN_AT_FIELD(y->name),
+                        "plan: a further result of step %d lies on another value; "
+                        "expected bytes of its own in the arena",
+                        k);
+    overwrite(o, s->offset, s->offset + s->bytes, j);
+    return QN_OK;
+}
+
 static qn_status check_step(const struct qn__plan *p, struct owners *o, int32_t k, int32_t i, qn_error *err)
 {
     const struct qn__node *y = &p->g->node[i];
     const struct qn__slot *w = &p->slot[p->g->n + k], *s = &p->slot[i];
+    if (y->op == QN_OP_output) return QN_OK; /* its operand's step has written it */
     if (w->place == QN_PLACE_WORK) {
         if (w->offset + w->bytes > p->work || w->offset % QN_ALIGN)
             return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: workspace leaves the arena; expected inside it");
@@ -245,18 +278,16 @@ static qn_status check_step(const struct qn__plan *p, struct owners *o, int32_t 
             return qn__fail(err, 7070, QN_AT_FIELD(y->name),
                             "plan: operand %d is overwritten before step %d; expected its bytes intact", q, k);
     }
+    for (int32_t j = i + 1; qn__op_of(y->op)->more && j < p->g->n; j++)
+        if (p->g->node[j].op == QN_OP_output && p->g->node[j].in[0] == i) QN_TRY(check_further(p, o, k, i, j, err));
     if (s->place != QN_PLACE_WORK || identity(p->g, i) != i) return QN_OK;
     if (s->offset + s->bytes > p->work || s->offset % QN_ALIGN)
         return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result leaves the arena; expected inside it");
-    bool on_workspace = w->place == QN_PLACE_WORK && s->offset < w->offset + w->bytes &&
-                        w->offset < s->offset + s->bytes;
-    if (on_workspace)
+    if (overlap(s, w))
         return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result overlaps the workspace; expected disjoint");
     for (int q = 0; q < y->n_in; q++) { /* overlap with an operand: only exact, only where the kernel allows it */
         const struct qn__slot *x = &p->slot[y->in[q]];
-        bool overlap = x->place == QN_PLACE_WORK && s->offset < x->offset + x->bytes &&
-                       x->offset < s->offset + s->bytes;
-        if (overlap && !(qn__op_of(y->op)->in_place && s->offset == x->offset && s->bytes == x->bytes))
+        if (overlap(s, x) && !(qn__op_of(y->op)->in_place && s->offset == x->offset && s->bytes == x->bytes))
             return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result overlaps operand %d; expected disjoint", q);
     }
     overwrite(o, s->offset, s->offset + s->bytes, i);

@@ -38,6 +38,8 @@ static qn_status check_operands(struct place p)
         if (op->writes >> k & 1)
             RULE(p, x->op == QN_OP_store || qn__op_of(x->op)->writes, "operand written in place: value", y->in[k], 0);
     }
+    RULE(p, y->op != QN_OP_output || p.g->node[y->in[0]].phase == y->phase, "phase of a further result", y->phase,
+         p.g->node[y->in[0]].phase);
     return QN_OK;
 }
 

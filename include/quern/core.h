@@ -210,6 +210,11 @@ QN_API qn_t qn_batch_norm(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, double eps
 /* Inference: given mean and variance [C]. */
 QN_API qn_t qn_batch_norm_fixed(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, qn_t mean, qn_t variance, double eps);
 
+/* Over the last axis, mean and biased variance of each row; x [..,C], gamma and beta [C]. (Ba, Kiros, Hinton 2016) */
+QN_API qn_t qn_layer_norm(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, double eps);
+/* gamma x / sqrt(mean x^2 + eps) over the last axis; gamma [C]. (Zhang, Sennrich 2019) */
+QN_API qn_t qn_rms_norm(qn_graph *g, qn_t x, qn_t gamma, double eps);
+
 /* Zeroes elements with probability p in [0,1) and scales the rest by 1/(1-p); the mask is a function of
  * (seed, scoped name, global sample, element, step) and is drawn again, not stored, in the backward pass.
  * rng: the tensor of qn_rng(). Axis 0 of x is the sample. */

@@ -9,4 +9,5 @@ SOURCE(input);
 SOURCE(store);
 SOURCE(full);     /* filled once, when the program is loaded */
 SOURCE(constant); /* likewise                                */
+SOURCE(output);   /* written by its operand's step    */
 SOURCE(reshape);  /* its operand's bytes under other dims    */

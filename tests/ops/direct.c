@@ -245,6 +245,19 @@ static void check_operands(const struct qn__op *op, const struct qn__args *a, co
     }
 }
 
+/* Guarded memory for the results beside y that the case reads. */
+static void add_further_results(struct direct *d, int32_t id, struct qn__args *a, const struct direct_opts *o)
+{
+    for (int32_t j = id + 1; qn__op_of(a->op)->more && j <= qn_node_count(d->g); j++) {
+        const struct qn__node *t = qn__at(d->g, (qn_t){ j });
+        if (t->op != QN_OP_output || t->in[0] != id) continue;
+        int index = ((const struct qn__output_attr *)t->attr)->index;
+        d->value[j] = guarded((size_t)t->count * qn_dtype_size(t->dtype), o->fill);
+        a->more[index] = view_of(t, d->value[j].data);
+        a->wanted |= 1u << index;
+    }
+}
+
 static void run_node(struct direct *d, int32_t id, const struct direct_opts *o)
 {
     struct qn__node y = *qn__at(d->g, (qn_t){ id });
@@ -260,6 +273,7 @@ static void run_node(struct direct *d, int32_t id, const struct direct_opts *o)
         s.args.x[i] = view_of(in[i], NULL);
     }
     s.args.y = view_of(&y, NULL);
+    add_further_results(d, id, &s.args, o);
     bool wide = qn__compute_dtype(in, &y) == QN_F64;
     const struct qn__kernel *k = (wide ? &qn__cpu_f64 : &qn__cpu_f32)->kernel[y.op];
     if (!k || !k->launch) fail_msg("%s has no kernel", op->name);
@@ -293,6 +307,8 @@ static void run_node(struct direct *d, int32_t id, const struct direct_opts *o)
     if (o->in_place && op->in_place) lay_on_operand(d, &y, &s.args);
     d->status = launch(d, k, &s, o);
     check_guards(out, op->name, "result");
+    for (int32_t j = id + 1; op->more && j <= qn_node_count(d->g); j++)
+        if (d->value[j].base) check_guards(&d->value[j], op->name, "further result");
     for (int i = 0; i < y.n_in; i++) check_guards(&d->value[y.in[i]], op->name, "operand");
     check_operands(op, &s.args, x, hash);
     for (int i = 0; i < y.n_in; i++) free(x[i].base);
@@ -348,6 +364,7 @@ struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype r
     assert_non_null(d.value);
     for (int32_t i = 1; i <= qn_node_count(d.g) && !d.status; i++) {
         enum qn__opcode row = qn__at(d.g, (qn_t){ i })->op;
+        if (row == QN_OP_output) continue; /* its operand's run has written it */
         if (row == QN_OP_input || row == QN_OP_store || row == QN_OP_full || row == QN_OP_constant ||
             row == QN_OP_reshape)
             run_source(&d, i, plant);

@@ -91,11 +91,11 @@ static int examine(enum qn__opcode op, bool print)
     variants_text(op, variants, sizeof variants);
     if (print)
         printf("%-18s %-5s %3d  %-44s %s\n", row->name, row->infer ? "yes" : "NO", op_cases_of[op]->n, variants,
-               row->vjp           ? "gradient"
-               : row->no_gradient ? row->no_gradient
-                                  : "NO GRADIENT, NO REASON");
+               qn__has_gradient(row) ? "gradient"
+               : row->no_gradient    ? row->no_gradient
+                                     : "NO GRADIENT, NO REASON");
     if (lacks) printf("  %s: no case reaches%s\n", row->name, missing);
-    if (!row->infer || (!row->vjp && !row->no_gradient) || op_cases_of[op]->n == 0) {
+    if (!row->infer || (!qn__has_gradient(row) && !row->no_gradient) || op_cases_of[op]->n == 0) {
         printf("  %s lacks a shape rule, a gradient or its reason, or cases\n", row->name);
         lacks++;
     }
@@ -109,7 +109,7 @@ static int examine_all(bool print)
     for (int op = 1; op < QN_OP_COUNT; op++) {
         lacks += examine((enum qn__opcode)op, print);
         if (!op_present((enum qn__opcode)op)) continue;
-        bool has = qn__op_of((enum qn__opcode)op)->vjp;
+        bool has = qn__has_gradient(qn__op_of((enum qn__opcode)op));
         gradients += has;
         reasons += !has;
         cases += op_cases_of[op]->n;
