@@ -25,6 +25,13 @@ bool op_present(enum qn__opcode op)
     return op_cases_of[op] && qn__op_of(op) && qn__cpu_f32.kernel[op] && qn__cpu_f64.kernel[op];
 }
 
+bool op_asked_for(enum qn__opcode op, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], qn__op_of(op)->name) == 0) return true;
+    return argc < 2;
+}
+
 /* ---- guarded memory ------------------------------------------------------------------------------ */
 
 static struct direct_value guarded(size_t bytes, unsigned char fill)

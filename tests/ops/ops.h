@@ -179,6 +179,8 @@ enum { OP_MAX_VARIANTS = 16 };
 extern uint64_t direct_hits[2][QN_OP_COUNT][OP_MAX_VARIANTS];
 /* Blocks that the layout checks try: none but the result's left to the kernel, 8, 16 and the number of channels. */
 int op_blocks(const struct op_case *c, int32_t block[4]);
+/* Whether the command line asks for a row: names of rows to run, all if none. */
+bool op_asked_for(enum qn__opcode op, int argc, char **argv);
 /* Whether descriptor, kernel and cases are linked. */
 bool op_present(enum qn__opcode op);
 #endif

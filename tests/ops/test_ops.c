@@ -1,5 +1,5 @@
 /* test_ops.c - the checks of ops.h that need no compiler: value, precision, class, bits, memory, layout. One test for
- * each row of ops.def. */
+ * each row of ops.def, or of those named on the command line. */
 #include "ops.h"
 #include <float.h>
 #include <math.h>
@@ -264,13 +264,13 @@ static void check_row(void **state)
     assert_true(cases->n > 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static enum qn__opcode row[QN_OP_COUNT];
     static struct CMUnitTest test[QN_OP_COUNT];
     size_t n = 0;
     for (int op = 1; op < QN_OP_COUNT; op++) {
-        if (!op_present((enum qn__opcode)op)) continue;
+        if (!op_present((enum qn__opcode)op) || !op_asked_for((enum qn__opcode)op, argc, argv)) continue;
         row[n] = (enum qn__opcode)op;
         test[n] = (struct CMUnitTest){ qn__op_of(row[n])->name, check_row, NULL, NULL, &row[n] };
         n++;
