@@ -24,9 +24,11 @@ struct qn__fault { int32_t position, kind; int64_t at, value, limit; };
 struct qn__queue {
     cudaStream_t stream;
     cublasLtHandle_t lt;
-    cudnnHandle_t dnn;       /* NULL until the first convolution is prepared */
+    struct qn__dnn **dnn;    /* cuDNN, as dnn.c keeps it; *dnn is NULL until the first convolution is prepared */
     struct qn__fault *fault; /* device memory */
 };
+/* Gives back what dnn.c keeps; called once, when the device is closed. */
+void qn__dnn_close(struct qn__dnn *dnn);
 
 /* The status of a library's answer: QN_OK, or an error that names the call, the operator and its shapes. s may be
  * NULL where no operator is concerned. */

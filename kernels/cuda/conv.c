@@ -1,0 +1,220 @@
+/* conv.c - the three directions of a convolution: layouts, the plan from cuDNN, filters in the library's order. See
+ * conv.h. */
+#include "conv.h"
+
+enum { GRAPH, GRAPH_AFTER, EMPTY };
+const char *const qn__cuda_conv_variants[] = { "graph", "graph_after", "empty", NULL };
+
+/* An engine that needs more is passed over for the next: the plan's memory is for values, not for scratch. */
+enum { WORKSPACE_MAX = 256 << 20, ALIGN = 256 };
+
+struct state {
+    struct qn__dnn_plan *plan;
+    struct qn__dnn *described; /* where there is no device, only a description of one */
+    size_t filters;            /* bytes of workspace in front of the library's; 0: they need not be turned over */
+};
+
+static const struct qn__view *view_of(const struct qn__args *a, int role)
+{
+    return role == QN_CONV_RESULT ? &a->y : &a->x[role];
+}
+
+static const struct qn__epilogue *epilogue_of(const struct qn__args *a)
+{
+    return &((const struct qn__conv_attr *)a->attr)->epilogue;
+}
+
+/* ---- layouts ------------------------------------------------------------------------------------------- */
+
+/* With the blocks of the images as they are or, where the layout pass asks, as the kernel likes them. */
+static int32_t block_of(const struct qn__args *a, const struct qn__view *image)
+{
+    return a->y.block == QN_ANY_BLOCK ? (int32_t)image->dim[1] : image->block;
+}
+
+/* Images of one channel are NHWC and plain at once, so they go with either. */
+static bool all_in(const struct qn__args *a, const struct qn__conv_roles *r, bool nhwc)
+{
+    const struct qn__view *image[2] = { view_of(a, r->x), view_of(a, r->y) };
+    for (int i = 0; i < 2; i++)
+        if (block_of(a, image[i]) != (nhwc ? image[i]->dim[1] : QN_PLAIN)) return false;
+    return true;
+}
+
+static bool fits(const struct qn__args *a, const struct qn__conv_roles *r)
+{
+    qn_dtype dtype = a->y.dtype;
+    if (dtype != QN_F32 && dtype != QN_BF16 && dtype != QN_F16) return false;
+    for (int i = 0; i < a->n_in; i++)
+        if (a->x[i].dtype != dtype) return false;
+    if (!qn__cuda_activates(epilogue_of(a)->act)) return false;
+    const struct qn__view *x = view_of(a, r->x), *y = view_of(a, r->y);
+    if (x->dim[1] > INT32_MAX || y->dim[1] > INT32_MAX) return false;
+    /* an image without channels has no NHWC of its own */
+    if (a->y.block == QN_ANY_BLOCK && (x->dim[1] == 0 || y->dim[1] == 0)) return false;
+    return all_in(a, r, true) || all_in(a, r, false);
+}
+
+/* ---- the convolution as cuDNN sees it -------------------------------------------------------------------- */
+
+static struct qn__dnn_conv conv_of(const struct qn__args *a, const struct qn__conv_roles *r)
+{
+    const struct qn__conv_attr *attr = a->attr;
+    const struct qn__view *x = view_of(a, r->x), *w = view_of(a, r->w), *y = view_of(a, r->y);
+    struct qn__dnn_conv c = { .direction = r->direction,
+                              .dtype = a->y.dtype,
+                              .nhwc = all_in(a, r, true),
+                              .n = x->dim[0],
+                              .c = x->dim[1],
+                              .h = x->dim[2],
+                              .w = x->dim[3],
+                              .o = y->dim[1],
+                              .kh = w->dim[2],
+                              .kw = w->dim[3],
+                              .oh = y->dim[2],
+                              .ow = y->dim[3],
+                              .groups = attr->groups,
+                              .bias = attr->epilogue.has_bias != 0,
+                              .act = attr->epilogue.act };
+    for (int i = 0; i < 2; i++) {
+        c.stride[i] = attr->stride[i];
+        c.dilation[i] = attr->dilation[i];
+        c.pad[i] = attr->pad[i];
+        c.pad_end[i] = attr->pad_end[i];
+    }
+    return c;
+}
+
+static int variant_of(const struct qn__args *a, const struct qn__dnn_conv *c)
+{
+    if (a->y.count == 0 || a->x[0].count == 0 || a->x[1].count == 0) return EMPTY;
+    return (c->bias || c->act) && !qn__dnn_fuses(c) ? GRAPH_AFTER : GRAPH;
+}
+
+/* Bytes of the filters in the library's order, or 0 if both orders are the same. */
+static size_t filters_bytes(const struct qn__args *a, const struct qn__conv_roles *r, const struct qn__dnn_conv *c)
+{
+    const struct qn__view *w = view_of(a, r->w);
+    if (!c->nhwc || w->dim[1] == 1 || w->dim[2] * w->dim[3] == 1) return 0;
+    size_t bytes;
+    if (!qn__mul(&bytes, (size_t)w->count, qn_dtype_size(w->dtype))) return SIZE_MAX;
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+qn_status qn__cuda_conv_pick(const struct qn__args *a, struct qn__choice *c, const struct qn__conv_roles *r)
+{
+    if (!fits(a, r)) return QN_EUSAGE;
+    for (int i = 0; i < a->n_in; i++) c->x_block[i] = QN_PLAIN;
+    c->y_block = QN_PLAIN;
+    if (r->x != QN_CONV_RESULT) c->x_block[r->x] = block_of(a, view_of(a, r->x));
+    if (r->y != QN_CONV_RESULT) c->x_block[r->y] = block_of(a, view_of(a, r->y));
+    if (r->w != QN_CONV_RESULT) c->y_block = block_of(a, &a->y);
+    struct qn__dnn_conv conv = conv_of(a, r);
+    c->variant = variant_of(a, &conv);
+    c->workspace = c->variant == EMPTY ? 0 : filters_bytes(a, r, &conv);
+    return c->workspace == SIZE_MAX ? QN_EUSAGE : QN_OK;
+}
+
+/* ---- prepare ------------------------------------------------------------------------------------------------ */
+
+/* cuDNN of the step's device, or for the description that the program is planned for. */
+static qn_status find_dnn(const struct qn__step *s, struct state *state, struct qn__dnn **out, qn_error *err)
+{
+    struct qn__dnn **keep = s->queue ? s->queue->dnn : &state->described;
+    if (!*keep) *keep = qn__dnn_new(s->args.gpu, s->queue ? &s->queue->stream : NULL, NULL);
+    *out = *keep;
+    return *out ? QN_OK : qn__nomem(err, "cuDNN", 0);
+}
+
+static qn_status make_plan(struct qn__step *s, const struct qn__conv_roles *r, struct state *state, qn_error *err)
+{
+    struct qn__dnn_conv conv = conv_of(&s->args, r);
+    struct qn__dnn *dnn;
+    size_t all;
+    QN_TRY(find_dnn(s, state, &dnn, err));
+    if (s->choice.variant == GRAPH_AFTER) conv.bias = false, conv.act = 0;
+    QN_TRY(qn__dnn_plan(&state->plan, dnn, &conv, WORKSPACE_MAX, s, err));
+    if (!state->plan)
+        return qn__fail(
+            err, 2208, NULL,
+            "convolution of %lld x %lld images, %lld to %lld channels, window %lld x %lld: cuDNN %zu has no "
+            "deterministic engine for it; expected one",
+            (long long)conv.h, (long long)conv.w, (long long)conv.c, (long long)conv.o, (long long)conv.kh,
+            (long long)conv.kw, qn__dnn_version(dnn));
+    state->filters = filters_bytes(&s->args, r, &conv);
+    if (!qn__add(&all, state->filters, qn__dnn_plan_engine(state->plan).workspace))
+        return qn__nomem(err, "workspace of a convolution", SIZE_MAX);
+    s->choice.workspace = all;
+    return QN_OK;
+}
+
+static void drop(struct state *state)
+{
+    qn__dnn_plan_free(state->plan);
+    qn__dnn_close(state->described);
+    qn__free(&qn__std_alloc, state, sizeof *state);
+}
+
+qn_status qn__cuda_conv_prepare(struct qn__step *s, const struct qn__conv_roles *r, qn_error *err)
+{
+    if (s->choice.variant == EMPTY) return QN_OK;
+    struct state *state = qn__calloc(&qn__std_alloc, 1, sizeof *state);
+    if (!state) return qn__nomem(err, "convolution", sizeof *state);
+    qn_status status = make_plan(s, r, state, err);
+    if (status)
+        drop(state);
+    else
+        s->state = state;
+    return status;
+}
+
+void qn__cuda_conv_release(struct qn__step *s)
+{
+    if (s->state) drop(s->state);
+    s->state = NULL;
+}
+
+/* ---- launch ------------------------------------------------------------------------------------------------- */
+
+static qn_status after(const struct qn__step *s, bool nothing, qn_error *err)
+{
+    const struct qn__args *a = &s->args;
+    const struct qn__epilogue *e = epilogue_of(a);
+    bool filters = a->op == QN_OP_conv2d_grad_w, plain = a->y.block == QN_PLAIN;
+    struct qn__after all = { .y = a->y.data,
+                             .bias = e->has_bias ? a->x[2].data : NULL,
+                             .dtype = a->y.dtype,
+                             .count = a->y.count,
+                             .channels = filters ? 1 : a->y.dim[1],
+                             .inner = plain && !filters ? a->y.dim[2] * a->y.dim[3] : 1,
+                             .nothing = nothing,
+                             .act = e->act,
+                             .p = e->p };
+    return qn__cuda_after(s, &all, err);
+}
+
+static qn_status turn_filters(const struct qn__step *s, const struct qn__conv_roles *r, void *to, const void *from,
+                              qn_error *err)
+{
+    const struct qn__view *w = view_of(&s->args, r->w);
+    return qn__cuda_filters(s, to, from, w->dtype, w->dim[0], w->dim[1], w->dim[2] * w->dim[3], r->w != QN_CONV_RESULT,
+                            err);
+}
+
+qn_status qn__cuda_conv_launch(const struct qn__step *s, const struct qn__conv_roles *r, qn_error *err)
+{
+    const struct qn__args *a = &s->args;
+    const struct state *state = s->state;
+    if (s->choice.variant == EMPTY) return after(s, true, err);
+    struct qn__dnn_data data = { .x = view_of(a, r->x)->data,
+                                 .w = view_of(a, r->w)->data,
+                                 .y = view_of(a, r->y)->data,
+                                 .bias = a->n_in > 2 ? a->x[2].data : NULL };
+    void *filters = data.w;
+    if (s->workspace) data.workspace = (char *)s->workspace + state->filters;
+    if (state->filters) data.w = s->workspace;
+    if (state->filters && r->w != QN_CONV_RESULT) QN_TRY(turn_filters(s, r, data.w, filters, err));
+    QN_TRY(qn__dnn_run(state->plan, &data, s, err));
+    if (state->filters && r->w == QN_CONV_RESULT) QN_TRY(turn_filters(s, r, filters, data.w, err));
+    return s->choice.variant == GRAPH_AFTER ? after(s, false, err) : QN_OK;
+}
