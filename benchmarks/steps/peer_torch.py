@@ -47,7 +47,7 @@ def strong():
         *block(1, 32), nn.MaxPool2d(2),
         *block(32, 64), Residual(*block(64, 64), *block(64, 64)), nn.MaxPool2d(2),
         *block(64, 128), Residual(*block(128, 128), *block(128, 128)),
-        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(0.25), nn.Linear(128, 10))
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(0.1), nn.Linear(128, 10))
 
 
 MODELS = {"mlp": mlp, "cnn": cnn, "strong": strong}

@@ -9,7 +9,8 @@
  * out of range raises a fault; its row becomes NaN. */
 #include "rows.h"
 
-namespace {
+namespace
+{
 
 template <class T> struct targets {
     const void *target;
@@ -230,7 +231,8 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS)
 
 /* ---- weights of targets ----------------------------------------------------------------------------------------- */
 
-template <class T> __global__ void __launch_bounds__(QN_BLOCK_THREADS) target_weight_each(T *y, targets<T> t, int64_t rows)
+template <class T>
+__global__ void __launch_bounds__(QN_BLOCK_THREADS) target_weight_each(T *y, targets<T> t, int64_t rows)
 {
     int64_t row = (int64_t)blockIdx.x * QN_BLOCK_THREADS + threadIdx.x;
     if (row >= rows) return;
@@ -301,9 +303,10 @@ qn_status pick_grad(const qn__args *a, qn__choice *c)
     int64_t width = rows_of(a->y).width;
     size_t size = qn_dtype_size(a->y.dtype);
     bool fits = width * (int64_t)size <= a->gpu->shared_per_block - 1024;
-    c->variant = width <= QN_THREAD_ROW ? GRAD_THREAD
-                 : !fits                ? GRAD_LONG
-                                        : width * (int64_t)size % 16 == 0 ? GRAD_VECTOR : GRAD_SCALAR;
+    c->variant = width <= QN_THREAD_ROW            ? GRAD_THREAD
+                 : !fits                           ? GRAD_LONG
+                 : width * (int64_t)size % 16 == 0 ? GRAD_VECTOR
+                                                   : GRAD_SCALAR;
     return floats_agree(a) ? QN_OK : QN_EUSAGE;
 }
 
@@ -325,8 +328,7 @@ template <class T> cudaError_t grad(const qn__step *s)
     case GRAD_SCALAR:
         return LAUNCH((cross_entropy_grad_shared<T, 1>), ((unsigned)r.n), (QN_BLOCK_THREADS), bytes, stream, dx, x,
                       dloss, t);
-    default:
-        return LAUNCH(cross_entropy_grad_long<T>, ((unsigned)r.n), (QN_BLOCK_THREADS), 0, stream, dx, x, dloss, t);
+    default: return LAUNCH(cross_entropy_grad_long<T>, ((unsigned)r.n), (QN_BLOCK_THREADS), 0, stream, dx, x, dloss, t);
     }
 }
 

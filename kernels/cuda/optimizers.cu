@@ -11,10 +11,11 @@
 #include <math.h>
 #include <string.h>
 
-namespace {
+namespace
+{
 
 struct tensor {
-    void *w, *a, *b;    /* weights, first and second moment; a, b NULL if the row has none */
+    void *w, *a, *b; /* weights, first and second moment; a, b NULL if the row has none */
     const void *g;
     int64_t n;
     float lr_scale, decay;
@@ -241,7 +242,8 @@ template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_meas
 }
 
 /* sums[0] becomes |w| / |u|, 1 if either is 0. One block. */
-template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_trust(const T *hyper, float *sums, int chunks)
+template <class T>
+__global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_trust(const T *hyper, float *sums, int chunks)
 {
     CU_SHARED(float, part, [2][32]);
     if (to_f32(hyper[2]) == 0.0f) return; /* a skipped step has no sums */
@@ -381,7 +383,8 @@ qn_status launch_lamb(const qn__step *s, qn_error *err)
     cudaError_t answer = with_float(s->args.y.dtype, [&](auto t) {
         using T = decltype(t);
         cudaError_t e = LAUNCH(lamb_measure<T>, ((unsigned)chunks), (QN_CHUNK_THREADS), 0, stream, p, sums);
-        if (e == cudaSuccess) e = LAUNCH(lamb_trust<T>, (1), (QN_CHUNK_THREADS), 0, stream, (const T *)p.k.hyper, sums, chunks);
+        if (e == cudaSuccess)
+            e = LAUNCH(lamb_trust<T>, (1), (QN_CHUNK_THREADS), 0, stream, (const T *)p.k.hyper, sums, chunks);
         if (e == cudaSuccess) e = LAUNCH(lamb_move<T>, ((unsigned)chunks), (QN_CHUNK_THREADS), 0, stream, p, sums);
         return e;
     });
@@ -393,9 +396,10 @@ const char *const two_passes[] = { "two passes", NULL };
 
 } // namespace
 
-#define UPDATE_KERNEL(row)                                                                                             \
-    KERNEL(row) = { .variants = tensors, .pick = pick, .launch = launch<rule_##row>,                                   \
-                    .launch_many = launch_many<rule_##row> }
+#define UPDATE_KERNEL(row) \
+    KERNEL(row) = { \
+        .variants = tensors, .pick = pick, .launch = launch<rule_##row>, .launch_many = launch_many<rule_##row> \
+    }
 UPDATE_KERNEL(sgd);
 UPDATE_KERNEL(momentum);
 UPDATE_KERNEL(adam);

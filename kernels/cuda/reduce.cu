@@ -1,7 +1,7 @@
 /* reduce.cu - sum, maximum and minimum over any axes.
  *
- * Compulsory bytes: the operand read once, the result written. Neighbouring axes of one kind merge; what is left is read
- * as x[o][a][k][r][d], y[o][k][d] = reduce over a and r (kernels/cpu/reduce.h). NHWC is a = N, r = H W, d = C.
+ * Compulsory bytes: the operand read once, the result written. Neighbouring axes of one kind merge; what is left is
+ * read as x[o][a][k][r][d], y[o][k][d] = reduce over a and r (kernels/cpu/reduce.h). NHWC is a = N, r = H W, d = C.
  *
  *   thread    short rows: through shared memory, a thread for each (rows.h)
  *   warp      d = 1, up to 1024 elements for each result: a warp for each
@@ -12,7 +12,8 @@
  * The partition depends on the shape alone, so the bits do not depend on the device. */
 #include "rows.h"
 
-namespace {
+namespace
+{
 
 enum { THREADS = 256, WARPS = 8, WARP_MOST = 1024, PART = 8192, COLUMN_PART = 512 };
 enum { RED_THREAD, RED_WARP, RED_BLOCK, RED_COLUMNS, RED_STRIDED };
@@ -270,11 +271,11 @@ qn_status pick(const qn__args *a, qn__choice *c)
     extents e = extents_of(a);
     int64_t n = e.a * e.r;
     if (!e.fits && a->x[0].block != QN_PLAIN) return QN_EUSAGE;
-    c->variant = !e.fits                                  ? RED_STRIDED
-                 : e.d > 1                                ? RED_COLUMNS
-                 : n <= QN_THREAD_ROW && e.a * e.k == 1   ? RED_THREAD
-                 : n <= WARP_MOST                         ? RED_WARP
-                                                          : RED_BLOCK;
+    c->variant = !e.fits                                ? RED_STRIDED
+                 : e.d > 1                              ? RED_COLUMNS
+                 : n <= QN_THREAD_ROW && e.a * e.k == 1 ? RED_THREAD
+                 : n <= WARP_MOST                       ? RED_WARP
+                                                        : RED_BLOCK;
     if ((c->variant == RED_COLUMNS || c->variant == RED_BLOCK) && e.parts > 1)
         c->workspace = sizeof(float) * (size_t)e.parts * (size_t)a->y.count;
     return QN_OK;
@@ -311,8 +312,8 @@ template <class T, class Op> cudaError_t launch_reduce(const qn__step *s)
     T *y = (T *)a.y.data;
     const T *x = (const T *)a.x[0].data;
     if (s->choice.variant == RED_STRIDED)
-        return LAUNCH((reduce_strided<T, Op>), ((unsigned)ceil_div(a.y.count, THREADS)), (THREADS), 0,
-                      s->queue->stream, y, x, strides_of(&a), a.y.count);
+        return LAUNCH((reduce_strided<T, Op>), ((unsigned)ceil_div(a.y.count, THREADS)), (THREADS), 0, s->queue->stream,
+                      y, x, strides_of(&a), a.y.count);
     if (s->choice.variant == RED_THREAD)
         return LAUNCH((reduce_thread<T, Op>), ((unsigned)ceil_div(e.o, QN_THREAD_ROWS)), (QN_THREAD_ROWS),
                       thread_bytes(e.r), s->queue->stream, y, x, e.o, (int)e.r);

@@ -1,8 +1,8 @@
 /* rows.h - what the kernels over rows of the last axis share: four ways to lay a row on threads.
  *
- *   thread   up to QN_THREAD_ROW elements: a block copies its rows to shared memory in one piece (so every sector is moved
- *            once although rows are short), one thread works on each row; the pitch there is odd, so neighbouring
- *            threads use different banks
+ *   thread   up to QN_THREAD_ROW elements: a block copies its rows to shared memory in one piece (so every sector is
+ *            moved once although rows are short), one thread works on each row; the pitch there is odd, so
+ *            neighbouring threads use different banks
  *   warp     a row fits into the registers of a warp
  *   shared   a row fits into the shared memory of a block: each thread reads back only what it wrote
  *   long     anything longer: the row is read again instead of kept
@@ -15,13 +15,15 @@
 #include "cuda.h"
 
 enum { QN_ROWS_THREAD, QN_ROWS_WARP, QN_ROWS_WARP_SCALAR, QN_ROWS_SHARED, QN_ROWS_SHARED_SCALAR, QN_ROWS_LONG };
-#define QN_ROWS_VARIANTS                                                                                               \
+#define QN_ROWS_VARIANTS \
     "thread", "warp, 16 bytes", "warp, elements", "shared, 16 bytes", "shared, elements", "long", NULL
 enum { QN_THREAD_ROW = 32, QN_THREAD_ROWS = 128, QN_WARP_ROWS = 4, QN_BLOCK_THREADS = 256 };
 /* accesses of one lane that a row in registers may take */
 enum { QN_VECTOR_PARTS = 4, QN_SCALAR_PARTS = 16 };
 
-struct qn__rows { int64_t n, width; };
+struct qn__rows {
+    int64_t n, width;
+};
 static inline qn__rows rows_of(const qn__view &v)
 {
     int64_t width = v.rank ? v.dim[v.rank - 1] : 1;
@@ -142,8 +144,8 @@ static __device__ __forceinline__ void shared_row_out(T *row, const T *kept, int
     }
 }
 
-/* Running maximum and sum of e^(x - maximum) (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax").
- * An element equal to the maximum counts 1 also if both are -inf; a row of -inf only, or with +inf, becomes NaN in
+/* Running maximum and sum of e^(x - maximum) (Milakov and Gimelshein 2018, "Online normalizer calculation for
+ * softmax"). An element equal to the maximum counts 1 also if both are -inf; a row of -inf only, or with +inf, becomes NaN in
  * finish, as the definition has it. */
 struct online_sum {
     float max = -INFINITY, sum = 0.0f;

@@ -5,7 +5,8 @@
  *   softmax      dx = y (dy - sum dy y)          log-softmax      dx = dy - e^y sum dy */
 #include "rows.h"
 
-namespace {
+namespace
+{
 
 template <bool LOG> __device__ __forceinline__ float result(float x, const online_sum &s, float log_sum)
 {
@@ -160,7 +161,8 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_grad_long(T *dx, con
     int64_t at = (int64_t)blockIdx.x * width;
     float sum = 0.0f;
 #pragma unroll 4
-    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS) sum += term<LOG>(to_f32(y[at + i]), to_f32(dy[at + i]));
+    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)
+        sum += term<LOG>(to_f32(y[at + i]), to_f32(dy[at + i]));
     sum = row_sum(sum, part);
 #pragma unroll 4
     for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)

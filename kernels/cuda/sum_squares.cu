@@ -4,7 +4,8 @@
  * second launch adds those of each tensor in a fixed order. */
 #include "tensors.h"
 
-namespace {
+namespace
+{
 
 struct tensor {
     const void *x;

@@ -16,10 +16,13 @@ static const struct qn__model_shape shape = { .rank = 3, .dim = { C, H, W }, .n_
 /* Scores [B,K] of images [B,C,H,W] by a small network, with test_flip on or off. */
 static void scores_of(const float *x, bool test_flip, bool training, float *scores)
 {
-    const char *text = test_flip ? "{ \"quern\": 1, \"data\": \"fashion-mnist\", \"augment\": { \"test_flip\": true }, \"model\": [{ \"conv\": 4, "
-                                   "\"kernel\": 3 }, \"relu\", { \"linear\": 3 }] }"
-                                 : "{ \"quern\": 1, \"data\": \"fashion-mnist\", \"model\": [{ \"conv\": 4, \"kernel\": 3 }, \"relu\", "
-                                   "{ \"linear\": 3 }] }";
+    const char *text =
+        test_flip
+            ? "{ \"quern\": 1, \"data\": \"fashion-mnist\", \"augment\": { \"test_flip\": true }, \"model\": [{ "
+              "\"conv\": 4, "
+              "\"kernel\": 3 }, \"relu\", { \"linear\": 3 }] }"
+            : "{ \"quern\": 1, \"data\": \"fashion-mnist\", \"model\": [{ \"conv\": 4, \"kernel\": 3 }, \"relu\", "
+              "{ \"linear\": 3 }] }";
     qn_recipe_errors errs;
     qn_recipe *r;
     qn_graph *g;
