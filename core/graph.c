@@ -401,6 +401,17 @@ qn_t qn_param(qn_graph *g, const char *name, qn_dtype dtype, int rank, const int
     return qn_tensor(g, QN_PARAM, name, dtype, rank, dims, init);
 }
 
+qn_t qn__global_tensor(qn_graph *g, qn_kind kind, const char *name, int64_t count)
+{
+    if (g->err.code) return (qn_t){ 0 };
+    int32_t old = find_named(g, QN_OP_store, name);
+    if (old) return (qn_t){ old };
+    struct qn__store_attr attr;
+    memset(&attr, 0, sizeof attr);
+    attr.kind = kind;
+    return qn__node_shaped(g, QN_OP_store, NULL, 0, &attr, QN_I64, 1, &count, name, NULL);
+}
+
 qn_t qn_full(qn_graph *g, qn_dtype dtype, int rank, const int64_t *dims, double value)
 {
     if (g->err.code || !check_dtype(g, "full", dtype, rank)) return (qn_t){ 0 };

@@ -81,6 +81,8 @@ bool qn__failed(const qn_graph *g);
 /* "scope.name" in the graph's memory. */
 const char *qn__scoped(qn_graph *g, const char *name);
 void *qn__graph_copy(qn_graph *g, const void *data, size_t bytes);
+/* A tensor I64 [count] of zeros that has one name whatever the scope. The name must outlive the graph. */
+qn_t qn__global_tensor(qn_graph *g, qn_kind kind, const char *name, int64_t count);
 
 /* Operand i of node y as a value. */
 static inline qn_t qn__in(const struct qn__node *y, int i) { return (qn_t){ y->in[i] }; }

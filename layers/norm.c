@@ -1,9 +1,17 @@
 /* norm.c - batch normalisation with its weights and running statistics. */
 #include "../include/quern/layers.h"
 
-/* running = momentum running + (1 - momentum) batch where batch is finite, as it was elsewhere. */
-static void move_running(qn_graph *g, qn_t running, qn_t batch, double momentum)
+/* running = momentum running + (1 - momentum) batch where batch is finite, as it was elsewhere. `kept` names what
+ * running was before the first micro run since the last update: qn_train_build takes back what a skipped update has
+ * moved. A layer that is used twice in a graph keeps it once. */
+static void move_running(qn_graph *g, qn_t running, const char *kept, qn_t batch, double momentum)
 {
+    const int64_t one = 1, channels = qn_count(g, running), nodes = qn_node_count(g);
+    qn_t before = qn_tensor(g, QN_STATE, kept, qn_dtype_of(g, running), 1, &channels, NULL);
+    if (qn_node_count(g) > nodes) {
+        qn_t first = qn_eq(g, qn_pending_samples(g), qn_full(g, QN_I64, 1, &one, 0));
+        qn_assign(g, before, qn_where(g, first, running, before));
+    }
     qn_t moved = qn_add(g, qn_scale(g, running, momentum), qn_scale(g, batch, 1 - momentum));
     qn_assign(g, running, qn_where(g, qn_is_finite(g, batch), moved, running));
 }
@@ -16,9 +24,11 @@ static qn_t stats_row(qn_graph *g, qn_t stats, int64_t row, int64_t channels)
 
 qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const qn_norm_opts *opts)
 {
-    static const qn_norm_opts defaults = { .no_affine = false };
+    static const qn_norm_opts defaults = { .momentum = 0.9 };
     if (!opts) opts = &defaults;
-    double eps = opts->eps > 0 ? opts->eps : 1e-5, momentum = opts->momentum > 0 ? opts->momentum : 0.9;
+    double eps = opts->eps != 0 ? opts->eps : 1e-5;
+    if (!(opts->momentum >= 0 && opts->momentum <= 1))
+        return qn_graph_fail(g, 2204, "norm_batch", "momentum %g; expected 0..1", opts->momentum);
     int64_t channels = qn_dim(g, x, 1);
     qn_dtype dtype = qn_dtype_of(g, x);
     const qn_init ones = { .kind = QN_INIT_ONES };
@@ -33,8 +43,9 @@ qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const q
         y = qn_batch_norm(g, x, gamma, beta, eps, &stats);
         int64_t count = channels ? qn_count(g, x) / channels : 0;
         double unbiased = count > 1 ? (double)count / (double)(count - 1) : 1;
-        move_running(g, mean, stats_row(g, stats, 0, channels), momentum);
-        move_running(g, variance, qn_scale(g, stats_row(g, stats, 1, channels), unbiased), momentum);
+        qn_t estimate = qn_scale(g, stats_row(g, stats, 1, channels), unbiased);
+        move_running(g, mean, "running_mean.before", stats_row(g, stats, 0, channels), opts->momentum);
+        move_running(g, variance, "running_var.before", estimate, opts->momentum);
     } else {
         y = qn_batch_norm_fixed(g, x, gamma, beta, mean, variance, eps);
     }

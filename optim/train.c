@@ -14,7 +14,8 @@ struct train {
     int n;          /* parameters             */
     qn_t *w, *grad;
     qn_t updates, skipped, plateau;
-    qn_t norm, apply, lr, hyper;
+    qn_t count; /* samples of the gradients that have been added up */
+    qn_t inverse, norm, finite, apply, lr, hyper;
 };
 
 /* ---- micro phase ------------------------------------------------------------------------------------- */
@@ -61,15 +62,28 @@ static qn_t add_penalties(struct train *t, qn_t loss)
 
 static bool accumulates(const struct train *t) { return t->o->accumulate > 1; }
 
-/* Gradients of several micro runs add up in the store. */
+/* Micro runs of different sizes weigh as much as they have samples. */
+static int64_t weight_of(const struct train *t) { return t->o->batch > 0 ? t->o->batch : 1; }
+
+/* The gradient of the loss, or of the sum over the samples if several micro runs add up. */
+static qn_status differentiate(struct train *t, qn_t loss)
+{
+    if (accumulates(t)) loss = qn_scale(t->g, loss, (double)weight_of(t));
+    return qn_grad(t->g, loss, t->w, t->grad, t->n);
+}
+
+/* Sums of several micro runs live in the store, and how many samples went into them. */
 static void accumulate_gradients(struct train *t)
 {
-    for (int i = 0; i < t->n && accumulates(t); i++) {
+    if (!accumulates(t)) return;
+    const int64_t one = 1, weight = weight_of(t);
+    for (int i = 0; i < t->n; i++) {
         qn_scope_push(t->g, "grad");
         qn_t sum = qn__optim_tensor(t->g, QN_GRAD, t->w[i], qn_name(t->g, t->w[i]));
         qn_scope_pop(t->g);
         t->grad[i] = qn_accumulate(t->g, sum, t->grad[i]);
     }
+    t->count = qn_accumulate(t->g, qn_pending_samples(t->g), qn_constant(t->g, QN_I64, 1, &one, &weight));
 }
 
 /* Moves the random state on, if anything in the graph draws from it. */
@@ -89,6 +103,14 @@ static void advance_rng(struct train *t, int64_t samples, int64_t steps)
 
 /* ---- update phase ------------------------------------------------------------------------------------- */
 
+/* 1 / samples, of all micro runs there were, be they fewer than `accumulate`. */
+static void count_samples(struct train *t)
+{
+    if (!accumulates(t)) return;
+    qn_t samples = qn_cast(t->g, qn_reshape(t->g, t->count, 0, NULL), t->dtype);
+    t->inverse = qn_div(t->g, qn_scalar(t->g, t->dtype, 1), samples);
+}
+
 /* The norm of the mean gradient of all parameters together, and 1 if it is finite: a single NaN or infinity in any
  * gradient makes it not so. */
 static void measure_gradient(struct train *t)
@@ -96,11 +118,12 @@ static void measure_gradient(struct train *t)
     qn_t sum = { 0 };
     for (int i = 0; i < t->n; i++) sum = plus(t->g, sum, qn_sum_squares(t->g, t->grad[i]));
     t->norm = qn_sqrt(t->g, sum);
-    if (accumulates(t)) t->norm = qn_scale(t->g, t->norm, 1.0 / t->o->accumulate);
-    t->apply = qn_cast(t->g, qn_is_finite(t->g, t->norm), t->dtype);
+    if (accumulates(t)) t->norm = qn_mul(t->g, t->norm, t->inverse);
+    t->finite = qn_is_finite(t->g, t->norm);
+    t->apply = qn_cast(t->g, t->finite, t->dtype);
 }
 
-/* What the gradients are multiplied by: 1 / accumulate, and less where their norm exceeds clip_norm. */
+/* What the gradients are multiplied by: 1, or 1 / samples of a sum, and less where their norm exceeds clip_norm. */
 static qn_t gradient_factor(struct train *t)
 {
     qn_graph *g = t->g;
@@ -109,7 +132,7 @@ static qn_t gradient_factor(struct train *t)
         qn_t limit = qn_scalar(g, t->dtype, t->o->clip_norm);
         factor = qn_minimum(g, one, qn_div(g, limit, qn_affine(g, t->norm, 1, 1e-6)));
     }
-    return accumulates(t) ? qn_scale(g, factor, 1.0 / t->o->accumulate) : factor;
+    return accumulates(t) ? qn_mul(g, factor, t->inverse) : factor;
 }
 
 static void make_hyper(struct train *t)
@@ -142,10 +165,42 @@ static void count_updates(struct train *t)
     qn_accumulate(t->g, t->skipped, qn_cast(t->g, qn_affine(t->g, flag, -1, 1), QN_I64));
 }
 
+static qn_t tensor_named(struct train *t, const qn_t *tensor, int n, const char *name, const char *suffix)
+{
+    size_t length = strlen(name);
+    for (int i = 0; i < n; i++) {
+        const char *other = qn_name(t->g, tensor[i]);
+        if (strncmp(other, name, length) == 0 && strcmp(other + length, suffix) == 0) return tensor[i];
+    }
+    return (qn_t){ 0 };
+}
+
+/* Buffers that the micro runs have moved go back if the update is skipped: their layers have kept "B.before". */
+static void restore_buffers(struct train *t)
+{
+    int n = qn_graph_tensors(t->g, QN_BUFFER, NULL, 0), n_state = qn_graph_tensors(t->g, QN_STATE, NULL, 0);
+    size_t room = (size_t)n + (size_t)n_state;
+    qn_t *buffer = qn__calloc(&qn__std_alloc, room, sizeof *buffer), *state = buffer ? buffer + n : NULL;
+    if (!buffer) {
+        qn_graph_fail(t->g, 5002, "train", "cannot allocate %d values", n + n_state);
+        return;
+    }
+    qn_graph_tensors(t->g, QN_BUFFER, buffer, n);
+    qn_graph_tensors(t->g, QN_STATE, state, n_state);
+    for (int i = 0; i < n; i++) {
+        qn_t before = tensor_named(t, state, n_state, qn_name(t->g, buffer[i]), ".before");
+        if (before.id) qn_assign(t->g, buffer[i], qn_where(t->g, t->finite, buffer[i], before));
+    }
+    qn__free(&qn__std_alloc, buffer, room * sizeof *buffer);
+}
+
 /* Also after a skipped update: what was not finite must not stay. */
 static void clear_gradients(struct train *t)
 {
-    for (int i = 0; i < t->n && accumulates(t); i++) {
+    const int64_t one = 1;
+    if (!accumulates(t)) return;
+    qn_assign(t->g, t->count, qn_full(t->g, QN_I64, 1, &one, 0));
+    for (int i = 0; i < t->n; i++) {
         int64_t dims[QN_MAX_DIMS];
         int rank = qn_rank(t->g, t->w[i]);
         for (int k = 0; k < rank; k++) dims[k] = qn_dim(t->g, t->w[i], k);
@@ -162,13 +217,15 @@ static void build(struct train *t, qn_t loss, qn_train_nodes *out)
     check_dtypes(t, loss);
     if (qn_graph_status(g)) return;
     out->loss = add_penalties(t, loss);
-    if (qn_grad(g, out->loss, t->w, t->grad, t->n)) return;
+    if (differentiate(t, out->loss)) return;
     accumulate_gradients(t);
     advance_rng(t, t->o->batch, 0);
     qn_graph_phase(g, QN_UPDATE);
+    count_samples(t);
     measure_gradient(t);
     make_hyper(t);
     move_weights(t);
+    restore_buffers(t);
     count_updates(t);
     clear_gradients(t);
     advance_rng(t, 0, 1);

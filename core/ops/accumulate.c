@@ -21,6 +21,9 @@ const struct qn__op qn__op_accumulate = { .name = "accumulate",
                                           .effect = true,
                                           .no_gradient = "it writes to the store" };
 
+/* One per graph whatever the scope: layers read what the optimizer counts. */
+qn_t qn_pending_samples(qn_graph *g) { return qn__global_tensor(g, QN_GRAD, "optim.count", 1); }
+
 qn_t qn_accumulate(qn_graph *g, qn_t dst, qn_t src)
 {
     return qn__node(g, QN_OP_accumulate, (qn_t[]){ dst, src }, 2, NULL);

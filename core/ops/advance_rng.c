@@ -1,8 +1,5 @@
 /* advance_rng.c - the graph's random state: I64[4] in the store, and the operator that moves it on. */
 #include "../op.h"
-#include <string.h>
-
-static const char rng_name[] = "quern.rng";
 
 static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
 {
@@ -25,18 +22,7 @@ const struct qn__op qn__op_advance_rng = { .name = "advance_rng",
                                            .no_gradient = "it writes to the store" };
 
 /* One per graph whatever the scope, so that every draw of a program reads the same counters. */
-qn_t qn_rng(qn_graph *g)
-{
-    if (qn__failed(g)) return (qn_t){ 0 };
-    for (int32_t i = 1; i <= qn_node_count(g); i++) {
-        const struct qn__node *y = qn__at(g, (qn_t){ i });
-        if (y->op == QN_OP_store && strcmp(y->name, rng_name) == 0) return (qn_t){ i };
-    }
-    struct qn__store_attr attr;
-    memset(&attr, 0, sizeof attr);
-    attr.kind = QN_STATE;
-    return qn__node_shaped(g, QN_OP_store, NULL, 0, &attr, QN_I64, 1, (int64_t[]){ 4 }, rng_name, NULL);
-}
+qn_t qn_rng(qn_graph *g) { return qn__global_tensor(g, QN_STATE, "quern.rng", 4); }
 
 qn_t qn_advance_rng(qn_graph *g, qn_t rng, int64_t samples, int64_t steps)
 {

@@ -250,6 +250,9 @@ QN_API qn_t qn_bce_with_logits(qn_graph *g, qn_t x, qn_t target);         /* mea
  * built earlier sees the old contents, one built from the returned value the new. */
 QN_API qn_t qn_assign(qn_graph *g, qn_t dst, qn_t src);
 QN_API qn_t qn_accumulate(qn_graph *g, qn_t dst, qn_t src);
+/* Samples whose gradients micro runs have added up since the last update: GRAD tensor "optim.count", I64 [1], kept by
+ * qn_train_build. 0 in the first micro run of an update, and always where each update has a single one. */
+QN_API qn_t qn_pending_samples(qn_graph *g);
 
 #define QN_SCHEDULE_MAP(X)                                                                         \
     X(CONSTANT, "constant") X(STEP, "step") X(MULTI_STEP, "multi_step")                            \

@@ -41,9 +41,12 @@ QN_API qn_t qn_conv_transpose(qn_graph *g, const char *name, qn_t x, int64_t cha
 
 /* training: statistics of the batch, and running_mean, running_var (QN_BUFFER) move towards them:
  * running = momentum running + (1 - momentum) batch, with the unbiased variance; a batch whose statistics are not
- * finite leaves them as they are. Otherwise the running ones are used. eps 0 means 1e-5, momentum 0 means 0.9. */
+ * finite leaves them as they are, and an update that qn_train_build skips takes back what its micro runs have moved (to
+ * "running_mean.before", "running_var.before", QN_STATE). Otherwise the running ones are used. opts NULL: eps 1e-5,
+ * momentum 0.9. Errors: E2204. */
 typedef struct qn_norm_opts {
-    double eps, momentum;
+    double eps;      /* 0: 1e-5                                                            */
+    double momentum; /* 0..1, weight of the old value; as it is: 0 keeps nothing of the old */
     bool no_affine; /* no weight (gamma) and bias (beta) */
 } qn_norm_opts;
 /* x [N,C,H,W] or [N,C] */

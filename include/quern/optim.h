@@ -8,12 +8,14 @@
  *
  * Graph sugar: everything becomes operators of the same graph. All that changes from step to step (learning rate,
  * counters, clip factor) is computed on the device. A step whose gradient is not finite writes nothing: no weight, no
- * moment, no average; only "optim.skipped" counts it.
+ * moment, no average, and buffers that its micro runs have moved go back (a layer that moves buffer B in the micro
+ * phase first copies it to STATE "B.before"); only "optim.skipped" counts it.
  *
  * Tensors of the store (P a parameter's full name): moments "P.momentum" (SGD, RMSPROP), "P.exp_avg" (ADAM, ADAMW,
  * LAMB, LION), "P.exp_avg_sq" (ADAM, ADAMW, LAMB), "P.square_avg" (RMSPROP), "P.sum" (ADAGRAD); "P.ema" moving average;
- * "grad.P" accumulated gradient; "optim.updates", "optim.skipped" I64 [1]; "optim.plateau" F32 [], a factor on the
- * learning rate that the host may lower between steps. */
+ * "optim.updates", "optim.skipped" I64 [1]; "optim.plateau" F32 [], a factor on the learning rate that the host may
+ * lower between steps; with accumulate > 1 "grad.P", the sum of the gradients of all samples since the last update, and
+ * "optim.count" I64 [1], how many they are. */
 #ifndef QUERN_OPTIM_H
 #define QUERN_OPTIM_H
 #include "core.h"
@@ -56,12 +58,14 @@ typedef struct qn_optimizer_opts {
 typedef struct qn_train_opts {
     qn_optimizer_opts optimizer;
     qn_schedule_opts schedule;    /* core.h                                                                */
-    int accumulate;               /* micro runs per update; 0 and 1: one. The gradient is their mean       */
+    int accumulate;               /* most micro runs per update; 0 and 1: one. The gradient is the mean over the
+                                     samples of those there were: fewer, and programs of other batches, are fine */
     double clip_norm, clip_value; /* 0: off. Norm: of all gradients together (Pascanu et al. 2013)         */
     double ema_decay;             /* 0: off. See qn_ema; to evaluate with the averages, exchange the bytes of P
                                     and "P.ema" in the store before the run and back after it              */
     double l1, l2;                /* added to the loss: l1 sum |w| + l2 sum w^2 over all parameters          */
-    int64_t batch;                /* samples of a micro run: how far the random state moves on               */
+    int64_t batch;                /* samples of a micro run: how far the random state moves on, and its weight
+                                     in the gradient of several; 0: the state stays, all weigh the same      */
 } qn_train_opts;
 
 /* Values to keep: one element each, valid after the phase that computes them. */

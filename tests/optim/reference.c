@@ -24,9 +24,10 @@ static void must(qn_status status, const qn_error *err)
     if (status) fail_msg("%s", err->text);
 }
 
-struct model model_open(const qn_train_opts *o, qn_dtype dtype, int batch, const qn_compile_opts *compile)
+static struct model open_on(qn_store *store, const qn_train_opts *o, qn_dtype dtype, int batch,
+                            const qn_compile_opts *compile)
 {
-    struct model m = { .dtype = dtype, .batch = batch };
+    struct model m = { .store = store, .dtype = dtype, .batch = batch, .beside = store != NULL };
     qn_error err = { 0 };
     const qn_init init = { .kind = QN_INIT_UNIFORM, .a = -1, .b = 1 };
     assert_int_equal(qn_graph_new(&m.g, NULL), QN_OK);
@@ -41,7 +42,7 @@ struct model model_open(const qn_train_opts *o, qn_dtype dtype, int batch, const
     qn_scope_pop(m.g);
     qn_t loss = qn_mean_all(m.g, qn_square(m.g, qn_sub(m.g, y, m.target)));
     if (qn_train_build(m.g, loss, o, &m.nodes)) fail_msg("%s", qn_graph_error(m.g)->text);
-    must(qn_store_new(&m.store, "cpu", 7, NULL, &err), &err);
+    if (!store) must(qn_store_new(&m.store, "cpu", 7, NULL, &err), &err);
     const qn_t keep[] = { m.nodes.loss, m.nodes.lr, m.nodes.grad_norm, m.nodes.applied };
     const qn_compile_opts checked = { .threads = 1, .check_plan = true };
     must(qn_compile(&m.program, m.g, keep, 4, m.store, compile ? compile : &checked, &err), &err);
@@ -49,10 +50,20 @@ struct model model_open(const qn_train_opts *o, qn_dtype dtype, int batch, const
     return m;
 }
 
+struct model model_open(const qn_train_opts *o, qn_dtype dtype, int batch, const qn_compile_opts *compile)
+{
+    return open_on(NULL, o, dtype, batch, compile);
+}
+
+struct model model_beside(const struct model *m, const qn_train_opts *o, int batch)
+{
+    return open_on(m->store, o, m->dtype, batch, NULL);
+}
+
 void model_close(struct model *m)
 {
     qn_program_free(m->program);
-    qn_store_free(m->store);
+    if (!m->beside) qn_store_free(m->store);
     qn_graph_free(m->g);
 }
 

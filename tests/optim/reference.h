@@ -16,8 +16,11 @@ struct model {
     qn_train_nodes nodes;
     qn_dtype dtype;
     int batch;
+    bool beside; /* the store is another model's */
 };
 struct model model_open(const qn_train_opts *o, qn_dtype dtype, int batch, const qn_compile_opts *compile);
+/* Another batch, the same weights. */
+struct model model_beside(const struct model *m, const qn_train_opts *o, int batch);
 void model_close(struct model *m);
 /* Batch `first` samples from the stream; element 0 of x is multiplied by `spoil` (1: none). */
 void model_feed(struct model *m, int first, double spoil);

@@ -134,6 +134,41 @@ static void four_small_batches_are_one_large(void **state)
     }
 }
 
+/* The gradient is the mean over the samples there were: fewer micro runs than `accumulate`, the last one smaller. */
+static void what_is_left_over_counts_by_its_samples(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SETTINGS; i++) {
+        qn_train_opts o = settings[i].o, rest = o;
+        o.accumulate = rest.accumulate = 4;
+        o.batch = BATCH;
+        rest.batch = 3;
+        struct model m = model_open(&o, QN_F64, BATCH, NULL), small = model_beside(&m, &rest, 3);
+        struct reference r = reference_of(&m);
+        int at = 0;
+        for (int step = 0; step < 6; step++) {
+            int whole = step % 3, first = at;
+            for (int k = 0; k < whole; k++, at += BATCH) {
+                model_feed(&m, at, 1);
+                model_micro(&m);
+            }
+            model_feed(&small, at, 1);
+            model_micro(&small);
+            at += 3;
+            assert_true(model_tensor(&m, "optim.count", 0) == at - first);
+            model_update(step % 2 ? &m : &small);
+            reference_step(&r, &o, first, at - first);
+            double norm = model_scalar(step % 2 ? &m : &small, (step % 2 ? &m : &small)->nodes.grad_norm);
+            expect_near(settings[i].name, "norm", step, norm, r.norm, 1e-12);
+            for (int k = 0; k < PARAMS; k++)
+                expect_near(settings[i].name, "weight", step, model_param(&m, "", k), r.w[k], 1e-12);
+            assert_true(model_tensor(&m, "optim.count", 0) == 0);
+        }
+        model_close(&small);
+        model_close(&m);
+    }
+}
+
 static void one_micro_run_needs_no_tensors_of_gradients(void **state)
 {
     (void)state;
@@ -531,6 +566,7 @@ int main(void)
         cmocka_unit_test(settings_in_f64),
         cmocka_unit_test(settings_in_f32),
         cmocka_unit_test(four_small_batches_are_one_large),
+        cmocka_unit_test(what_is_left_over_counts_by_its_samples),
         cmocka_unit_test(one_micro_run_needs_no_tensors_of_gradients),
         cmocka_unit_test(skipped_steps_leave_every_byte),
         cmocka_unit_test(random_state_moves_with_samples_and_steps),
