@@ -248,7 +248,7 @@ static qn_status search_nonfinite(qn_program *p, int32_t *found, qn_error *err)
     return QN_OK;
 }
 
-qn_status qn_program_find_nonfinite(qn_program *p, char *where, size_t size, qn_error *err)
+qn_status qn_program_find_nonfinite(qn_program *p, const int64_t *rng, char *where, size_t size, qn_error *err)
 {
     QN_TRY(check_loaded(p, err));
     int64_t rng_now[4];
@@ -258,7 +258,7 @@ qn_status qn_program_find_nonfinite(qn_program *p, char *where, size_t size, qn_
     omp_set_num_threads(p->threads);
     if (p->rng) { /* the same dropout masks as in the run that went wrong */
         memcpy(rng_now, p->rng->entry.data, sizeof rng_now);
-        memcpy(p->rng->entry.data, p->rng_before, sizeof rng_now);
+        memcpy(p->rng->entry.data, rng ? rng : p->rng_before, sizeof rng_now);
     }
     qn_status status = search_nonfinite(p, &found, err);
     if (p->rng) memcpy(p->rng->entry.data, rng_now, sizeof rng_now);

@@ -4,7 +4,7 @@
 #define QN_TRAIN_SPIKE_H
 #include "../include/quern/recipe.h"
 
-enum { QN_LOSSES_MAX = 256, QN_SKIPS_MAX = 64 }; /* spike.window; two ranges for each of spike.max_rewinds */
+enum { QN_LOSSES_MAX = 256, QN_SKIPS_MAX = 64 }; /* spike.window; a range for each of spike.max_rewinds */
 
 /* The last losses, oldest first. */
 struct qn__losses {

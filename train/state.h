@@ -10,7 +10,6 @@
 #define QN_RUN_STATE_MAP(X)                                                                        \
     X(i, epoch, 0)            /* whole epochs done                                 */              \
     X(i, position, 0)         /* samples of this epoch handed out                   */             \
-    X(i, micro_runs, 0)       /* micro runs since the last update                   */             \
     X(i, steps, 0)            /* updates, applied or skipped                        */             \
     X(i, samples, 0)          /* training samples seen in all                       */             \
     X(i, bad_in_a_row, 0)     /* skipped updates since the last applied one         */             \
@@ -26,9 +25,6 @@
     X(d, plateau_value, 0)                                                                         \
     X(i, stopped_early, 0)                                                                         \
     X(i, log_bytes, 0)        /* length of log.jsonl; lines behind it are of no saved step */      \
-    X(d, update_loss, 0)      /* sum over the micro runs since the last update      */              \
-    X(i, group_epoch, 0)      /* epoch and position of the first of them            */              \
-    X(i, group_first, 0)                                                                           \
     X(i, rewinds, 0)          /* after loss spikes                                  */              \
     X(k, skips, 0)            /* batches left out since                             */              \
     X(l, losses, 0)           /* of the last updates, for finding spikes            */

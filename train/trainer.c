@@ -13,6 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The micro runs since the last update. Not part of the saved state: a run is saved between updates. */
+struct group {
+    int64_t runs, samples;
+    double loss;                /* sum over the samples                            */
+    int64_t epoch, first, last; /* positions of the first and the last batch       */
+    int64_t rng[4];             /* the random state before the first               */
+};
+
 struct qn_trainer {
     qn_trainer_opts opts;
     const qn_recipe *recipe;
@@ -29,6 +37,7 @@ struct qn_trainer {
     qn_progress *progress;
     struct qn__trace trace; /* only with opts.profile */
     double opened, data_seconds, first_step;
+    struct group group;
 };
 
 const char *qn_trainer_run_dir(const qn_trainer *t) { return t->dir; }
@@ -53,7 +62,8 @@ static void end_line(qn_trainer *t)
 static qn_status save(qn_trainer *t, const char *name, qn_error *err)
 {
     qn_loader_state at = qn_loader_tell(t->loader);
-    t->state.position = at.epoch == t->state.epoch ? at.position : 0;
+    /* the loader is ahead of an epoch whose last update is just being made */
+    t->state.position = at.epoch == t->state.epoch ? at.position : qn_loader_samples(t->loader);
     t->state.log_bytes = qn__log_bytes(t->log);
     struct qn__save s = { .dir = t->checkpoints, .run_id = t->run_id, .name = name, .net = &t->net, .state = &t->state,
                           .transform = qn_dataset_transform(t->parts.train_set),
@@ -81,6 +91,7 @@ static qn_status restore(qn_trainer *t, qn_error *err)
     if (!status) status = qn__checkpoint_load(t->net.store, ck, QN_LOAD_MODEL | QN_LOAD_STATE, err);
     if (!status) {
         t->state = state;
+        t->group.runs = 0;
         snprintf(t->run_id, sizeof t->run_id, "%s", qn_checkpoint_run(ck));
     }
     qn_checkpoint_close(ck);
@@ -113,12 +124,49 @@ static int64_t count_correct(const struct qn__network *net, const struct qn__run
     return right;
 }
 
-/* The first operator at fault is looked for only now: the step that failed is run again and every value looked at. */
+/* The random state; NULL if the network draws nothing. */
+static const int64_t *random_state(const qn_trainer *t)
+{
+    const qn_store_entry *e = qn_store_find(t->net.store, "quern.rng");
+    return e ? e->data : NULL;
+}
+
+/* The micro runs since the last update once more, from the batches that the loader makes again: the skipped update has
+ * left the weights as they were, and no write is repeated. */
+static qn_status search_group(qn_trainer *t, char *where, size_t size, qn_error *err)
+{
+    struct group was = t->group;
+    QN_TRY(qn_loader_seek(t->loader, (qn_loader_state){ was.epoch, was.first }, err));
+    for (bool last = false; !last && !where[0];) {
+        const qn_batch *b;
+        struct qn__runner *r;
+        QN_TRY(qn_loader_next(t->loader, &b, err));
+        if (!b) return QN_OK;
+        last = b->first >= was.last;
+        if (qn__skips_has(&t->state.skips, b->epoch, b->first)) continue;
+        QN_TRY(qn__network_runner(&t->net, QN_MODE_TRAIN, b->count, &r, err));
+        qn__runner_feed(&t->net, r, b);
+        QN_TRY(qn_program_find_nonfinite(r->program, was.rng, where, size, err));
+        was.rng[2] += b->count;
+    }
+    return QN_OK;
+}
+
+/* The first operator at fault is looked for only now: what failed is run again and every value looked at. */
+static qn_status find_fault(qn_trainer *t, struct qn__runner *r, char *where, size_t size, qn_error *err)
+{
+    qn_loader_state at = qn_loader_tell(t->loader);
+    where[0] = 0;
+    if (t->recipe->accumulate <= 1) return qn_program_find_nonfinite(r->program, NULL, where, size, err);
+    QN_TRY(search_group(t, where, size, err));
+    return qn_loader_seek(t->loader, at, err);
+}
+
 static qn_status report_bad_step(qn_trainer *t, struct qn__runner *r, qn_error *err)
 {
-    char where[200] = "", line[400];
+    char where[200], line[400];
     t->state.bad_in_a_row++;
-    QN_TRY(qn_program_find_nonfinite(r->program, where, sizeof where, err));
+    QN_TRY(find_fault(t, r, where, sizeof where, err));
     snprintf(
         line, sizeof line,
         "warn W9001 step %lld: non-finite gradient, first in \"%s\"; step skipped (%lld in a row)",
@@ -153,13 +201,13 @@ static void log_step(qn_trainer *t, const struct qn__runner *r, double loss)
     qn_events_scalar(t->events, "train/lr", t->state.steps, (float)scalar(r, r->train.lr), NULL);
 }
 
-static void show_step(qn_trainer *t, const qn_batch *b)
+static void show_step(qn_trainer *t, int64_t first, int count)
 {
     const struct qn__run_state *s = &t->state;
-    int64_t done = b->first / t->recipe->batch + 1;
+    int64_t done = first / t->recipe->batch + 1;
     bool classes = t->net.shape.n_classes > 0 && !t->net.shape.soft;
     if (!t->progress || t->opts.quiet) return;
-    qn_progress_step(t->progress, &(qn_progress_state){ .epoch = s->epoch + 1, .step = done, .samples = b->count,
+    qn_progress_step(t->progress, &(qn_progress_state){ .epoch = s->epoch + 1, .step = done, .samples = count,
                                                         .loss = s->epoch_loss / s->epoch_count,
                                                         .metric = classes ? s->epoch_correct / s->epoch_count
                                                                           : (double)NAN });
@@ -169,7 +217,7 @@ static void show_step(qn_trainer *t, const qn_batch *b)
 static qn_status check_values(qn_trainer *t, struct qn__runner *r, qn_error *err)
 {
     char where[200];
-    QN_TRY(qn_program_find_nonfinite(r->program, where, sizeof where, err));
+    QN_TRY(qn_program_find_nonfinite(r->program, NULL, where, sizeof where, err));
     if (!where[0]) return QN_OK;
     return qn__fail(err, 9001, QN_AT_FILE(t->dir), "step %lld: result of \"%s\" is not finite; expected finite values; "
                     "lower optimizer.lr or look at the data", (long long)t->state.steps + 1, qn__show(where).s);
@@ -178,7 +226,7 @@ static qn_status check_values(qn_trainer *t, struct qn__runner *r, qn_error *err
 static qn_status update(qn_trainer *t, struct qn__runner *r, double loss, qn_error *err)
 {
     QN_TRY(qn_program_run(r->program, QN_UPDATE, err));
-    t->state.micro_runs = 0;
+    t->group.runs = 0;
     t->state.steps++;
     if (t->first_step == 0) t->first_step = qn__now() - t->opened - t->data_seconds;
     if (!(scalar(r, r->train.applied) > 0)) return report_bad_step(t, r, err);
@@ -209,14 +257,12 @@ static void log_spike(qn_trainer *t, const char *event, double loss, double limi
 }
 
 /* Back to the newest checkpoint; the micro-batches of this update will be left out. */
-static qn_status rewind_run(qn_trainer *t, const qn_batch *b, double loss, double limit, qn_error *err)
+static qn_status rewind_run(qn_trainer *t, double loss, double limit, qn_error *err)
 {
     struct qn__run_state was = t->state;
     char line[200];
-    bool same = was.group_epoch == b->epoch;
-    qn__skips_add(&was.skips, was.group_epoch, was.group_first, same ? b->first : INT64_MAX);
-    if (!same) qn__skips_add(&was.skips, b->epoch, 0, b->first);
-    QN_TRY(restore(t, err)); /* b is not valid any more */
+    qn__skips_add(&was.skips, t->group.epoch, t->group.first, t->group.last);
+    QN_TRY(restore(t, err));
     t->state.rewinds = was.rewinds + 1;
     t->state.skips = was.skips;
     t->state.seconds = was.seconds;
@@ -235,7 +281,7 @@ static qn_status rewind_run(qn_trainer *t, const qn_batch *b, double loss, doubl
 }
 
 /* loss: of the update that is about to be made. *rewound: the state is that of a checkpoint now. */
-static qn_status look_for_spike(qn_trainer *t, const qn_batch *b, double loss, bool *rewound, qn_error *err)
+static qn_status look_for_spike(qn_trainer *t, double loss, bool *rewound, qn_error *err)
 {
     const qn_recipe_spike *o = &t->recipe->spike;
     double median, limit;
@@ -252,49 +298,81 @@ static qn_status look_for_spike(qn_trainer *t, const qn_batch *b, double loss, b
     end_line(t);
     if (o->policy == QN_SPIKE_WARN) return QN_OK;
     *rewound = o->policy == QN_SPIKE_REWIND && t->state.rewinds < o->max_rewinds;
-    if (*rewound) return rewind_run(t, b, loss, limit, err);
+    if (*rewound) return rewind_run(t, loss, limit, err);
     save_or_note(t, "diagnostic");
     return qn__fail(err, 9002, QN_AT_FILE(t->dir), "step %lld: loss %s after %lld rewinds, median of the last %lld %s; "
                     "expected at most %s; lower optimizer.lr or look at the data; saved checkpoints/diagnostic",
                     (long long)t->state.steps + 1, a, (long long)t->state.rewinds, (long long)o->window, m, l);
 }
 
+/* ---- micro runs and updates ------------------------------------------------------------------------------------ */
+
+/* What the loss of a micro run adds to the figures of its epoch and of the update. */
+static void count_loss(qn_trainer *t, const struct qn__runner *r, const qn_batch *b)
+{
+    struct qn__run_state *s = &t->state;
+    double loss = scalar(r, r->train.loss);
+    if (isfinite(loss)) {
+        s->epoch_loss += loss * b->count;
+        s->epoch_count += b->count;
+        s->epoch_correct += (double)count_correct(&t->net, r, b);
+    }
+    s->samples += b->count;
+    t->group.loss += loss * b->count;
+    t->group.samples += b->count;
+    t->group.last = b->first;
+    t->group.runs++;
+}
+
+static void begin_group(qn_trainer *t, const qn_batch *b)
+{
+    const int64_t *rng = random_state(t);
+    t->group = (struct group){ .epoch = b->epoch, .first = b->first };
+    if (rng) memcpy(t->group.rng, rng, sizeof t->group.rng);
+}
+
+/* The update that the micro runs so far lead to. r: any training program. The batch is not valid any more. */
+static qn_status end_group(qn_trainer *t, struct qn__runner *r, bool *rewound, qn_error *err)
+{
+    double loss = t->group.loss / (double)t->group.samples;
+    QN_TRY(look_for_spike(t, loss, rewound, err));
+    return *rewound ? QN_OK : update(t, r, loss, err);
+}
+
 static qn_status step(qn_trainer *t, const qn_batch *b, qn_error *err)
 {
     struct qn__runner *r;
     double begin = qn__now();
+    bool rewound = false;
+    int64_t first = b->first;
+    int count = b->count;
     QN_TRY(qn__network_runner(&t->net, QN_MODE_TRAIN, b->count, &r, err));
     qn__runner_feed(&t->net, r, b);
+    if (t->group.runs == 0) begin_group(t, b);
     QN_TRY(qn_program_run(r->program, QN_MICRO, err));
     if (t->opts.check_finite) QN_TRY(check_values(t, r, err));
-    double loss = scalar(r, r->train.loss);
-    if (isfinite(loss)) {
-        t->state.epoch_loss += loss * b->count;
-        t->state.epoch_count += b->count;
-        t->state.epoch_correct += (double)count_correct(&t->net, r, b);
-    }
-    t->state.samples += b->count;
-    if (t->state.micro_runs++ == 0) {
-        t->state.group_epoch = b->epoch;
-        t->state.group_first = b->first;
-        t->state.update_loss = 0;
-    }
-    t->state.update_loss += loss;
-    if (t->state.micro_runs >= (t->recipe->accumulate > 1 ? t->recipe->accumulate : 1)) {
-        bool rewound;
-        loss = t->state.update_loss / (double)t->state.micro_runs;
-        QN_TRY(look_for_spike(t, b, loss, &rewound, err));
-        if (rewound) return QN_OK;
-        QN_TRY(update(t, r, loss, err));
-    }
+    count_loss(t, r, b);
+    if (t->group.runs >= t->recipe->accumulate) QN_TRY(end_group(t, r, &rewound, err));
+    if (rewound) return QN_OK;
     t->state.seconds += qn__now() - begin;
-    bool updated = t->state.micro_runs == 0;
+    bool updated = t->group.runs == 0;
     if (updated && t->opts.profile && r == &t->net.runner[0]) qn__trace_step(&t->trace, r->program);
-    show_step(t, b);
+    show_step(t, first, count);
     return QN_OK;
 }
 
 static bool asked_to_stop(const qn_trainer *t) { return t->opts.stop && *t->opts.stop; }
+
+/* The last update of an epoch has the micro runs that are left. */
+static qn_status step_rest(qn_trainer *t, bool *rewound, qn_error *err)
+{
+    double begin = qn__now();
+    *rewound = false;
+    if (t->group.runs == 0) return QN_OK;
+    QN_TRY(end_group(t, &t->net.runner[0], rewound, err));
+    if (!*rewound) t->state.seconds += qn__now() - begin;
+    return QN_OK;
+}
 
 /* The rest of the current epoch. A stop is honoured between updates only, so that what is saved is a whole step. */
 static qn_status train_epoch(qn_trainer *t, qn_error *err)
@@ -302,10 +380,15 @@ static qn_status train_epoch(qn_trainer *t, qn_error *err)
     const qn_batch *b = NULL;
     for (;;) {
         QN_TRY(qn_loader_next(t->loader, &b, err));
-        if (!b) return QN_OK;
+        if (!b) {
+            bool rewound;
+            QN_TRY(step_rest(t, &rewound, err));
+            if (rewound) continue;
+            return QN_OK;
+        }
         if (qn__skips_has(&t->state.skips, b->epoch, b->first)) continue;
         QN_TRY(step(t, b, err));
-        if (!asked_to_stop(t) || t->state.micro_runs > 0) continue;
+        if (!asked_to_stop(t) || t->group.runs > 0) continue;
         QN_TRY(save(t, NULL, err));
         return QN_STOPPED;
     }

@@ -390,9 +390,11 @@ QN_API QN_CHECKED qn_status qn_program_run(qn_program *p, qn_phase phase, qn_err
 /* Host memory of an input or kept value, row-major; NULL for any other. Valid until the program is freed. */
 QN_API void *qn_program_data(qn_program *p, qn_t t);
 
-/* Runs the micro phase again, looking at every value; the first operator whose output is not finite though its
- * inputs are is named in `where` ("block2.conv: conv2d"). QN_OK and "" if there is none. */
-QN_API QN_CHECKED qn_status qn_program_find_nonfinite(qn_program *p, char *where, size_t size, qn_error *err);
+/* Runs the micro phase without its writes to the store, looking at every value; the first operator whose output is not
+ * finite though its inputs are is named in `where` ("block2.conv: conv2d"). QN_OK and "" if there is none. rng: the
+ * random state [4] to draw from (qn_rng); NULL: that of the last micro run, which is done again. */
+QN_API QN_CHECKED qn_status qn_program_find_nonfinite(qn_program *p, const int64_t *rng, char *where, size_t size,
+                                                      qn_error *err);
 
 /* One line per operator of the compiled program: what it is, what it costs. */
 typedef struct qn_step_info {

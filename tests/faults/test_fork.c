@@ -80,7 +80,7 @@ static void child_runs_inherited(struct made *m, int threads, float expected)
         CHILD_EXPECT(*(float *)qn_program_data(m->p, m->y) == expected);
     } else {
         CHILD_EXPECT(status == QN_EUSAGE && strcmp(err.text, line) == 0);
-        CHILD_EXPECT(qn_program_find_nonfinite(m->p, where, sizeof where, &err) == QN_EUSAGE);
+        CHILD_EXPECT(qn_program_find_nonfinite(m->p, NULL, where, sizeof where, &err) == QN_EUSAGE);
     }
     discard(m);
     _exit(0);

@@ -23,7 +23,7 @@ static void run_before_load(void **state)
     assert_int_equal(qn_compile(&p, g, &y, 1, store, NULL, &err), 0);
     assert_int_equal(qn_program_run(p, QN_MICRO, &err), QN_EUSAGE);
     assert_int_equal(err.code, 2206);
-    assert_int_equal(qn_program_find_nonfinite(p, where, sizeof where, &err), QN_EUSAGE);
+    assert_int_equal(qn_program_find_nonfinite(p, NULL, where, sizeof where, &err), QN_EUSAGE);
     assert_null(qn_program_data(p, y));
     assert_int_equal(qn_program_load(p, &err), 0);
     assert_int_equal(qn_program_run(p, QN_MICRO, &err), 0);

@@ -169,12 +169,14 @@ double reference_schedule(const qn_schedule_opts *s, double u)
     if (s->kind == QN_SCHEDULE_ONE_CYCLE) {
         double last = s->end, down = fmin((u - up) / (s->total - up), 1);
         return u <= up ? s->start + (1 - s->start) * 0.5 * (1 - cos(pi * u / up))
-                      : last + (1 - last) * 0.5 * (1 + cos(pi * down));
+                       : last + (1 - last) * 0.5 * (1 + cos(pi * down));
     }
     return u < s->warmup ? f * fmin(1, (u + 1) / s->warmup) : f;
 }
 
-struct options { double lr, decay; };
+struct options {
+    double lr, decay;
+};
 
 /* The groups of these tests say "*.weight", "*.bias" or "*". */
 static struct options options_of(const qn_train_opts *o, double lr, bool bias)

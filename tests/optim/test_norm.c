@@ -30,7 +30,8 @@ static struct net open_net(const qn_norm_opts *norm, int accumulate, bool twice)
     n.x = qn_input(n.g, "x", QN_F64, 2, (int64_t[]){ N, C });
     n.y = qn_norm_batch(n.g, "bn", n.x, true, norm);
     if (twice) n.y = qn_norm_batch(n.g, "bn", n.y, true, norm);
-    const qn_train_opts o = { .optimizer = { .kind = QN_OPTIMIZER_SGD, .lr = 0.1 }, .accumulate = accumulate,
+    const qn_train_opts o = { .optimizer = { .kind = QN_OPTIMIZER_SGD, .lr = 0.1 },
+                              .accumulate = accumulate,
                               .batch = N };
     qn_t loss = qn_mean_all(n.g, qn_square(n.g, qn_affine(n.g, n.y, 1, -0.5)));
     if (accumulate >= 0 && qn_train_build(n.g, loss, &o, &t)) fail_msg("%s", qn_graph_error(n.g)->text);
@@ -109,7 +110,9 @@ static void momentum_is_taken_as_it_is(void **state)
     }
 }
 
-struct running { double v[2][C]; };
+struct running {
+    double v[2][C];
+};
 static struct running running_of(const struct net *n)
 {
     struct running r;

@@ -81,8 +81,8 @@ static bool log_has(const char *dir, const char *text)
 
 static bool may_move(const char *name)
 {
-    /* Running statistics belong to the forward pass; where a batch is finite they follow it. */
-    return strstr(name, "skipped") || strncmp(name, "rng", 3) == 0 || strstr(name, ".running_");
+    /* What ".before" holds between updates is of no use to anybody. */
+    return strstr(name, "skipped") || strncmp(name, "rng", 3) == 0 || strstr(name, ".before");
 }
 
 static void same_tensors(const qn_safetensors *a, const qn_safetensors *b)
@@ -100,13 +100,26 @@ static void same_tensors(const qn_safetensors *a, const qn_safetensors *b)
     }
 }
 
+static void same_checkpoints(const char *dir, const char *a, const char *b)
+{
+    char path[STEPS_PATH + 60];
+    qn_checkpoint *x, *y;
+    qn_error err;
+    snprintf(path, sizeof path, "%s/checkpoints/%s", dir, a);
+    if (qn_checkpoint_open(&x, path, &err)) fail_msg("%s", err.text);
+    snprintf(path, sizeof path, "%s/checkpoints/%s", dir, b);
+    if (qn_checkpoint_open(&y, path, &err)) fail_msg("%s", err.text);
+    same_tensors(qn_checkpoint_model(x), qn_checkpoint_model(y));
+    same_tensors(qn_checkpoint_state(x), qn_checkpoint_state(y));
+    qn_checkpoint_close(x);
+    qn_checkpoint_close(y);
+}
+
 static void bad_gradient(void **state)
 {
     (void)state;
     struct steps_run r;
-    char path[STEPS_PATH + 60], line[STEPS_PATH + 120];
-    qn_checkpoint *good, *diagnostic;
-    qn_error err;
+    char line[STEPS_PATH + 120];
     data(30, 5, 6, 3e38f);
     steps_train(&r, recipe("one", "\"checkpoint\": {\"every_steps\": 1, \"keep\": 100}"), NULL);
     if (r.status) fail_msg("%s", r.err.text);
@@ -119,17 +132,36 @@ static void bad_gradient(void **state)
     snprintf(line, sizeof line, "error E9001 numeric: %s: step 15: 10 non-finite steps in a row, first in \"linear",
              r.dir);
     assert_memory_equal(r.err.text, line, strlen(line));
-    snprintf(path, sizeof path, "%s/checkpoints/step-000005", r.dir);
-    if (qn_checkpoint_open(&good, path, &err)) fail_msg("%s", err.text);
-    snprintf(path, sizeof path, "%s/checkpoints/diagnostic", r.dir);
-    if (qn_checkpoint_open(&diagnostic, path, &err)) fail_msg("%s", err.text);
-    same_tensors(qn_checkpoint_model(good), qn_checkpoint_model(diagnostic));
-    same_tensors(qn_checkpoint_state(good), qn_checkpoint_state(diagnostic));
-    qn_checkpoint_close(good);
-    qn_checkpoint_close(diagnostic);
+    same_checkpoints(r.dir, "step-000005", "diagnostic");
     int64_t step[40];
     int n = steps_list(r.dir, step, 40);
     assert_int_equal(step[n - 1], 5); /* the good one is the newest */
+}
+
+/* Whichever of the micro-batches of an update is bad, it is the one that is named, and running statistics that the
+ * good ones have moved go back. Dropout has the masks that it had. */
+static void bad_gradient_among_good_ones(void **state)
+{
+    (void)state;
+    static const char more[] = "\"accumulate\": 3, \"checkpoint\": {\"every_steps\": 1, \"keep\": 100}";
+    struct steps_run r;
+    for (int bad = 9; bad < 12; bad++) { /* the fourth update */
+        data(30, bad, bad + 1, 3e38f);
+        steps_train(&r, recipe("among", more), NULL);
+        if (r.status) fail_msg("%s", r.err.text);
+        assert_int_equal(r.result.skipped, 1);
+        assert_int_equal(r.result.steps, 9);
+        assert_true(log_has(r.dir, "\"event\":\"skipped\",\"step\":4,\"first\":\"linear"));
+    }
+    data(29, 27, 28, 3e38f); /* the tenth, which has two */
+    steps_train(&r, recipe("rest", more), NULL);
+    assert_int_equal(r.status, 0);
+    assert_true(log_has(r.dir, "\"event\":\"skipped\",\"step\":10,\"first\":\"linear"));
+    data(40, 10, 40, 3e38f); /* the first of the ten updates has a good micro-batch before the bad ones */
+    steps_train(&r, recipe("all", more), NULL);
+    assert_int_equal(r.err.code, 9001);
+    assert_non_null(strstr(r.err.text, ": step 13: 10 non-finite steps in a row, first in \"linear"));
+    same_checkpoints(r.dir, "step-000003", "diagnostic");
 }
 
 /* ---- losses that jump -------------------------------------------------------------------------- */
@@ -192,6 +224,7 @@ static int clean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test_teardown(bad_gradient, clean),
+                                        cmocka_unit_test_teardown(bad_gradient_among_good_ones, clean),
                                         cmocka_unit_test_teardown(spike, clean) };
     return cmocka_run_group_tests_name("bad data", tests, NULL, NULL);
 }

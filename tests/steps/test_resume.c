@@ -15,8 +15,8 @@
 #include <jansson.h>
 #include <math.h>
 
-/* 96 training samples in batches of 20: five micro-batches an epoch, the last one smaller, two to an update, so that
- * the checkpoint at an epoch's end lies in the middle of an update. */
+/* 96 training samples in batches of 20: five micro-batches an epoch, the last one smaller, two to an update and what
+ * is left to the last one. */
 #define BASE(name, optimizer, more) \
     "{\"quern\": 1, \"name\": \"" name "\", \"data\": {\"digits\": 120, \"validation\": 0.2, \"workers\": 2}, " \
     "\"augment\": {\"flip\": 0.5, \"rotate\": 10, \"crop\": 2, \"scale\": 0.1, \"brightness\": " \
@@ -141,6 +141,14 @@ static bool is_new(const char *name)
     return true;
 }
 
+/* What a buffer was before the first micro run since the last update is needed in the middle of one only; a run is
+ * saved between updates. */
+static bool without_effect(const char *name)
+{
+    size_t n = strlen(name), k = strlen(".before");
+    return n > k && strcmp(name + n - k, ".before") == 0;
+}
+
 /* Every tensor of the checkpoint, changed: another end; left out: E4041. Returns how many were tried. */
 static int every_tensor(const char *name, const char *run, int64_t step, const char *good)
 {
@@ -161,7 +169,8 @@ static int every_tensor(const char *name, const char *run, int64_t step, const c
             struct target t = { .name = info.name };
             char *got = continued(run, step, change_tensor, &t, &r);
             assert_true(t.found);
-            if (strcmp(got, good) == 0) fail_msg("%s: \"%s\" was changed and nothing came of it", name, info.name);
+            if (strcmp(got, good) == 0 && !without_effect(info.name))
+                fail_msg("%s: \"%s\" was changed and nothing came of it", name, info.name);
             free(got);
             if (f == 0 && i > 0) continue; /* refused alike: one of the model is enough */
             t.omit = true;
@@ -183,7 +192,7 @@ static void every_optimizer(void **state)
         if (whole.status) fail_msg("%s: %s", optimizers[i].name, whole.err.text);
         char *good = steps_digest(&whole);
         int n = steps_list(whole.dir, step, 64);
-        assert_int_equal(n, 7);
+        assert_int_equal(n, 9);
         bool all = i == 0 || getenv("QN_TEST_LONG");
         for (int k = all ? 0 : i % 3; k < n; k += all ? 1 : 3, resumes++) {
             char *got = continued(whole.dir, step[k], NULL, NULL, &part);
@@ -202,7 +211,7 @@ static void every_optimizer(void **state)
 /* A run whose validation loss rises after the second epoch, so that early stopping, plateau and best checkpoint all
  * hang on that one; two epochs without gain end it. It is continued after the third. */
 static const char stale[] =
-    BASE("stale", "{\"name\": \"sgd\", \"lr\": 30}",
+    BASE("stale", "{\"name\": \"sgd\", \"lr\": 40}",
          "\"epochs\": 9, \"schedule\": {\"name\": \"plateau\", \"patience\": 1, \"gamma\": 0.9}, \"early_stopping\": "
          "{\"patience\": 2, \"metric\": \"loss\"}, \"checkpoint\": {\"keep\": 100}, \"spike\": {\"policy\": \"stop\", "
          "\"factor\": 1000000, \"window\": 4}");
@@ -213,7 +222,6 @@ static const struct {
 } rows[] = {
     { "epoch", "2", NULL },
     { "position", "20", NULL },
-    { "micro_runs", "0", NULL },
     { "steps", "3", NULL },
     { "samples", "5", "only the throughput that is reported follows from it" },
     { "bad_in_a_row", "5", "counts only while steps are not finite: see test_bad_data" },
@@ -229,9 +237,6 @@ static const struct {
     { "plateau_value", "\"1e9\"", NULL },
     { "stopped_early", "1", NULL },
     { "log_bytes", "1", NULL },
-    { "update_loss", "\"50\"", NULL },
-    { "group_epoch", "5", "only a rewind looks at it: see test_bad_data" },
-    { "group_first", "40", "only a rewind looks at it: see test_bad_data" },
     { "rewinds", "1", "only a rewind looks at it: see test_bad_data" },
     { "skips", "[[3, 0, 1000]]", NULL },
     { "losses", "[\"1e-9\", \"1e-9\", \"1e-9\", \"1e-9\"]", NULL },
@@ -254,12 +259,12 @@ static void every_row(void **state)
     assert_int_equal(whole.result.best_epoch, 2); /* else the test tests nothing */
     assert_int_equal(whole.result.epochs, 4);
     assert_true(whole.result.stopped_early);
-    char *good = steps_digest(&whole), *same = continued(whole.dir, 7, NULL, NULL, &r);
-    expect_same("stale", 7, good, same);
+    char *good = steps_digest(&whole), *same = continued(whole.dir, 9, NULL, NULL, &r);
+    expect_same("stale", 9, good, same);
     for (int i = 0; i < N_ROWS; i++) {
         struct target t = { .name = rows[i].name, .value = rows[i].value };
         assert_string_equal(listed[i], rows[i].name);
-        char *got = continued(whole.dir, 7, change_row, &t, &r);
+        char *got = continued(whole.dir, 9, change_row, &t, &r);
         assert_true(t.found);
         if ((strcmp(got, good) == 0) != (rows[i].harmless != NULL))
             fail_msg("%s was changed to %s: the run ended %s", t.name, t.value,
@@ -268,7 +273,7 @@ static void every_row(void **state)
         harmless += rows[i].harmless != NULL;
         t.omit = true;
         free(got);
-        free(continued(whole.dir, 7, change_row, &t, &r));
+        free(continued(whole.dir, 9, change_row, &t, &r));
         assert_int_equal(r.err.code, 4034);
     }
     free(good);
@@ -286,7 +291,7 @@ static void log_has_each_step_once(void **state)
     expect_same("adamw", 4, good, got);
     int steps = 0;
     for (const char *p = got; (p = strstr(p, "\"event\": \"step\"")); p++) steps++;
-    assert_int_equal(steps, 7);
+    assert_int_equal(steps, 9);
     free(good);
     free(got);
 }
