@@ -25,7 +25,7 @@ static struct qn__backend backend(const struct qn__kernel **table)
     static const struct qn__kernel conv = { .pick = pick_conv };
     memcpy(table, qn__cpu_f32.kernel, QN_OP_COUNT * sizeof *table);
     table[QN_OP_conv2d] = table[QN_OP_conv2d_grad_x] = table[QN_OP_conv2d_grad_w] = &conv;
-    return (struct qn__backend){ "test", table };
+    return (struct qn__backend){ .name = "test", .kernel = table };
 }
 
 static qn_graph *run(qn__pass *pass, qn_graph *g, int32_t *keep, int n)
