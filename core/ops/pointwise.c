@@ -114,11 +114,15 @@ VJP(div)
 /* At a tie the whole gradient goes to a, so that the two shares always add up to dy. */
 VJP(minimum) { UNUSED; dx[0] = only_where(g, qn_le(g, A, B), dy); dx[1] = only_where(g, qn_lt(g, B, A), dy); }
 VJP(maximum) { UNUSED; dx[0] = only_where(g, qn_ge(g, A, B), dy); dx[1] = only_where(g, qn_gt(g, B, A), dy); }
+/* x^0 is 1 and 0^b is 0 all around, where the formulas would multiply 0 by infinity. */
 VJP(power)
 {
     UNUSED;
-    dx[0] = qn_mul(g, dy, qn_mul(g, B, qn_power(g, A, qn_affine(g, B, 1, -1))));
-    dx[1] = qn_mul(g, dy, qn_mul(g, self, qn_log(g, A)));
+    qn_t zero = qn_scalar(g, y->dtype, 0), slope = qn_mul(g, B, qn_power(g, A, qn_affine(g, B, 1, -1)));
+    qn_t log_slope = qn_mul(g, self, qn_log(g, A));
+    log_slope = qn_where(g, qn_eq(g, A, zero), qn_where(g, qn_ge(g, B, zero), zero, log_slope), log_slope);
+    dx[0] = qn_mul(g, dy, qn_where(g, qn_eq(g, B, zero), zero, slope));
+    dx[1] = qn_mul(g, dy, log_slope);
 }
 VJP(where)
 {
@@ -134,7 +138,7 @@ VJP(sqrt) { UNUSED; dx[0] = qn_div(g, qn_scale(g, dy, 0.5), self); }
 VJP(rsqrt) { UNUSED; dx[0] = qn_mul(g, qn_scale(g, dy, -0.5), qn_mul(g, self, qn_square(g, self))); }
 VJP(exp) { UNUSED; dx[0] = qn_mul(g, dy, self); }
 VJP(log) { UNUSED; dx[0] = qn_div(g, dy, A); }
-VJP(pow) { UNUSED; dx[0] = qn_mul(g, dy, qn_scale(g, qn_pow(g, A, ATTR->p - 1), ATTR->p)); }
+VJP(pow) { UNUSED; if (ATTR->p != 0) dx[0] = qn_mul(g, dy, qn_scale(g, qn_pow(g, A, ATTR->p - 1), ATTR->p)); }
 VJP(square) { UNUSED; dx[0] = qn_mul(g, dy, qn_scale(g, A, 2)); }
 VJP(sin) { UNUSED; dx[0] = qn_mul(g, dy, qn_cos(g, A)); }
 VJP(cos) { UNUSED; dx[0] = qn_neg(g, qn_mul(g, dy, qn_sin(g, A))); }
@@ -180,14 +184,15 @@ VJP(gelu_erf)
     qn_t pdf = qn_scale(g, qn_exp(g, qn_scale(g, qn_square(g, A), -0.5)), 0.39894228040143267794);
     dx[0] = qn_mul(g, dy, qn_add(g, cdf, qn_mul(g, A, pdf)));
 }
-/* (1+t)/2 + x/2 (1-t^2) k (1 + 3 c x^2), t = tanh(k (x + c x^3)) */
+/* (1+t)/2 + x/2 (1-t^2) k (1 + 3 c x^2), t = tanh(k (x + c x^3)). Beyond 30 t is 1 in every type, and x^2 must not
+ * become infinite there. */
 VJP(gelu_tanh)
 {
     UNUSED;
     const double k = 0.79788456080286535588, c = 0.044715;
-    qn_t square = qn_square(g, A);
-    qn_t t = qn_tanh(g, qn_mul(g, A, qn_affine(g, square, k * c, k)));
-    qn_t inner = qn_mul(g, qn_scale(g, A, 0.5), qn_affine(g, square, 3 * k * c, k));
+    qn_t x = qn_clamp(g, A, -30, 30), square = qn_square(g, x);
+    qn_t t = qn_tanh(g, qn_mul(g, x, qn_affine(g, square, k * c, k)));
+    qn_t inner = qn_mul(g, qn_scale(g, x, 0.5), qn_affine(g, square, 3 * k * c, k));
     qn_t slope = qn_add(g, qn_affine(g, t, 0.5, 0.5), qn_mul(g, inner, qn_affine(g, qn_square(g, t), -1, 1)));
     dx[0] = qn_mul(g, dy, slope);
 }

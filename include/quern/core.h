@@ -224,8 +224,10 @@ QN_API qn_t qn_rng(qn_graph *g);
 /* Moves the samples on by `samples` (per micro run) or, in the update phase, the step by one. */
 QN_API qn_t qn_advance_rng(qn_graph *g, qn_t rng, int64_t samples, int64_t steps);
 
-QN_API qn_t qn_softmax(qn_graph *g, qn_t x);     /* last axis */
-QN_API qn_t qn_log_softmax(qn_graph *g, qn_t x); /* last axis */
+/* Over the last axis. Elements of -inf get probability 0; a row of nothing else is 0/0, NaN: mask with a finite number
+ * such as -1e30 where a whole row may be masked. */
+QN_API qn_t qn_softmax(qn_graph *g, qn_t x);
+QN_API qn_t qn_log_softmax(qn_graph *g, qn_t x);
 
 /* logits [..,V]; target I32 or I64 [..] (class index) or of logits' dtype and shape (probabilities).
  * weight: float [V] per class, or {0}; a given value: no gradient flows to it. Mean over rows, weighted by the class
