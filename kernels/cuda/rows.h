@@ -145,8 +145,8 @@ static __device__ __forceinline__ void shared_row_out(T *row, const T *kept, int
 }
 
 /* Running maximum and sum of e^(x - maximum) (Milakov and Gimelshein 2018, "Online normalizer calculation for
- * softmax"). An element equal to the maximum counts 1 also if both are -inf; a row of -inf only, or with +inf, becomes NaN in
- * finish, as the definition has it. */
+ * softmax"). An element equal to the maximum counts 1 also if both are -inf; a row of -inf only, or with +inf, becomes
+ * NaN in finish, as the definition has it. */
 struct online_sum {
     float max = -INFINITY, sum = 0.0f;
     __device__ __forceinline__ void add(float x)
