@@ -164,7 +164,7 @@ $(TESTS): $(BUILD)/%: $(BUILD)/%.o $$(call room-aid,$$*) $(LIB_A)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka -ldl
 bench-obj = $(patsubst %.c,$(BUILD)/%.o,$(filter %/$(1).c,$(BENCH_SRC)))
-$(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $$(call room-aid,$$*) $(LIB_A)
+$(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(LIB_A)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 $(BENCHES): $(BUILD)/%: $$(call bench-obj,$$*) $(LIB_A)

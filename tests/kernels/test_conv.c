@@ -1,6 +1,6 @@
 /* conv2d and its gradients: every path against the double loops within gamma_k, k the number of products; odd sizes,
  * strides, dilation, groups, padding, layouts, epilogues; and the exact errors of the constructors. */
-#include "direct.h"
+#include "product.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,14 +13,10 @@ struct geometry {
     int64_t n, c, h, w, o, kh, kw;
     int32_t stride[2], dilation[2], pad[2], pad_end[2], groups;
 };
-#define ONES \
-    { \
-        1, 1 \
-    }
-#define NONE \
-    { \
-        0, 0 \
-    }
+/* clang-format off */
+#define ONES { 1, 1 }
+#define NONE { 0, 0 }
+/* clang-format on */
 
 static struct qn__conv_attr attr_of(const struct geometry *g)
 {
@@ -49,7 +45,7 @@ static void direction(const struct geometry *g, enum qn__opcode op, bool ask, in
     struct qn__conv_attr a = attr_of(g), plain;
     int64_t x[] = { g->n, g->c, g->h, g->w }, w[] = { g->o, g->c / g->groups, g->kh, g->kw };
     int64_t y[] = { g->n, g->o, out(g, 0), out(g, 1) };
-    struct direct d = { .op = op, .ask = ask, .threads = threads };
+    struct product p = { .op = op, .ask = ask, .threads = threads };
     bool forward = op == QN_OP_conv2d, grad_w = op == QN_OP_conv2d_grad_w;
     if (!forward) {
         a.size[0] = grad_w ? g->kh : g->h;
@@ -59,17 +55,17 @@ static void direction(const struct geometry *g, enum qn__opcode op, bool ask, in
     if (e) a.epilogue = *e;
     plain = a;
     plain.epilogue.act = 0;
-    d.attr = &a;
-    d.plain_attr = a.epilogue.act ? &plain : NULL;
-    direct_operand(&d, 1, 4, op == QN_OP_conv2d_grad_x ? w : x);
-    direct_operand(&d, 2, 4, forward ? w : y);
-    if (a.epilogue.has_bias) direct_operand(&d, 3, 1, forward ? &g->o : &g->c);
-    if (op != QN_OP_conv2d_grad_x) d.x_block[0] = bx;
-    if (!forward) d.x_block[1] = by;
-    d.y_block = forward ? by : grad_w ? 0 : bx;
+    p.attr = &a;
+    p.plain_attr = a.epilogue.act ? &plain : NULL;
+    product_operand(&p, 1, 4, op == QN_OP_conv2d_grad_x ? w : x);
+    product_operand(&p, 2, 4, forward ? w : y);
+    if (a.epilogue.has_bias) product_operand(&p, 3, 1, forward ? &g->o : &g->c);
+    if (op != QN_OP_conv2d_grad_x) p.x_block[0] = bx;
+    if (!forward) p.x_block[1] = by;
+    p.y_block = forward ? by : grad_w ? 0 : bx;
     int64_t k = forward ? w[1] * g->kh * g->kw : grad_w ? g->n * y[2] * y[3] : g->o / g->groups * g->kh * g->kw;
-    direct_check(&d, k + 1, expect);
-    direct_free(&d);
+    product_check(&p, k + 1, expect);
+    product_free(&p);
 }
 
 static void all_directions(const struct geometry *g, bool ask, int32_t bx, int32_t by)
@@ -154,13 +150,9 @@ static void variants(void **state)
 static void epilogues(void **state)
 {
     (void)state;
-    static const int act[] = {
-        0,          QN_OP_relu, QN_OP_leaky_relu, QN_OP_elu, QN_OP_gelu_tanh, QN_OP_gelu_erf, QN_OP_sigmoid,
-        QN_OP_tanh, QN_OP_silu
-    };
-    for (size_t i = 0; i < sizeof act / sizeof act[0]; i++)
+    for (int i = 0; i < PRODUCT_ACTIVATIONS; i++)
         for (int bias = 0; bias < 2; bias++) {
-            struct qn__epilogue e = { .has_bias = bias, .act = act[i], .p = 0.25 };
+            struct qn__epilogue e = { .has_bias = bias, .act = product_activation[i], .p = 0.25 };
             static const int of[] = { 0, 9, 14, 24 };
             for (size_t k = 0; k < sizeof of / sizeof of[0]; k++)
                 for (int ask = 0; ask < 2; ask++) {
@@ -174,18 +166,16 @@ static void epilogues(void **state)
 static void nan_passes(void **state)
 {
     (void)state;
-    static const int act[] = { QN_OP_relu,     QN_OP_leaky_relu, QN_OP_elu,  QN_OP_gelu_tanh,
-                               QN_OP_gelu_erf, QN_OP_sigmoid,    QN_OP_tanh, QN_OP_silu };
-    for (size_t i = 0; i < sizeof act / sizeof act[0]; i++) {
+    for (int i = 0; i < PRODUCT_ACTIVATIONS; i++) {
         struct qn__conv_attr a = attr_of(&geometries[9]);
-        a.epilogue.act = act[i], a.epilogue.p = 0.25;
-        struct direct d = { .op = QN_OP_conv2d, .attr = &a, .ask = true };
-        direct_operand(&d, 1, 4, (int64_t[]){ 2, 16, 3, 3 });
-        direct_operand(&d, 2, 4, (int64_t[]){ 32, 16, 3, 3 });
-        d.data[0][16 * 9 + 4] = (double)NAN;
-        if (direct_run(&d, false)) fail_msg("%s", d.err.text);
-        for (int64_t j = 0; j < d.y.count; j++) assert_true(isnan(d.result[j]) == (j >= d.y.count / 2));
-        direct_free(&d);
+        a.epilogue.act = product_activation[i], a.epilogue.p = 0.25;
+        struct product p = { .op = QN_OP_conv2d, .attr = &a, .ask = true };
+        product_operand(&p, 1, 4, (int64_t[]){ 2, 16, 3, 3 });
+        product_operand(&p, 2, 4, (int64_t[]){ 32, 16, 3, 3 });
+        p.data[0][16 * 9 + 4] = (double)NAN;
+        if (product_run(&p, false)) fail_msg("%s", p.err.text);
+        for (int64_t j = 0; j < p.y.count; j++) assert_true(isnan(p.result[j]) == (j >= p.y.count / 2));
+        product_free(&p);
     }
 }
 

@@ -1,5 +1,5 @@
 /* matmul: oneDNN against the double loops within gamma_K; shapes, transposes, broadcasting, epilogues; errors. */
-#include "direct.h"
+#include "product.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,16 +17,16 @@ static void product(int ta, int tb, int64_t batch, int64_t m, int64_t n, int64_t
     if (e) attr.epilogue = *e;
     plain = attr;
     plain.epilogue.act = 0;
-    struct direct d = {
+    struct product p = {
         .op = QN_OP_matmul, .attr = &attr, .plain_attr = e && e->act ? &plain : NULL, .variant = force
     };
     int64_t a[3] = { batch, ta ? k : m, ta ? m : k }, b[3] = { batch, tb ? n : k, tb ? k : n };
     int rank = batch ? 3 : 2;
-    direct_operand(&d, 1, rank, a + 3 - rank);
-    direct_operand(&d, 2, rank, b + 3 - rank);
-    if (e && e->has_bias) direct_operand(&d, 3, 1, &n);
-    direct_check(&d, k + 1, expect);
-    direct_free(&d);
+    product_operand(&p, 1, rank, a + 3 - rank);
+    product_operand(&p, 2, rank, b + 3 - rank);
+    if (e && e->has_bias) product_operand(&p, 3, 1, &n);
+    product_check(&p, k + 1, expect);
+    product_free(&p);
 }
 
 static void transposes(void **state)
@@ -62,13 +62,9 @@ static void tiles(void **state)
 static void epilogues(void **state)
 {
     (void)state;
-    static const int act[] = {
-        0,          QN_OP_relu, QN_OP_leaky_relu, QN_OP_elu, QN_OP_gelu_tanh, QN_OP_gelu_erf, QN_OP_sigmoid,
-        QN_OP_tanh, QN_OP_silu
-    };
-    for (size_t i = 0; i < sizeof act / sizeof act[0]; i++)
+    for (int i = 0; i < PRODUCT_ACTIVATIONS; i++)
         for (int bias = 0; bias < 2; bias++) {
-            struct qn__epilogue e = { .has_bias = bias, .act = act[i], .p = 0.25 };
+            struct qn__epilogue e = { .has_bias = bias, .act = product_activation[i], .p = 0.25 };
             product(0, 0, 0, 5, 6, 7, &e, NULL, "loops");
             product(0, 1, 0, 40, 50, 60, &e, NULL, "onednn");
             product(0, 0, 2, 40, 50, 60, &e, NULL, "onednn");
@@ -79,20 +75,18 @@ static void epilogues(void **state)
 static void nan_passes(void **state)
 {
     (void)state;
-    static const int act[] = { QN_OP_relu,     QN_OP_leaky_relu, QN_OP_elu,  QN_OP_gelu_tanh,
-                               QN_OP_gelu_erf, QN_OP_sigmoid,    QN_OP_tanh, QN_OP_silu };
-    for (size_t i = 0; i < sizeof act / sizeof act[0]; i++) {
+    for (int i = 0; i < PRODUCT_ACTIVATIONS; i++) {
         struct qn__matmul_attr attr;
         memset(&attr, 0, sizeof attr);
-        attr.epilogue.act = act[i], attr.epilogue.p = 0.25;
-        struct direct d = { .op = QN_OP_matmul, .attr = &attr };
-        direct_operand(&d, 1, 2, (int64_t[]){ 32, 64 });
-        direct_operand(&d, 2, 2, (int64_t[]){ 64, 32 });
-        d.data[0][3 * 64 + 5] = (double)NAN;
-        if (direct_run(&d, false)) fail_msg("%s", d.err.text);
-        assert_string_equal(d.chosen, "onednn");
-        for (int64_t j = 0; j < d.y.count; j++) assert_true(isnan(d.result[j]) == (j / 32 == 3));
-        direct_free(&d);
+        attr.epilogue.act = product_activation[i], attr.epilogue.p = 0.25;
+        struct product p = { .op = QN_OP_matmul, .attr = &attr };
+        product_operand(&p, 1, 2, (int64_t[]){ 32, 64 });
+        product_operand(&p, 2, 2, (int64_t[]){ 64, 32 });
+        p.data[0][3 * 64 + 5] = (double)NAN;
+        if (product_run(&p, false)) fail_msg("%s", p.err.text);
+        assert_string_equal(p.chosen, "onednn");
+        for (int64_t j = 0; j < p.y.count; j++) assert_true(isnan(p.result[j]) == (j / 32 == 3));
+        product_free(&p);
     }
 }
 
@@ -118,11 +112,11 @@ static void broadcasting(void **state)
             struct qn__matmul_attr attr;
             memset(&attr, 0, sizeof attr);
             attr.ta = c[i].ta, attr.tb = c[i].tb;
-            struct direct d = { .op = QN_OP_matmul, .attr = &attr, .variant = force ? "loops" : NULL };
-            direct_operand(&d, 1, c[i].ra, c[i].a);
-            direct_operand(&d, 2, c[i].rb, c[i].b);
-            direct_check(&d, 30, NULL);
-            direct_free(&d);
+            struct product p = { .op = QN_OP_matmul, .attr = &attr, .variant = force ? "loops" : NULL };
+            product_operand(&p, 1, c[i].ra, c[i].a);
+            product_operand(&p, 2, c[i].rb, c[i].b);
+            product_check(&p, 30, NULL);
+            product_free(&p);
         }
 }
 
@@ -136,19 +130,19 @@ static void threads(void **state)
     for (int v = 0; v < 3; v++) {
         double *first = NULL;
         for (int round = 0; round < 3; round++) {
-            struct direct d = {
+            struct product p = {
                 .op = QN_OP_matmul, .attr = &attr, .threads = v < 2 ? round + 1 : 2, .variant = v == 0 ? "loops" : NULL
             };
             int64_t n = v == 1 ? 300 : 90;
-            direct_operand(&d, 1, 2, (int64_t[]){ 70, 300 });
-            direct_operand(&d, 2, 2, (int64_t[]){ 300, n });
-            if (direct_run(&d, false)) fail_msg("%s", d.err.text);
-            assert_string_equal(d.chosen, variant[v]);
+            product_operand(&p, 1, 2, (int64_t[]){ 70, 300 });
+            product_operand(&p, 2, 2, (int64_t[]){ 300, n });
+            if (product_run(&p, false)) fail_msg("%s", p.err.text);
+            assert_string_equal(p.chosen, variant[v]);
             if (first)
-                assert_memory_equal(d.result, first, (size_t)d.y.count * sizeof(double));
+                assert_memory_equal(p.result, first, (size_t)p.y.count * sizeof(double));
             else
-                first = d.result, d.result = NULL;
-            direct_free(&d);
+                first = p.result, p.result = NULL;
+            product_free(&p);
         }
         free(first);
     }

@@ -123,7 +123,7 @@ static void run(enum qn__opcode op, const void *attr, const struct qn__view *x, 
                 int threads)
 {
     qn_error err = { 0 };
-    if (drive(&qn__cpu_f32, op, attr, x, n, y, threads, NULL, &err)) fail_msg("%s: %s", qn__op_of(op)->name, err.text);
+    if (drive(&drive_cpu_f32, op, attr, x, n, y, threads, &err)) fail_msg("%s: %s", qn__op_of(op)->name, err.text);
 }
 
 /* An element alone, in a vector, in a remainder loop, in the second tile: the same bits. */
@@ -184,8 +184,8 @@ static void casts_convert_as_qn_convert(void **state)
             struct qn__view xv = drive_view((qn_dtype)from, 1, &n, 1, source);
             struct qn__view yv = drive_view((qn_dtype)to, 1, &n, 1, got);
             const struct qn__pw_attr attr = { .dtype = to };
-            const struct qn__backend *backend = qn__compute_dtype(in, &y) == QN_F64 ? &qn__cpu_f64 : &qn__cpu_f32;
-            assert_int_equal(drive(backend, QN_OP_cast, &attr, &xv, 1, &yv, 1, NULL, NULL), QN_OK);
+            const struct drive_on *cpu = qn__compute_dtype(in, &y) == QN_F64 ? &drive_cpu_f64 : &drive_cpu_f32;
+            assert_int_equal(drive(cpu, QN_OP_cast, &attr, &xv, 1, &yv, 1, NULL), QN_OK);
             for (int i = 0; i < N; i++) {
                 size_t size = qn_dtype_size((qn_dtype)to);
                 double a, b;
@@ -220,26 +220,26 @@ static void any_mixture_of_layouts(void **state)
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
         for (int b = 0; b < 9; b++) {
             int by = blocks[b / 3], bx = shapes[s][1] == 16 ? blocks[b % 3] : 1;
-            struct qn__view x[] = { drive_view(QN_F32, 4, image, 1, full), drive_view(QN_F32, 4, shapes[s], 1, part) };
-            struct qn__view out = drive_view(QN_F32, 4, image, 1, want);
-            run(QN_OP_add, &attr, x, 2, &out, 1);
-            drive_to_block(full_blocked, full, image, by, 4);
-            drive_to_block(part_blocked, part, shapes[s], bx, 4);
-            x[0] = drive_view(QN_F32, 4, image, by, full_blocked);
-            x[1] = drive_view(QN_F32, 4, shapes[s], bx, part_blocked);
-            out = drive_view(QN_F32, 4, image, by, y);
+            struct qn__view flat[] = { drive_view(QN_F32, 4, image, 1, full),
+                                       drive_view(QN_F32, 4, shapes[s], 1, part) };
+            struct qn__view x[] = { drive_view(QN_F32, 4, image, by, full_blocked),
+                                    drive_view(QN_F32, 4, shapes[s], bx, part_blocked) };
+            struct qn__view wanted = drive_view(QN_F32, 4, image, 1, want), out = drive_view(QN_F32, 4, image, by, y);
+            struct qn__view flat_out = drive_view(QN_F32, 4, image, 1, plain);
+            run(QN_OP_add, &attr, flat, 2, &wanted, 1);
+            drive_reorder(&x[0], &flat[0]);
+            drive_reorder(&x[1], &flat[1]);
             bool same_order = bx == by || shapes[s][1] == 1, two_blocks = bx != 1 && by != 1 && bx != by;
-            qn_status status = drive(&qn__cpu_f32, QN_OP_add, &attr, x, 2, &out, 1, NULL, NULL);
+            qn_status status = drive(&drive_cpu_f32, QN_OP_add, &attr, x, 2, &out, 1, NULL);
             /* Refused: two different blocks; an operand of y's size in another order, whose bytes y might take. */
             bool refuse = two_blocks || (s == 0 && !same_order);
             assert_int_equal(status, refuse ? QN_EUSAGE : QN_OK);
             refused += refuse;
             if (refuse) continue;
-            drive_to_plain(plain, y, image, by, 4);
+            drive_reorder(&flat_out, &out);
             assert_memory_equal(plain, want, sizeof plain);
-            struct qn__view wide = drive_view(QN_F32, 4, image, by, y);
-            assert_int_equal(drive(&qn__cpu_f32, QN_OP_broadcast, NULL, &x[1], 1, &wide, 1, NULL, NULL), QN_OK);
-            drive_to_plain(plain, y, image, by, 4);
+            assert_int_equal(drive(&drive_cpu_f32, QN_OP_broadcast, NULL, &x[1], 1, &out, 1, NULL), QN_OK);
+            drive_reorder(&flat_out, &out);
             for (int i = 0; i < IMAGE; i++) assert_true(plain[i] == want[i] - full[i]);
             ran++;
         }

@@ -9,20 +9,16 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { GUARD = 64, GUARD_BYTE = 0x5C };
-
 struct direct_value {
-    unsigned char *base; /* NULL if the bytes are another value's */
-    unsigned char *data;
-    size_t bytes;
+    struct drive_memory memory;
     int32_t block;
 };
 
-uint64_t direct_hits[2][QN_OP_COUNT][OP_MAX_VARIANTS];
+uint64_t direct_hits[DIRECT_TARGETS][QN_OP_COUNT][OP_MAX_VARIANTS];
 
-bool op_present(enum qn__opcode op)
+static void check_guards(const struct direct_value *v, const char *op, const char *what)
 {
-    return op_cases_of[op] && qn__op_of(op) && qn__cpu_f32.kernel[op] && qn__cpu_f64.kernel[op];
+    if (!drive_intact(&v->memory)) fail_msg("%s wrote outside its %s (%zu bytes)", op, what, v->memory.bytes);
 }
 
 bool op_asked_for(enum qn__opcode op, int argc, char **argv)
@@ -30,27 +26,6 @@ bool op_asked_for(enum qn__opcode op, int argc, char **argv)
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], qn__op_of(op)->name) == 0) return true;
     return argc < 2;
-}
-
-/* ---- guarded memory ------------------------------------------------------------------------------ */
-
-static struct direct_value guarded(size_t bytes, unsigned char fill)
-{
-    size_t all = (GUARD + bytes + GUARD + 63) / 64 * 64;
-    struct direct_value v = { .base = aligned_alloc(64, all), .bytes = bytes, .block = QN_PLAIN };
-    assert_non_null(v.base);
-    v.data = v.base + GUARD;
-    memset(v.base, GUARD_BYTE, all);
-    memset(v.data, fill, bytes);
-    return v;
-}
-
-static void check_guards(const struct direct_value *v, const char *op, const char *what)
-{
-    if (!v->base) return;
-    for (int i = 0; i < GUARD; i++)
-        if (v->base[i] != GUARD_BYTE || v->data[v->bytes + (size_t)i] != GUARD_BYTE)
-            fail_msg("%s wrote outside its %s (%zu bytes)", op, what, v->bytes);
 }
 
 /* ---- values of operands --------------------------------------------------------------------------- */
@@ -143,19 +118,9 @@ int op_blocks(const struct op_case *c, int32_t block[4])
     return n;
 }
 
-static int64_t physical(const struct qn__node *y, int32_t block, int64_t logical)
+static struct qn__view view_of(const struct qn__node *n, void *data, int32_t block)
 {
-    if (block == QN_PLAIN) return logical;
-    int64_t s = y->dim[2] * y->dim[3], at = logical % s, c = logical / s % y->dim[1], n = logical / s / y->dim[1];
-    return ((n * (y->dim[1] / block) + c / block) * s + at) * block + c % block;
-}
-
-static void convert_layout(const struct qn__node *y, void *to, int32_t to_block, const void *from, int32_t from_block)
-{
-    size_t size = qn_dtype_size(y->dtype);
-    for (int64_t i = 0; i < y->count; i++)
-        memcpy((char *)to + (size_t)physical(y, to_block, i) * size,
-               (const char *)from + (size_t)physical(y, from_block, i) * size, size);
+    return drive_view(n->dtype, n->rank, n->dim, block, data);
 }
 
 static bool divides(const struct qn__node *x, int32_t block)
@@ -178,19 +143,11 @@ static void offer_layout(const struct direct *d, const struct qn__op *op, const 
     if (same && divides(y, o->block)) a->y.block = o->block;
 }
 
-static qn_status ask(const struct qn__kernel *k, struct qn__step *s)
-{
-    struct qn__args *a = &s->args;
-    s->choice = (struct qn__choice){ .y_block = a->y.block };
-    for (int i = 0; i < a->n_in; i++) s->choice.x_block[i] = a->x[i].block;
-    return k->pick ? k->pick(a, &s->choice) : QN_OK;
-}
-
 /* As the layout pass, then the compiler: the kernel is asked what it wants if it may say so, then told. */
-static qn_status pick(struct direct *d, const struct qn__op *op, const struct qn__kernel *k, struct qn__step *s)
+static qn_status pick(struct direct *d, const struct qn__op *op, struct qn__step *s)
 {
     struct qn__args *a = &s->args;
-    qn_status status = ask(k, s);
+    qn_status status = drive_pick(s);
     bool open = op->layout == QN_LAYOUT_ASK, refused = status != QN_OK;
     if (refused && op->layout == QN_LAYOUT_SAME) return status; /* each of them takes every order */
     for (int i = 0; i < a->n_in; i++) {
@@ -201,17 +158,10 @@ static qn_status pick(struct direct *d, const struct qn__op *op, const struct qn
     if (refused) a->y.block = QN_PLAIN;
     if (open && !refused) a->y.block = s->choice.y_block;
     d->blocked = d->blocked || a->y.block != QN_PLAIN;
-    return ask(k, s);
+    return drive_pick(s);
 }
 
 /* ---- one node --------------------------------------------------------------------------------------- */
-
-static struct qn__view view_of(const struct qn__node *n, void *data)
-{
-    struct qn__view v = { .data = data, .dtype = n->dtype, .rank = n->rank, .block = QN_PLAIN, .count = n->count };
-    memcpy(v.dim, n->dim, sizeof v.dim);
-    return v;
-}
 
 /* y lies on the first operand of its size and layout. */
 static void lay_on_operand(struct direct *d, const struct qn__node *y, struct qn__args *a)
@@ -229,27 +179,23 @@ static void lay_on_operand(struct direct *d, const struct qn__node *y, struct qn
     }
 }
 
-static qn_status launch(struct direct *d, const struct qn__kernel *k, struct qn__step *s, const struct direct_opts *o)
-{
-    if (k->prepare) QN_TRY(k->prepare(s, &d->err));
-    struct direct_value work = guarded(s->choice.workspace, o->fill);
-    s->workspace = work.data;
-    qn_status status = k->bind ? k->bind(s, &d->err) : QN_OK;
-    if (!status) status = k->launch(s, &d->err);
-    if (k->release) k->release(s);
-    check_guards(&work, qn__op_of(s->args.op)->name, "workspace");
-    free(work.base);
-    return status;
-}
-
 static void check_operands(const struct qn__op *op, const struct qn__args *a, const struct direct_value *x,
                            const uint64_t *hash)
 {
     for (int i = 0; i < a->n_in; i++) {
         check_guards(&x[i], op->name, "operand");
-        if (!(op->writes >> i & 1) && a->x[i].data != a->y.data && qn__hash(x[i].data, x[i].bytes) != hash[i])
+        if (!(op->writes >> i & 1) && a->x[i].data != a->y.data &&
+            qn__hash(x[i].memory.data, x[i].memory.bytes) != hash[i])
             fail_msg("%s modified operand %d", op->name, i);
     }
+}
+
+/* The row under test runs where the caller wants it; of the others those that the target has. */
+static const struct drive_on *target_of(const struct direct *d, const struct qn__node *const *x,
+                                        const struct qn__node *y, const struct direct_opts *o)
+{
+    if (o->on && (y->op == d->op || o->on->backend->kernel[y->op])) return o->on;
+    return qn__compute_dtype(x, y) == QN_F64 ? &drive_cpu_f64 : &drive_cpu_f32;
 }
 
 /* Guarded memory for the results beside y that the case reads. */
@@ -259,66 +205,82 @@ static void add_further_results(struct direct *d, int32_t id, struct qn__args *a
         const struct qn__node *t = qn__at(d->g, (qn_t){ j });
         if (t->op != QN_OP_output || t->in[0] != id) continue;
         int index = ((const struct qn__output_attr *)t->attr)->index;
-        d->value[j] = guarded((size_t)t->count * qn_dtype_size(t->dtype), o->fill);
-        a->more[index] = view_of(t, d->value[j].data);
+        struct direct_value *v = &d->value[j];
+        *v = (struct direct_value){ drive_take((size_t)t->count * qn_dtype_size(t->dtype), o->fill), QN_PLAIN };
+        a->more[index] = view_of(t, v->memory.data, QN_PLAIN);
         a->wanted |= 1u << index;
     }
+}
+
+static struct qn__step step_of(struct direct *d, int32_t id, const struct drive_on **on, const struct direct_opts *o)
+{
+    const struct qn__node *y = qn__at(d->g, (qn_t){ id });
+    const struct qn__op *op = qn__op_of(y->op);
+    const struct qn__node *in[QN_MAX_IN] = { NULL };
+    struct qn__args a = { .op = y->op, .n_in = y->n_in, .attr = y->attr, .writes = op->writes, .threads = o->threads };
+    for (int i = 0; i < y->n_in; i++) {
+        in[i] = qn__at(d->g, qn__in(y, i));
+        a.x[i] = view_of(in[i], NULL, QN_PLAIN);
+    }
+    a.y = view_of(y, NULL, QN_PLAIN);
+    add_further_results(d, id, &a, o);
+    offer_layout(d, op, in, y, o, &a);
+    *on = target_of(d, in, y, o);
+    struct qn__step s = drive_step(*on, &a);
+    if (pick(d, op, &s)) fail_msg("%s: pick refuses a plain operand or a layout it must take", op->name);
+    int target = *on == &drive_cpu_f32 ? DIRECT_F32 : *on == &drive_cpu_f64 ? DIRECT_F64 : DIRECT_OTHER;
+    direct_hits[target][y->op][s.choice.variant]++;
+    return s;
+}
+
+/* The operand in the order that the kernel wants: its own bytes, or a copy in guarded memory. */
+static struct direct_value operand_for(const struct direct *d, const struct qn__node *x, int32_t id, int32_t block)
+{
+    const struct direct_value *v = &d->value[id];
+    struct direct_value mine = { .memory = { .data = v->memory.data, .bytes = v->memory.bytes }, .block = v->block };
+    if (block == v->block) return mine;
+    mine = (struct direct_value){ .memory = drive_take(v->memory.bytes, 0), .block = block };
+    struct qn__view to = view_of(x, mine.memory.data, block), from = view_of(x, v->memory.data, v->block);
+    drive_reorder(&to, &from);
+    return mine;
 }
 
 static void run_node(struct direct *d, int32_t id, const struct direct_opts *o)
 {
     struct qn__node y = *qn__at(d->g, (qn_t){ id });
     const struct qn__op *op = qn__op_of(y.op);
-    const struct qn__node *in[QN_MAX_IN] = { NULL };
-    struct qn__step s;
-    memset(&s, 0, sizeof s);
-    s.args = (struct qn__args){
-        .op = y.op, .n_in = y.n_in, .attr = y.attr, .writes = op->writes, .threads = o->threads
-    };
-    for (int i = 0; i < y.n_in; i++) {
-        in[i] = qn__at(d->g, qn__in(&y, i));
-        s.args.x[i] = view_of(in[i], NULL);
-    }
-    s.args.y = view_of(&y, NULL);
-    add_further_results(d, id, &s.args, o);
-    bool wide = qn__compute_dtype(in, &y) == QN_F64;
-    const struct qn__kernel *k = (wide ? &qn__cpu_f64 : &qn__cpu_f32)->kernel[y.op];
-    if (!k || !k->launch) fail_msg("%s has no kernel", op->name);
-    offer_layout(d, op, in, &y, o, &s.args);
-    s.kernel = k;
-    if (pick(d, op, k, &s)) fail_msg("%s: pick refuses a plain operand or a layout it must take", op->name);
-    direct_hits[wide][y.op][s.choice.variant]++;
-
-    struct direct_value x[QN_MAX_IN];
+    const struct drive_on *on;
+    struct qn__step s = step_of(d, id, &on, o);
+    struct direct_value x[QN_MAX_IN], *out = &d->value[id];
     uint64_t hash[QN_MAX_IN];
     for (int i = 0; i < y.n_in; i++) {
-        struct direct_value *v = &d->value[y.in[i]];
-        x[i] = *v;
-        x[i].base = NULL;
-        if (s.args.x[i].block != v->block) {
-            x[i] = guarded(v->bytes, 0);
-            convert_layout(in[i], x[i].data, s.args.x[i].block, v->data, v->block);
-        }
-        s.args.x[i].data = x[i].data;
-        hash[i] = qn__hash(x[i].data, x[i].bytes);
+        x[i] = operand_for(d, qn__at(d->g, qn__in(&y, i)), y.in[i], s.args.x[i].block);
+        s.args.x[i].data = x[i].memory.data;
+        hash[i] = qn__hash(x[i].memory.data, x[i].memory.bytes);
     }
-    struct direct_value *out = &d->value[id];
     if (op->writes) {
         *out = d->value[y.in[0]];
-        out->base = NULL;
+        out->memory.base = NULL;
     } else {
-        *out = guarded((size_t)y.count * qn_dtype_size(y.dtype), o->fill);
+        out->memory = drive_take((size_t)y.count * qn_dtype_size(y.dtype), o->fill);
     }
     out->block = s.args.y.block;
-    s.args.y.data = out->data;
+    s.args.y.data = out->memory.data;
     if (o->in_place && op->in_place) lay_on_operand(d, &y, &s.args);
-    d->status = launch(d, k, &s, o);
+
+    int n = qn_node_count(d->g) + 1;
+    struct drive_memory *owner = calloc((size_t)n + QN_MAX_IN, sizeof *owner);
+    assert_non_null(owner);
+    for (int i = 0; i < n; i++) owner[i] = d->value[i].memory;
+    for (int i = 0; i < y.n_in; i++) owner[n + i] = x[i].memory;
+    d->status = drive_launch(on, &s, owner, n + y.n_in, 1, o->fill, &d->err);
+    free(owner);
+
     check_guards(out, op->name, "result");
-    for (int32_t j = id + 1; op->more && j <= qn_node_count(d->g); j++)
-        if (d->value[j].base) check_guards(&d->value[j], op->name, "further result");
+    for (int i = id + 1; op->more && i < n; i++) check_guards(&d->value[i], op->name, "further result");
     for (int i = 0; i < y.n_in; i++) check_guards(&d->value[y.in[i]], op->name, "operand");
     check_operands(op, &s.args, x, hash);
-    for (int i = 0; i < y.n_in; i++) free(x[i].base);
+    for (int i = 0; i < y.n_in; i++) free(x[i].memory.base);
 }
 
 /* ---- a case ------------------------------------------------------------------------------------------- */
@@ -326,24 +288,24 @@ static void run_node(struct direct *d, int32_t id, const struct direct_opts *o)
 static void run_source(struct direct *d, int32_t id, const struct direct_plant *plant)
 {
     struct qn__node y = *qn__at(d->g, (qn_t){ id });
-    size_t size = qn_dtype_size(y.dtype);
     struct direct_value *v = &d->value[id];
+    *v = (struct direct_value){ .memory = drive_take((size_t)y.count * qn_dtype_size(y.dtype), 0), .block = QN_PLAIN };
+    void *data = v->memory.data;
     if (y.op == QN_OP_reshape) {
         const struct direct_value *x = &d->value[y.in[0]];
-        const struct qn__node *from = qn__at(d->g, qn__in(&y, 0));
-        *v = guarded(x->bytes, 0);
-        convert_layout(from, v->data, QN_PLAIN, x->data, x->block);
-        return;
+        struct qn__view from = view_of(qn__at(d->g, qn__in(&y, 0)), x->memory.data, x->block), to = from;
+        to.data = data;
+        to.block = QN_PLAIN;
+        drive_reorder(&to, &from);
     }
-    *v = guarded((size_t)y.count * size, 0);
-    if (y.op == QN_OP_constant) memcpy(v->data, y.data, v->bytes);
+    if (y.op == QN_OP_constant) memcpy(data, y.data, v->memory.bytes);
     for (int64_t i = 0; y.op == QN_OP_full && i < y.count; i++)
-        put(v->data, y.dtype, i, ((const struct qn__full_attr *)y.attr)->value);
+        put(data, y.dtype, i, ((const struct qn__full_attr *)y.attr)->value);
     for (int i = 0; i < d->c->n_in; i++)
-        if (d->x[i].id == id) fill_operand(d, i, plant, v->data);
+        if (d->x[i].id == id) fill_operand(d, i, plant, data);
 }
 
-static void build(struct direct *d, enum qn__opcode op)
+static void build(struct direct *d)
 {
     const struct op_case *c = d->c;
     assert_int_equal(qn_graph_new(&d->g, NULL), QN_OK);
@@ -358,15 +320,15 @@ static void build(struct direct *d, enum qn__opcode op)
     d->y = c->build(d->g, d->x, c);
     if (qn_graph_status(d->g)) fail_msg("case \"%s\": %s", c->name, qn_graph_error(d->g)->text);
     bool found = false;
-    for (int32_t i = 1; i <= qn_node_count(d->g); i++) found = found || qn__at(d->g, (qn_t){ i })->op == op;
-    if (!found) fail_msg("case \"%s\" builds no %s", c->name, qn__op_of(op)->name);
+    for (int32_t i = 1; i <= qn_node_count(d->g); i++) found = found || qn__at(d->g, (qn_t){ i })->op == d->op;
+    if (!found) fail_msg("case \"%s\" builds no %s", c->name, qn__op_of(d->op)->name);
 }
 
 struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype real, const struct direct_opts *opts,
                          const struct direct_plant *plant)
 {
-    struct direct d = { .c = c, .real = real };
-    build(&d, op);
+    struct direct d = { .op = op, .c = c, .real = real };
+    build(&d);
     d.value = calloc((size_t)qn_node_count(d.g) + 1, sizeof *d.value);
     assert_non_null(d.value);
     for (int32_t i = 1; i <= qn_node_count(d.g) && !d.status; i++) {
@@ -383,22 +345,33 @@ struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype r
 
 void direct_free(struct direct *d)
 {
-    for (int64_t i = 0; i <= qn_node_count(d->g); i++) free(d->value[i].base);
+    for (int64_t i = 0; i <= qn_node_count(d->g); i++) free(d->value[i].memory.base);
     free(d->value);
     qn_graph_free(d->g);
     *d = (struct direct){ 0 };
 }
 
-static struct op_data data_of(const struct direct *d, qn_t t)
+void *direct_bytes(const struct direct *d, qn_t t, size_t *bytes)
 {
     const struct qn__node *y = qn__at(d->g, t);
     const struct direct_value *v = &d->value[t.id];
+    unsigned char *plain = calloc(v->memory.bytes + 1, 1);
+    assert_non_null(plain);
+    struct qn__view to = view_of(y, plain, QN_PLAIN), from = view_of(y, v->memory.data, v->block);
+    drive_reorder(&to, &from);
+    *bytes = v->memory.bytes;
+    return plain;
+}
+
+static struct op_data data_of(const struct direct *d, qn_t t)
+{
+    const struct qn__node *y = qn__at(d->g, t);
     struct op_data r = { .dtype = y->dtype, .rank = y->rank, .count = y->count };
     memcpy(r.dim, y->dim, sizeof r.dim);
     r.v = calloc((size_t)y->count + 1, sizeof *r.v);
-    unsigned char *plain = calloc(v->bytes + 1, 1);
-    assert_true(r.v && plain);
-    convert_layout(y, plain, QN_PLAIN, v->data, v->block);
+    assert_non_null(r.v);
+    size_t bytes;
+    void *plain = direct_bytes(d, t, &bytes);
     qn_convert(r.v, QN_F64, plain, y->dtype, (size_t)y->count);
     free(plain);
     return r;
@@ -407,14 +380,15 @@ static struct op_data data_of(const struct direct *d, qn_t t)
 struct op_data direct_result(const struct direct *d) { return data_of(d, d->y); }
 struct op_data direct_operand(const struct direct *d, int i) { return data_of(d, d->x[i]); }
 
+static bool same_bits(const struct direct_value *u, const struct direct_value *v)
+{
+    return u->memory.bytes == v->memory.bytes && memcmp(u->memory.data, v->memory.data, u->memory.bytes) == 0;
+}
+
 bool direct_same_bits(const struct direct *a, const struct direct *b)
 {
-    const struct direct_value *u = &a->value[a->y.id], *v = &b->value[b->y.id];
-    if (u->bytes != v->bytes || memcmp(u->data, v->data, u->bytes) != 0) return false;
-    for (int i = 0; i < a->c->n_in; i++) {
-        u = &a->value[a->x[i].id];
-        v = &b->value[b->x[i].id];
-        if (a->c->in[i].stored && memcmp(u->data, v->data, u->bytes) != 0) return false;
-    }
+    if (!same_bits(&a->value[a->y.id], &b->value[b->y.id])) return false;
+    for (int i = 0; i < a->c->n_in; i++)
+        if (a->c->in[i].stored && !same_bits(&a->value[a->x[i].id], &b->value[b->x[i].id])) return false;
     return true;
 }

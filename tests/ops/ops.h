@@ -48,6 +48,7 @@
 #define QN_TESTS_OPS_H
 #include "../../core/base.h"
 #include "../../core/op.h"
+#include "../lib/drive.h"
 
 /* X(n) for each size that a loop over SIMD lanes, tiles and threads must survive */
 /* clang-format off */
@@ -132,10 +133,18 @@ struct op_cases {
 /* By opcode; an operator of ops.def without cases does not link. */
 extern const struct op_cases *const op_cases_of[QN_OP_COUNT];
 
-/* ---- for the programs that run the cases (direct.c, roll.c) ------------------------------------- */
+/* ---- for the programs that run the cases (direct.c, reference.c, roll.c) ---------------------------- */
 
-/* Kernels run one by one on guarded memory, without compiler and plan. */
+/* The cases on another backend: for each row and each of op_cases_of[row],
+ *
+ *     struct direct wide = direct_run(op, c, QN_F64, &plain, NULL);   (plain.on == NULL: the CPU)
+ *     struct op_reference r = op_reference_of(&wide);
+ *     struct direct got = direct_run(op, c, QN_F32, &there, NULL);    (there.on: the backend and its device)
+ *     op_check(&r, &got, 0x1p-24, "backend against the f64 kernel");
+ *
+ * Kernels run one by one on guarded memory, without compiler and plan. */
 struct direct_opts {
+    const struct drive_on *on; /* where the row runs; NULL: the CPU */
     int threads;
     int32_t block;      /* of rank-4 operands; QN_PLAIN: nothing else; QN_ANY_BLOCK: plain, the result open */
     unsigned char fill; /* what memory holds before it is written      */
@@ -143,6 +152,7 @@ struct direct_opts {
 };
 /* A case built and run once. */
 struct direct {
+    enum qn__opcode op; /* the row under test */
     const struct op_case *c;
     qn_dtype real;
     qn_graph *g;
@@ -160,11 +170,15 @@ struct direct_plant {
     bool magnitudes;
 };
 
-/* Fails the running test if the case cannot be built. Free with direct_free. */
+/* Builds a case and runs it on opts->on, operands of floats as `real`. Rows beside the one under test run there too if
+ * the backend has them, else on the CPU. Fails the running test if the case cannot be built or a kernel writes where it
+ * must not. Free with direct_free. */
 struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype real, const struct direct_opts *opts,
                          const struct direct_plant *plant);
 void direct_free(struct direct *d);
-/* Result bytes in logical order; operand i as it is after the run. Caller frees with free(). */
+/* A value's bytes in logical order after the run: the result is d->y, operand i is d->x[i]. Free with free(). */
+void *direct_bytes(const struct direct *d, qn_t t, size_t *bytes);
+/* The result, and operand i as it is after the run, as doubles. Caller frees v with free(). */
 struct op_data direct_result(const struct direct *d);
 struct op_data direct_operand(const struct direct *d, int i);
 /* Equal bytes of results and written operands. */
@@ -174,13 +188,29 @@ void op_fill(const struct op_case *c, int i, qn_dtype real, void *data);
 qn_dtype op_in_dtype(const struct op_in *in, qn_dtype real);
 int64_t op_in_count(const struct op_in *in);
 
-/* Times each variant was launched, by backend (0: f32, 1: f64), opcode and variant. */
-enum { OP_MAX_VARIANTS = 16 };
-extern uint64_t direct_hits[2][QN_OP_COUNT][OP_MAX_VARIANTS];
+/* What the result of a case is held against, on any backend: the double kernels of the CPU. */
+struct op_reference {
+    const struct op_case *c;
+    struct op_data x[QN_MAX_IN], after[QN_MAX_IN]; /* operands before and after the run */
+    struct op_data y, magnitude;                   /* magnitude: of the run on |x|, where the bound needs it */
+};
+/* wide: a run of the case with operands of QN_F64 on the CPU. Free with op_reference_free. */
+struct op_reference op_reference_of(const struct direct *wide);
+void op_reference_free(struct op_reference *r);
+/* Fails the test unless result and written operands of another run are within the case's bound for unit roundoff eps
+ * (2^-24: f32). Returns the largest error as a share of its bound. */
+double op_check(const struct op_reference *r, const struct direct *got, double eps, const char *what);
+/* The same of single arrays: the result, stored operand `which` after the run. */
+double op_compare(const struct op_reference *r, const double *got, const double *want, double eps, const char *what);
+void op_compare_written(const struct op_reference *r, int which, const double *got, const double *want, double eps,
+                        const char *what);
+bool op_same_class(double a, double b); /* both finite, both NaN, or the same infinity */
+
+/* Times each variant was launched, by target, opcode and variant. */
+enum { DIRECT_F32, DIRECT_F64, DIRECT_OTHER, DIRECT_TARGETS, OP_MAX_VARIANTS = 16 };
+extern uint64_t direct_hits[DIRECT_TARGETS][QN_OP_COUNT][OP_MAX_VARIANTS];
 /* Blocks that the layout checks try: none but the result's left to the kernel, 8, 16 and the number of channels. */
 int op_blocks(const struct op_case *c, int32_t block[4]);
 /* Whether the command line asks for a row: names of rows to run, all if none. */
 bool op_asked_for(enum qn__opcode op, int argc, char **argv);
-/* Whether descriptor, kernel and cases are linked. */
-bool op_present(enum qn__opcode op);
 #endif

@@ -11,7 +11,13 @@ enum { SGD, MOMENTUM, ADAM, RMSPROP, RMSPROP_MOMENTUM, ADAGRAD, LAMB, LION };
 static const qn_update_opts options[] = {
     { .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .momentum = 0.9, .lr_scale = 1 },
     { .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .momentum = 0.5, .lr_scale = 0.5, .weight_decay = 0.1 },
-    { .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .momentum = 0.5, .lr_scale = 2, .weight_decay = 0.1, .nesterov = true,
+    { .beta1 = 0.9,
+      .beta2 = 0.99,
+      .eps = 1e-6,
+      .momentum = 0.5,
+      .lr_scale = 2,
+      .weight_decay = 0.1,
+      .nesterov = true,
       .decoupled = true },
     { .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .momentum = 0.5, .lr_scale = 1, .clip_value = 0.25 },
     { .beta1 = 0, .beta2 = 0, .eps = 0, .momentum = 0, .lr_scale = 1 },
@@ -40,7 +46,9 @@ static void set_hyper(const struct op_case *c, void *data, qn_dtype dtype, int64
 
 /* ---- definitions ----------------------------------------------------------------------------------- */
 
-struct element { double w, a, b, step; };
+struct element {
+    double w, a, b, step;
+};
 
 static double ratio(double a, double b) { return b == 0 ? 0 : a / b; }
 
@@ -106,8 +114,7 @@ static void after_run(const struct op_case *c, int which, const struct op_data *
     }
     if (c->p[0] == LAMB && which == 0 && step && c->q[2] != 0) {
         double trust = squares_w > 0 && squares_u > 0 ? sqrt((double)(squares_w / squares_u)) : 1;
-        for (int64_t i = 0; i < n; i++)
-            after->v[i] = x[0].v[i] - c->q[0] * options[c->p[1]].lr_scale * trust * step[i];
+        for (int64_t i = 0; i < n; i++) after->v[i] = x[0].v[i] - c->q[0] * options[c->p[1]].lr_scale * trust * step[i];
     }
     free(step);
 }
@@ -134,6 +141,7 @@ static double bound_written(const struct op_case *c, int which, const struct op_
 
 /* ---- cases ------------------------------------------------------------------------------------------- */
 
+/* clang-format off */
 #define WEIGHT(...) { .rank = 2, .dim = { __VA_ARGS__ }, .stored = true }
 #define MEAN(...) { .rank = 2, .dim = { __VA_ARGS__ }, .stored = true, .values = OP_AWAY }
 #define SQUARE(...) { .rank = 2, .dim = { __VA_ARGS__ }, .stored = true, .low = 0.25, .high = 2 }
@@ -168,6 +176,7 @@ static double bound_written(const struct op_case *c, int which, const struct op_
         CASE("skipped", row, n, operands, 2, 0.1, 1, 0, 3, 5, 7)                                   \
     };                                                                                             \
     OP_CASES(name, name)
+/* clang-format on */
 CASES(sgd, SGD, 3, NO_MOMENT);
 CASES(momentum, MOMENTUM, 4, ONE_MEAN);
 CASES(adam, ADAM, 5, MEAN_SQUARE);
@@ -188,14 +197,14 @@ static void oracle_ema(const struct op_case *c, const struct op_data *x, struct 
 {
     double t = c->q[3], d = (t - 1) / (t + 9), decay = (double)c->p[0] / 1000;
     if (d > decay) d = decay;
-    for (int64_t i = 0; i < y->count; i++)
-        y->v[i] = c->q[2] == 0 ? x[0].v[i] : d * x[0].v[i] + (1 - d) * x[1].v[i];
+    for (int64_t i = 0; i < y->count; i++) y->v[i] = c->q[2] == 0 ? x[0].v[i] : d * x[0].v[i] + (1 - d) * x[1].v[i];
 }
 static void after_ema(const struct op_case *c, int which, const struct op_data *x, struct op_data *after)
 {
     (void)which;
     oracle_ema(c, x, after);
 }
+/* clang-format off */
 #define EMA(text, decay, apply, t, ...)                                                            \
     { .name = text, .build = build_ema, .oracle = oracle_ema, .oracle_written = after_ema, .n_in = 3, \
       .bound = bound, .bound_written = bound_written, .p = { decay }, .q = { 0.1, 1, apply, t },   \
@@ -210,6 +219,7 @@ static const struct op_case ema[] = {
     EMA("threads", 900, 1, 9, 300, 111)
 };
 OP_CASES(ema, ema);
+/* clang-format on */
 
 /* ---- schedule ------------------------------------------------------------------------------------------ */
 
@@ -219,8 +229,7 @@ static const qn_schedule_opts plans[QN_SCHEDULE_COUNT] = {
     [QN_SCHEDULE_MULTI_STEP] = { .kind = QN_SCHEDULE_MULTI_STEP, .at = { 10, 25 }, .n_at = 2, .gamma = 0.1 },
     [QN_SCHEDULE_EXPONENTIAL] = { .kind = QN_SCHEDULE_EXPONENTIAL, .every = 10, .gamma = 0.5, .warmup = 2.5 },
     [QN_SCHEDULE_COSINE] = { .kind = QN_SCHEDULE_COSINE, .total = 100, .end = 0.1, .warmup = 10 },
-    [QN_SCHEDULE_ONE_CYCLE] = { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 100, .peak = 0.3, .start = 0.04,
-                               .end = 0.1 },
+    [QN_SCHEDULE_ONE_CYCLE] = { .kind = QN_SCHEDULE_ONE_CYCLE, .total = 100, .peak = 0.3, .start = 0.04, .end = 0.1 },
     [QN_SCHEDULE_LINEAR] = { .kind = QN_SCHEDULE_LINEAR, .total = 100, .end = 0.25, .warmup = 10 },
     [QN_SCHEDULE_PLATEAU] = { .kind = QN_SCHEDULE_PLATEAU, .warmup = 3 },
 };
@@ -239,6 +248,7 @@ static void oracle_schedule(const struct op_case *c, const struct op_data *x, st
 {
     y->v[0] = 0.5 * c->q[0] * x[1].v[0];
 }
+/* clang-format off */
 #define AT(kind, u, expected)                                                                      \
     { .name = #kind " at " #u, .build = build_schedule, .oracle = oracle_schedule, .n_in = 2, .ulps = 8, \
       .p = { QN_SCHEDULE_##kind, u }, .q = { expected },                                           \
@@ -259,3 +269,4 @@ static const struct op_case schedule[] = {
     AT(PLATEAU, 0, 0.33333333333333333) AT(PLATEAU, 3, 1)
 };
 OP_CASES(schedule, schedule);
+/* clang-format on */
