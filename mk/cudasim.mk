@@ -35,24 +35,24 @@ cudasim: $(foreach k,$(SIM_KINDS),$(SIM_LIBS:%=$(SIM)/$(k)/%) $(SIM)/$(k)/libque
            $(if $(SIM_TEST_CU),$(SIM)/$(k)/libsimtests.so))
 endif
 
-SIM_WARN := -Wall -Wextra -Wshadow -Wno-unknown-pragmas $(if $(filter 1,$(DEVELOPER)),-Werror)
+SIM_WARN := -Wall -Wextra -Wshadow $(if $(filter 1,$(DEVELOPER)),-Werror)
 SIM_CXXFLAGS = -std=c++20 -g -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-threadsafe-statics \
-               -ffile-prefix-map=$(CURDIR)=. $(SIM_WARN) -isystem $(CUDA_INCLUDE)
+               -ffile-prefix-map=$(CURDIR)=. -isystem $(CUDA_INCLUDE)
 # Kernels: nvcc contracts a * b + c by default and so may the host compiler; it does not without -mfma.
-SIM_KERNEL_FLAGS := -x c++ -fno-strict-aliasing -Itests/cudasim -Wno-unused-function \
-                    -Wno-missing-field-initializers
+# Their warnings are nvcc's business.
+SIM_KERNEL_FLAGS := -x c++ -w -fno-strict-aliasing -Itests/cudasim
 # The checked build uses the compiler's ThreadSanitizer and UBSan instrumentation with hooks of our own: every load
 # and store calls shadow.cpp. The sanitizers' libraries are not linked.
 SIM_OPT_fast := -O2
 SIM_OPT_checked := -O1 -fsanitize=thread,alignment,bounds -fno-omit-frame-pointer \
                    --param tsan-instrument-func-entry-exit=0 --param tsan-distinguish-volatile=0
-SIM_LINK = $(CXX) -shared -Wl,-z,now -Wl,-soname,$(@F) -Wl,-rpath,'$$ORIGIN' -o $@
+SIM_LINK = $(CXX) -shared -Wl,-soname,$(@F) -Wl,-rpath,'$$ORIGIN' -o $@
 
 define sim-rules
 $(SIM)/$(1)/%.cpp.o: tests/cudasim/%.cpp $(BUILD)/flags
 	@mkdir -p $$(@D)
 	$$(call say,CXX,$$<)
-	$(Q)$$(CXX) $$(SIM_CXXFLAGS) -O2 -DCUDASIM_CHECKED=$(if $(filter checked,$(1)),1,0) -MMD -MP -c $$< -o $$@
+	$(Q)$$(CXX) $$(SIM_CXXFLAGS) $$(SIM_WARN) -O2 -DCUDASIM_CHECKED=$(if $(filter checked,$(1)),1,0) -MMD -MP -c $$< -o $$@
 $(SIM)/$(1)/%.cu.o: tests/cudasim/%.cu $(BUILD)/flags
 	@mkdir -p $$(@D)
 	$$(call say,CXX,$$<)

@@ -6,6 +6,9 @@
  * `bind`: the addresses in args differ between the two input slots, so launch reads them from its step each time. */
 #ifndef QN_KERNELS_CUDA_CUDA_H
 #define QN_KERNELS_CUDA_CUDA_H
+#ifdef __cplusplus
+#include "gpu.h" /* bf16, f16, LAUNCH */
+#endif
 #include "../../core/backend.h"
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
