@@ -4,6 +4,9 @@
  *   lt_after  bias in the library's epilogue, the activation in place by a kernel of our own
  *   empty     a sum of nothing (k = 0): zeros, bias, activation
  *
+ * Where the library has no algorithm that keeps to f32, a product of our own (gemm.h) takes its place, the activation
+ * behind it.
+ *
  * Which activation the library may apply: relu, which is exact; and gelu in its tanh form where 8 or 11 bits are
  * stored, because the manual does not say how exact its tanh is. All else, and gelu in f32, is lt_after.
  *
@@ -12,6 +15,7 @@
  * and the rest, which only operands broadcast against each other have, are calls one after another. */
 #include "blas.h"
 #include "epilogue.h"
+#include "gemm.h"
 
 enum { LT, LT_AFTER, EMPTY };
 
@@ -22,7 +26,8 @@ struct lead {
 };
 
 struct state {
-    struct qn__blas_plan *plan;
+    struct qn__blas_plan *plan; /* NULL: `own` does it */
+    struct qn__gemm own;
     struct lead calls; /* what is left to loop over */
 };
 
@@ -145,6 +150,24 @@ static void drop(struct state *state)
     qn__free(&qn__std_alloc, state, sizeof *state);
 }
 
+static qn_status use_own(struct state *state, const struct qn__blas_product *p, qn_error *err)
+{
+    state->own = (struct qn__gemm){ .m = p->m,
+                                    .n = p->n,
+                                    .k = p->k,
+                                    .batch = p->batch,
+                                    .a_step = p->a_step,
+                                    .b_step = p->b_step,
+                                    .y_step = p->y_step,
+                                    .ta = p->ta,
+                                    .tb = p->tb,
+                                    .dtype = p->dtype };
+    if (qn__gemm_takes(QN_GEMM_NAIVE, &state->own)) return QN_OK;
+    return qn__fail(err, 2208, NULL,
+                    "product [%lld,%lld] [%lld,%lld]: cuBLASLt has no algorithm for it that keeps to f32; expected one",
+                    (long long)p->m, (long long)p->k, (long long)p->k, (long long)p->n);
+}
+
 /* Without a device there is no library to ask, and nothing that the plan of memory needs from it. */
 static qn_status prepare(struct qn__step *s, qn_error *err)
 {
@@ -153,11 +176,7 @@ static qn_status prepare(struct qn__step *s, qn_error *err)
     if (!state) return qn__nomem(err, "matmul", sizeof *state);
     struct qn__blas_product p = product_of(&s->args, &state->calls);
     qn_status status = qn__blas_plan(&state->plan, s->queue->lt, &p, s->choice.workspace, s, err);
-    if (!status && !state->plan)
-        status = qn__fail(err, 2208, NULL,
-                          "product [%lld,%lld] [%lld,%lld]: cuBLASLt has no algorithm for it that keeps to f32; "
-                          "expected one",
-                          (long long)p.m, (long long)p.k, (long long)p.k, (long long)p.n);
+    if (!status && !state->plan) status = use_own(state, &p, err);
     if (status)
         drop(state);
     else
@@ -198,6 +217,22 @@ static size_t offset_of(const struct lead *l, const int64_t *step, int64_t i, si
     return (size_t)at * size;
 }
 
+static qn_status run_own(const struct state *state, const struct qn__blas_data *d, const struct qn__step *s,
+                         qn_error *err)
+{
+    struct qn__gemm g = state->own;
+    g.a = d->a;
+    g.b = d->b;
+    g.y = d->y;
+    g.bias = d->bias;
+    int64_t size = (int64_t)qn_dtype_size(g.dtype), all = 0;
+    for (int i = 0; i < state->calls.n; i++)
+        all |= state->calls.a[i] * size | state->calls.b[i] * size | state->calls.y[i] * size;
+    enum qn__gemm_rung rung = qn__gemm_best(&g);
+    if (all % 16 && rung >= QN_GEMM_VECTOR) rung = QN_GEMM_REGISTERS;
+    return qn__gemm_run(rung, &g, s, err);
+}
+
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
     const struct qn__args *a = &s->args;
@@ -213,9 +248,10 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
                                    .y = (char *)a->y.data + offset_of(l, l->y, i, size),
                                    .bias = a->n_in > 2 ? a->x[2].data : NULL,
                                    .workspace = s->workspace };
-        QN_TRY(qn__blas_run(state->plan, &d, s->queue->stream, s, err));
+        QN_TRY(state->plan ? qn__blas_run(state->plan, &d, s->queue->stream, s, err) : run_own(state, &d, s, err));
     }
-    return s->choice.variant == LT_AFTER ? after(s, false, err) : QN_OK;
+    bool activate = s->choice.variant == LT_AFTER || (!state->plan && attr_of(a)->epilogue.act);
+    return activate ? after(s, false, err) : QN_OK;
 }
 
 static const char *const variants[] = { "lt", "lt_after", "empty", NULL };
