@@ -60,13 +60,16 @@ enum { MOST = 64 };
 struct ledger {
     bool open;
     int n;
-    size_t asked[MOST]; /* bytes of each request since it was opened */
+    size_t asked[MOST]; /* bytes of each request since it was opened                       */
     size_t live;
+    size_t left;        /* while open: what may still be asked for; 0: as much as there is */
 };
 
 static void *write_down(void *user, void *ptr, size_t old_size, size_t new_size)
 {
     struct ledger *l = user;
+    if (l->open && l->left && new_size >= l->left) return NULL;
+    if (l->open && l->left) l->left -= new_size;
     void *p = new_size ? OWN_MALLOC(new_size) : NULL;
     if (new_size && !p) return NULL;
     if (new_size && l->open) {
@@ -205,6 +208,33 @@ static void asks_for_what_was_planned(void **state)
     assert_int_equal(l.live, 0);
 }
 
+/* With exactly the promised memory a program loads and runs; with one byte less it is told, and nothing is kept. */
+static void what_fits_runs(void **state)
+{
+    (void)state;
+    for (int short_by = 0; short_by < 2; short_by++) {
+        struct ledger l = { .open = false };
+        qn_alloc alloc = { write_down, &l };
+        struct made m;
+        qn_error err = { 0 };
+        promise(&m, "recipes/mlp-784-128.json");
+        compile(&m, &alloc);
+        size_t all = qn_plan_bytes(&m.promise) + 3 * QN_ALIGN + 2 * sizeof(struct qn__slab);
+        l.left = all + 1 - (size_t)short_by; /* 0 stands for no limit, so one more than there is */
+        l.open = true;
+        qn_status status = qn_program_load(m.own.program, &err);
+        l.open = false;
+        assert_int_equal(status, short_by ? QN_EMEMORY : QN_OK);
+        if (short_by) assert_int_equal(err.code, 5002);
+        if (!short_by) {
+            qn_plan_fill(&m.own);
+            step(m.own.program);
+        }
+        discard(&m);
+        assert_int_equal(l.live, 0);
+    }
+}
+
 /* A counter that sees nothing proves nothing. */
 static void the_counters_see(void **state)
 {
@@ -229,6 +259,7 @@ int main(void)
     char mlp[] = "recipes/mlp-784-128.json", cnn[] = "recipes/cnn-32-64-64.json", strong[] = "recipes/cnn-strong.json";
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_counters_see),
+        cmocka_unit_test(what_fits_runs),
         { "mlp_asks_for_what_was_planned", asks_for_what_was_planned, NULL, NULL, mlp },
         { "cnn_asks_for_what_was_planned", asks_for_what_was_planned, NULL, NULL, cnn },
         { "strong_cnn_asks_for_what_was_planned", asks_for_what_was_planned, NULL, NULL, strong },

@@ -16,6 +16,7 @@ import time
 TOP = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 QUERN = os.path.join(TOP, os.environ.get("QN_BUILD", "build/release"), "quern")
 SANITIZED = "san" in os.environ.get("QN_BUILD", "")
+NOBODY = 61000 + os.getpid() % 4000  # a user without other processes
 failed = 0
 RECIPE = {
     "quern": 1, "name": "small", "data": {"digits": 160, "validation": 0.2, "workers": 2},
@@ -106,6 +107,12 @@ def limited(what, soft):
     return lambda: resource.setrlimit(what, (soft, soft))
 
 
+def become_nobody():
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
 def write_recipe(path, **changes):
     with open(path, "w", encoding="utf-8") as f:
         json.dump({**RECIPE, **changes}, f)
@@ -173,15 +180,12 @@ def real_limit_of_threads(folder):
     shutil.copy(QUERN, folder + "/quern")
     recipe = write_recipe(folder + "/small.json")
     os.chmod(recipe, 0o644)
-    user = 61000 + os.getpid() % 4000
     os.mkdir(folder + "/out")
-    os.chown(folder + "/out", user, user)
+    os.chown(folder + "/out", NOBODY, NOBODY)
 
     def become(n):
         resource.setrlimit(resource.RLIMIT_NPROC, (n, n))
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
+        become_nobody()
 
     for n, expected in ((1, 7), (2, 0), (4, 0)):
         done = subprocess.run([folder + "/quern", "train", recipe, "--out", f"{folder}/out/{n}", "--threads", "2"],
@@ -191,6 +195,27 @@ def real_limit_of_threads(folder):
         check(f"ulimit -u {n}", done.returncode == expected and
               (expected == 0 or text.startswith("error E7001 device: cpu: 1 of 2 threads: ") and text.count("\n") == 1),
               f"{done.returncode} {text}")
+
+
+def directories_that_cannot_be_written(folder):
+    """Root may write everywhere, so as root the command runs as somebody else."""
+    shutil.copy(QUERN, folder + "/quern")
+    recipe = write_recipe(folder + "/small.json")
+    os.chmod(recipe, 0o644)
+    os.mkdir(folder + "/closed", 0o555)
+    options = {"env": {"PATH": "/bin", "HOME": folder + "/closed", "TMPDIR": folder + "/closed"}}
+    if os.geteuid() == 0:
+        options["preexec_fn"] = become_nobody
+    else:
+        os.chmod(folder, 0o555)
+    done = subprocess.run([folder + "/quern", "train", recipe, "--out", folder + "/closed/runs"], cwd=folder,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+                          check=False, **options)
+    text = done.stderr.decode()
+    check("a directory that cannot be written, with HOME and TMPDIR in it",
+          done.returncode == 6 and not done.stdout and
+          text == f"error E6002 io: {folder}/closed/runs: mkdir: Permission denied\n", f"{done.returncode} {text}")
+    os.chmod(folder, 0o755)
 
 
 # ---- B7: stack -------------------------------------------------------------------------------------------
@@ -327,7 +352,8 @@ def long_paths(folder):
 
 
 def main():
-    parts = [few_threads, real_limit_of_threads, little_stack, deep_inputs, many_layers, jumping_clock, long_paths]
+    parts = [few_threads, real_limit_of_threads, directories_that_cannot_be_written, little_stack, deep_inputs,
+             many_layers, jumping_clock, long_paths]
     chosen = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)

@@ -169,6 +169,31 @@ def signals(folder):
     check("a SIGHUP that was ignored before (nohup) stays ignored", process.returncode == 0, process.returncode)
 
 
+def signal_at_any_time(folder):
+    """From the first moment on: ended at once while there is nothing to save, saved with 75, or done before it came."""
+    recipe = write_recipe(folder + "/kill.json")
+    run("train", recipe, "--out", folder + "/whole", "--threads", "2")
+    good = end_of(folder + "/whole/kill-1")
+    seen = {}
+    for k in range(12):
+        number = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)[k % 3]
+        process, directory = new_run(f"{folder}/{k}", recipe)
+        time.sleep(0.004 * k * k / 4)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        code = process.returncode
+        seen[code] = seen.get(code, 0) + 1
+        if code == -number:
+            check(f"signal after {k * k} ms: before there is anything to save",
+                  not glob.glob(directory + "/checkpoints/*"), err.decode())
+            continue
+        if code == 75:
+            code, _, err = run("train", recipe, "--resume=" + directory, "--threads", "2")
+        check(f"signal after {k * k} ms: saved, or done", code == 0, f"{process.returncode} {code} {err}")
+        same_end(f"signal after {k * k} ms", good, directory)
+    print("statuses seen: " + ", ".join(f"{code}: {n}" for code, n in sorted(seen.items())))
+
+
 def second_interrupt(folder):
     # One step takes long enough that the second signal comes before it ends.
     recipe = write_recipe(folder + "/kill.json", data={"digits": 2000}, batch=2000, accumulate=1, augment=False,
@@ -293,7 +318,7 @@ def surroundings(folder):
 def main():
     print(f"seed {SEED} (QN_TEST_SEED repeats it)")
     draw = random.Random(SEED)
-    parts = [signals, second_interrupt, streams, full_disk, devices, surroundings]
+    parts = [signals, signal_at_any_time, second_interrupt, streams, full_disk, devices, surroundings]
     chosen = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         if not chosen or "kill_and_resume" in chosen:
