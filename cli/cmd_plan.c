@@ -98,9 +98,12 @@ static void print_gpu(const struct report *r)
 {
     const qn_gpu *g = r->gpu;
     printf("\n%s, by its description: compute capability %d.%d, %d multiprocessors, %.1f GiB, %.0f GB/s,\n"
-           "%.1f TFLOP/s f32, %.1f TFLOP/s bf16 on tensor cores\n",
+           "%.1f TFLOP/s f32, %.1f TFLOP/s bf16 on tensor cores; L2 of %.1f MiB; a multiprocessor has %d threads,\n"
+           "%d registers and %lld KiB of shared memory, a block at most %lld KiB\n",
            g->name, g->capability[0], g->capability[1], g->multiprocessors, (double)g->memory / 0x1p30,
-           g->bandwidth / 1e9, g->f32 / 1e12, g->tensor / 1e12);
+           g->bandwidth / 1e9, g->f32 / 1e12, g->tensor / 1e12, (double)g->l2 / 0x1p20, g->threads_per_multiprocessor,
+           g->registers_per_multiprocessor, (long long)(g->shared_per_multiprocessor >> 10),
+           (long long)(g->shared_per_block >> 10));
     for (int k = 0; k < 2; k++)
         printf("bound: a step takes at least %.3f ms in %s (at most %.0f samples/s)\n", 1e3 * r->bound[k],
                k ? "bf16 on tensor cores" : "f32", r->bound[k] > 0 ? (double)r->plan.batch / r->bound[k] : 0);
