@@ -24,21 +24,29 @@ static int resume_latest(const qn_recipe *r, const struct options *o)
     char dir[4096];
     const char *parent = o->out ? o->out : "runs";
     qn_error err;
-    if (latest_run(dir, sizeof dir, parent, r->name))
-        return cli_train_recipe(NULL, o, dir, NULL, NULL, 0);
-    qn__fail(&err, 2001, QN_AT_FIELD("--resume"),
-             "no run of %s in %s; expected one, or --resume=DIR", qn__show(r->name).s,
-             qn__show(parent).s);
+    if (latest_run(dir, sizeof dir, parent, r->name)) return cli_train_recipe(NULL, o, dir, NULL, NULL, 0);
+    qn__fail(&err, 2001, QN_AT_FIELD("--resume"), "no run of %s in %s; expected one, or --resume=DIR",
+             qn__show(r->name).s, qn__show(parent).s);
     return cli_fail(&err);
 }
 
-static int fold_options(const struct options *o)
+static int refused(const char *option, const char *why)
 {
     qn_error err;
-    if (!o->resume.given) return 0;
-    qn__fail(&err, 2001, QN_AT_FIELD("--resume"),
-             "does not go with --folds; resume a fold's run by its directory");
+    qn__fail(&err, 2001, QN_AT_FIELD(option), "does not go with %s", why);
     return cli_fail(&err);
+}
+
+/* A run that goes on has its recipe; what would change it is refused rather than ignored. */
+static int check_options(const struct options *o)
+{
+    static const char own[] = "--resume; the run goes on with its own recipe";
+    if (!o->resume.given) return 0;
+    if (o->folds > 0) return refused("--resume", "--folds; resume a fold's run by its directory");
+    if (o->set.n > 0) return refused("--set", own);
+    if (o->seed >= 0) return refused("--seed", own);
+    if (o->out && o->resume.value) return refused("--out", "--resume=DIR; the run stays in its directory");
+    return 0;
 }
 
 int cmd_train(int argc, char **argv)
@@ -47,8 +55,8 @@ int cmd_train(int argc, char **argv)
     qn_recipe *r = NULL;
     int code = cli_parse(&cli_train, argc, argv, &o);
     if (code >= 0) return code;
-    if (o.folds > 0) {
-        code = fold_options(&o);
+    code = check_options(&o);
+    if (code || o.folds > 0) {
         if (!code) code = cli_train_folds(o.args.v[0], &o);
         cli_free(&o);
         return cli_finish(code);

@@ -63,7 +63,8 @@ static const struct option_row train_options[] = {
     DEVICE,
     THREADS,
     SEED("Instead of the recipe's"),
-    { "epochs", 'e', "N", OPTION_INT, AT(epochs), 1, 1000000, NULL, "Instead of the recipe's" },
+    { "epochs", 'e', "N", OPTION_INT, AT(epochs), 1, 1000000, NULL,
+      "Instead of the recipe's; with --resume: where the run ends now, longer or shorter" },
     { "folds", 'f', "K", OPTION_INT, AT(folds), 2, 100, NULL,
       "Cross-validation: train K times, each time with another K-th of the training part held out" },
     RESUME("Go on with the run in DIR, or with the latest of this recipe"),
@@ -77,8 +78,11 @@ static const struct option_row train_options[] = {
 COMMAND(train, "train the network of a recipe", "RECIPE", 1, 1,
         "Trains the network that RECIPE describes and writes OUT/NAME-N/: the resolved recipe, the versions, the log, "
         "the best and the last checkpoint. An existing run is never overwritten. Ctrl-C saves the state and ends with "
-        "75; --resume goes on bit for bit. With --folds every run is kept like any other, and the held-out results are "
-        "printed with their mean and standard deviation.")
+        "75; --resume goes on bit for bit, with the run's own recipe: --set and --seed are refused then. --epochs may "
+        "lengthen a run, also one that has ended, unless its schedule (cosine, one_cycle, linear) or early stopping "
+        "has brought it to its end; what comes out is what so many epochs from the beginning would have led to. With "
+        "--folds every run is kept like any other, and the held-out results are printed with their mean and standard "
+        "deviation.")
 
 static const struct option_row eval_options[] = {
     DATA, SET, OUT("FILE", "Draw the confusion matrix into FILE, a PNG"), DEVICE, THREADS, JSON("Print JSON"),

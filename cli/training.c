@@ -113,6 +113,7 @@ static int train(const qn_recipe *r, const struct options *o, const char *resume
     *run_dir = 0;
     qn_trainer_opts opts = { .out = o->out,
                              .resume = resume,
+                             .epochs = resume && o->epochs > 0 ? o->epochs : 0,
                              .fd = STDERR_FILENO,
                              .quiet = o->quiet,
                              .threads = o->threads > 0 ? (int)o->threads : 0,

@@ -56,11 +56,16 @@ static qn_status write_text(const char *dir, const char *name, char *text, qn_er
     return status;
 }
 
-qn_status qn__run_dir_describe(const char *dir, const qn_recipe *recipe, int threads, qn_error *err)
+qn_status qn__run_dir_recipe(const char *dir, const qn_recipe *recipe, qn_error *err)
 {
     char *text;
     QN_TRY(qn_recipe_write(recipe, &text, NULL, err));
-    QN_TRY(write_text(dir, "recipe.json", text, err));
+    return write_text(dir, "recipe.json", text, err);
+}
+
+qn_status qn__run_dir_describe(const char *dir, const qn_recipe *recipe, int threads, qn_error *err)
+{
+    QN_TRY(qn__run_dir_recipe(dir, recipe, err));
     return write_text(dir, "versions.json", versions_text(threads), err);
 }
 

@@ -37,6 +37,7 @@ struct qn_trainer {
     qn_progress *progress;
     struct qn__trace trace; /* only with opts.profile */
     double opened, data_seconds, first_step;
+    int64_t old_epochs; /* of a resumed run, before opts.epochs */
     struct group group;
 };
 
@@ -646,22 +647,63 @@ static qn_status open_progress(qn_trainer *t, qn_error *err)
     return QN_OK;
 }
 
-/* The recipe of the run that is continued. */
+/* The recipe of the run that is continued, with another number of epochs if asked for. */
 static qn_status load_recipe(qn_trainer *t, qn_error *err)
 {
-    char path[QN_PATH_MAX];
+    char path[QN_PATH_MAX], epochs[48];
+    const char *const set = epochs;
     qn_recipe_errors errs;
     QN_TRY(qn__path_join(path, t->opts.resume, "recipe.json", err));
+    snprintf(epochs, sizeof epochs, "epochs=%lld", (long long)t->opts.epochs);
     qn_status status = qn_recipe_load(&t->own_recipe, path, NULL, 0, &errs);
+    if (!status) t->old_epochs = t->own_recipe->epochs;
+    if (!status && t->opts.epochs > 0) {
+        qn_recipe_free(t->own_recipe);
+        t->own_recipe = NULL;
+        status = qn_recipe_load(&t->own_recipe, path, &set, 1, &errs);
+    }
     if (status && err) *err = errs.list[0];
     if (!t->recipe) t->recipe = t->own_recipe;
     return status;
+}
+
+/* The longer run must be what it would have been from the beginning. */
+static qn_status check_epochs(const qn_trainer *t, qn_error *err)
+{
+    static const char *const kinds[] = {
+#define X(e, s) s,
+        QN_SCHEDULE_MAP(X)
+#undef X
+    };
+    const struct qn__where *at = QN_AT_FIELD("epochs");
+    const struct qn__run_state *s = &t->state;
+    qn_schedule_kind kind = t->recipe->schedule.kind;
+    int64_t begun = s->epoch + (s->position > 0);
+    long long epochs = t->recipe->epochs, old = t->old_epochs;
+    bool ends = kind == QN_SCHEDULE_COSINE || kind == QN_SCHEDULE_ONE_CYCLE || kind == QN_SCHEDULE_LINEAR;
+    if (epochs == old) return QN_OK;
+    if (ends)
+        return qn__fail(err, 2001, at,
+                        "%lld; the schedule \"%s\" of this run ends with epoch %lld; expected %lld, or a new run",
+                        epochs, kinds[kind], old, old);
+    if (s->stopped_early)
+        return qn__fail(err, 2001, at,
+                        "%lld; early stopping has ended this run after epoch %lld; expected %lld, or a new run", epochs,
+                        (long long)s->epoch, old);
+    if (epochs < begun)
+        return qn__fail(err, 2001, at, "%lld; the run has begun epoch %lld; expected at least that", epochs,
+                        (long long)begun);
+    return QN_OK;
 }
 
 /* From the newest checkpoint; the log forgets what came after it, for it will come again. */
 static qn_status go_on(qn_trainer *t, qn_error *err)
 {
     QN_TRY(restore(t, err));
+    if (t->opts.epochs > 0) {
+        QN_TRY(check_epochs(t, err));
+        QN_TRY(qn__run_dir_recipe(t->dir, t->recipe, err));
+    }
     qn__log_trim(t->log, t->state.log_bytes);
     qn_log_begin(t->log, "resume");
     qn_log_i64(t->log, "from", t->state.steps);
@@ -687,6 +729,15 @@ static qn_status open_trainer(qn_trainer *t, qn_error *err)
     return t->opts.resume ? go_on(t, err) : QN_OK;
 }
 
+static qn_status check_opts(const qn_recipe *recipe, const qn_trainer_opts *opts, qn_error *err)
+{
+    if (!recipe && !opts->resume) return qn__fail(err, 2001, NULL, "no recipe; expected one, or a run to resume");
+    if (opts->epochs < 0 || (opts->epochs > 0 && (recipe || !opts->resume)))
+        return qn__fail(err, 2001, QN_AT_FIELD("epochs"), "%lld; expected 0, or a run to resume without another recipe",
+                        (long long)opts->epochs);
+    return QN_OK;
+}
+
 qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *recipe, const qn_trainer_opts *opts, qn_error *err)
 {
     *out = NULL;
@@ -695,10 +746,8 @@ qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *recipe, const qn_tr
     t->opts = *opts;
     t->recipe = recipe;
     t->opened = qn__now();
-    qn_status status =
-        recipe || opts->resume
-            ? open_trainer(t, err)
-            : qn__fail(err, 2001, NULL, "no recipe; expected one, or a run to resume");
+    qn_status status = check_opts(recipe, opts, err);
+    if (!status) status = open_trainer(t, err);
     if (status)
         qn_trainer_free(t);
     else

@@ -235,6 +235,29 @@ def folds():
                  "error E2001 usage: --resume: does not go with --folds; resume a fold's run by its directory")
 
 
+def resumes():
+    own = "does not go with --resume; the run goes on with its own recipe"
+    run("train", "d.json", "-q", "--out=longer", "--epochs=1")
+    before = read("longer/d-1/recipe.json")
+    for words in (["--set=optimizer.lr=1"], ["--seed=3", "--epochs=2"]):
+        option = words[0].split("=")[0]
+        expect_error("resume refuses " + option, ["train", "d.json", "--out=longer", "--resume", *words], 2,
+                     f"error E2001 usage: {option}: {own}")
+    expect_error("resume refuses --out beside a directory",
+                 ["train", "d.json", "--resume=longer/d-1", "--out=elsewhere"], 2,
+                 "error E2001 usage: --out: does not go with --resume=DIR; the run stays in its directory")
+    check("a refused run is left alone", read("longer/d-1/recipe.json") == before and not os.path.exists("elsewhere"))
+    done = run("train", "d.json", "-q", "--out=longer", "--resume", "--epochs=3")
+    result = json.loads(read("longer/d-1/result.json"))
+    check("a finished run goes on to more epochs", done.returncode == 0 and result["epochs"] == 3 and
+          os.listdir("longer") == ["d-1"], done.stderr.decode())
+    run("train", "d.json", "-q", "--out=whole", "--epochs=3")
+    check("with the bytes of the longer run", read("longer/d-1/checkpoints/step-000021/model.safetensors") ==
+          read("whole/d-1/checkpoints/step-000021/model.safetensors"))
+    expect_error("not to fewer than it has done", ["train", "d.json", "-q", "--resume=longer/d-1", "--epochs=2"], 2,
+                 "error E2001 usage: epochs: 2; the run has begun epoch 3; expected at least that")
+
+
 def checks():
     done = run("check", "d.json")
     text = done.stdout.decode()
@@ -346,8 +369,8 @@ with tempfile.TemporaryDirectory() as folder:
     check("training", first_run.returncode == 0, first_run.stderr.decode())
     write("train.json", first_run.stdout)
     if not failed:
-        for part in (predict_images, predict_errors, evaluate, tables, ensembles, folds, checks, memory, conversions,
-                     machine, demonstration):
+        for part in (predict_images, predict_errors, evaluate, tables, ensembles, folds, resumes, checks, memory,
+                     conversions, machine, demonstration):
             part()
     os.chdir(TOP)
 sys.exit(failed)

@@ -45,14 +45,17 @@ void steps_clean(void)
     root[0] = 0;
 }
 
-void steps_train(struct steps_run *out, const char *text, const char *resume)
+static void train(struct steps_run *out, const char *text, const char *resume, int64_t epochs)
 {
+    char dir[STEPS_PATH]; /* resume may be out->dir */
     qn_recipe *recipe = NULL;
     qn_recipe_errors errs;
     qn_trainer *t = NULL;
-    qn_trainer_opts opts = { .out = steps_root(), .resume = resume, .fd = -1, .threads = 1 };
+    snprintf(dir, sizeof dir, "%s", resume ? resume : "");
+    qn_trainer_opts opts = { .out = steps_root(), .resume = resume ? dir : NULL, .epochs = epochs, .fd = -1,
+                             .threads = 1 };
     memset(out, 0, sizeof *out);
-    if (!resume && qn_recipe_parse(&recipe, "test.json", text, strlen(text), NULL, 0, &errs))
+    if (text && qn_recipe_parse(&recipe, "test.json", text, strlen(text), NULL, 0, &errs))
         fail_msg("%s", errs.list[0].text);
     out->status = qn_trainer_open(&t, recipe, &opts, &out->err);
     if (!out->status) {
@@ -61,6 +64,16 @@ void steps_train(struct steps_run *out, const char *text, const char *resume)
     }
     qn_trainer_free(t);
     qn_recipe_free(recipe);
+}
+
+void steps_train(struct steps_run *out, const char *recipe, const char *resume)
+{
+    train(out, resume ? NULL : recipe, resume, 0);
+}
+
+void steps_train_epochs(struct steps_run *out, const char *resume, int64_t epochs)
+{
+    train(out, NULL, resume, epochs);
 }
 
 static int by_number(const void *a, const void *b)

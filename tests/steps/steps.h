@@ -20,6 +20,8 @@ struct steps_run {
     qn_error err;
 };
 void steps_train(struct steps_run *out, const char *recipe, const char *resume);
+/* Continues the run in `resume` with another number of epochs. */
+void steps_train_epochs(struct steps_run *out, const char *resume, int64_t epochs);
 
 /* Names of the step checkpoints of a run, ascending; returns how many. */
 int steps_list(const char *run, int64_t *step, int max);

@@ -296,6 +296,99 @@ static void log_has_each_step_once(void **state)
     free(got);
 }
 
+/* ---- other numbers of epochs ---------------------------------------------------------------------- */
+
+/* Going on to `epochs` with a run that has ended; its digest. */
+static char *lengthened(const char *recipe, int64_t epochs, struct steps_run *run)
+{
+    struct steps_run first;
+    steps_train(&first, recipe, NULL);
+    if (first.status) fail_msg("%s", first.err.text);
+    steps_train_epochs(run, first.dir, epochs);
+    if (run->dir[0] == 0) snprintf(run->dir, sizeof run->dir, "%s", first.dir);
+    return steps_digest(run);
+}
+
+/* A run that was stopped before its first step. */
+static void begin(struct steps_run *out, const char *text, int64_t epochs)
+{
+    static volatile sig_atomic_t stop = 1;
+    qn_recipe *recipe;
+    qn_recipe_errors errs;
+    qn_trainer *t;
+    qn_trainer_opts opts = { .out = steps_root(), .fd = -1, .threads = 1, .epochs = epochs, .stop = &stop };
+    memset(out, 0, sizeof *out);
+    assert_int_equal(qn_recipe_parse(&recipe, "test.json", text, strlen(text), NULL, 0, &errs), 0);
+    out->status = qn_trainer_open(&t, recipe, &opts, &out->err);
+    if (!out->status) {
+        snprintf(out->dir, sizeof out->dir, "%s", qn_trainer_run_dir(t));
+        out->status = qn_trainer_run(t, &out->result, &out->err);
+    }
+    qn_trainer_free(t);
+    qn_recipe_free(recipe);
+}
+
+#define EPOCHS(n, more) \
+    BASE("epochs", "{\"name\": \"sgd\", \"lr\": 0.05}", "\"epochs\": " n ", " more "\"checkpoint\": {\"keep\": 100}")
+
+#define STEPS "\"schedule\": {\"name\": \"step\", \"every\": 2, \"warmup\": 1}, "
+
+/* A run that has ended goes on as the longer run would have; a run may also end sooner. */
+static void epochs_of_a_run_can_be_changed(void **state)
+{
+    (void)state;
+    struct steps_run whole, r;
+    steps_train(&whole, EPOCHS("4", STEPS), NULL);
+    char *good = steps_digest(&whole);
+    char *got = lengthened(EPOCHS("2", STEPS), 4, &r);
+    expect_same("two epochs and two more", 6, good, got);
+    free(got);
+    steps_train(&r, NULL, r.dir); /* it has four now */
+    assert_int_equal(r.result.epochs, 4);
+    begin(&r, EPOCHS("6", STEPS), 0);
+    assert_int_equal(r.status, QN_STOPPED);
+    steps_train_epochs(&r, r.dir, 4);
+    got = steps_digest(&r);
+    expect_same("four of six epochs", 0, good, got);
+    free(got);
+    free(good);
+}
+
+/* Where the longer run would be another one, and where there is nothing to go on with. */
+static void epochs_that_cannot_be_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *recipe;
+        int64_t epochs;
+        const char *line;
+    } cases[] = {
+        { EPOCHS("2", "\"schedule\": \"cosine\", "), 3,
+          "error E2001 usage: epochs: 3; the schedule \"cosine\" of this run ends with epoch 2; expected 2, or a new "
+          "run" },
+        { EPOCHS("2", "\"schedule\": \"one_cycle\", "), 3,
+          "error E2001 usage: epochs: 3; the schedule \"one_cycle\" of this run ends with epoch 2; expected 2, or a "
+          "new "
+          "run" },
+        { EPOCHS("3", ""), 2, "error E2001 usage: epochs: 2; the run has begun epoch 3; expected at least that" },
+        { EPOCHS("9", "\"early_stopping\": {\"patience\": 1, \"min_delta\": 1e9}, "), 12,
+          "error E2001 usage: epochs: 12; early stopping has ended this run after epoch 2; expected 9, or a new run" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct steps_run r;
+        free(lengthened(cases[i].recipe, cases[i].epochs, &r));
+        assert_int_equal(r.status, QN_EUSAGE);
+        assert_string_equal(r.err.text, cases[i].line);
+        steps_train(&r, NULL, r.dir); /* and nothing has changed */
+        assert_int_equal(r.status, 0);
+        assert_true(r.result.epochs == 2 || i == 2);
+    }
+    struct steps_run r;
+    begin(&r, EPOCHS("2", ""), 3);
+    assert_string_equal(r.err.text,
+                        "error E2001 usage: epochs: 3; expected 0, or a run to resume without another recipe");
+}
+
 static int clean(void **state)
 {
     (void)state;
@@ -307,6 +400,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test_teardown(every_optimizer, clean),
                                         cmocka_unit_test_teardown(every_row, clean),
-                                        cmocka_unit_test_teardown(log_has_each_step_once, clean) };
+                                        cmocka_unit_test_teardown(log_has_each_step_once, clean),
+                                        cmocka_unit_test_teardown(epochs_of_a_run_can_be_changed, clean),
+                                        cmocka_unit_test_teardown(epochs_that_cannot_be_are_refused, clean) };
     return cmocka_run_group_tests_name("resume", tests, NULL, NULL);
 }
