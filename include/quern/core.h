@@ -215,6 +215,16 @@ QN_API qn_t qn_layer_norm(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, double eps
 /* gamma x / sqrt(mean x^2 + eps) over the last axis; gamma [C]. (Zhang, Sennrich 2019) */
 QN_API qn_t qn_rms_norm(qn_graph *g, qn_t x, qn_t gamma, double eps);
 
+/* Scaled dot-product attention, softmax(scale q k^T) v (Vaswani et al. 2017): q [B,H,T,D], k and v [B,Hk,S,D]; the
+ * result is like q. H is a multiple of Hk: consecutive heads of q share one of k and v. Causal: query t sees the keys
+ * s <= t + S - T, so that the last sees all; a query that sees none gives 0. What a hidden key holds must be finite:
+ * it is hidden by a factor 0, which a NaN may survive. */
+typedef struct qn_attention_opts {
+    double scale; /* 0: 1/sqrt(D) */
+    bool causal;
+} qn_attention_opts;
+QN_API qn_t qn_attention(qn_graph *g, qn_t q, qn_t k, qn_t v, const qn_attention_opts *opts);
+
 /* Zeroes elements with probability p in [0,1) and scales the rest by 1/(1-p); the mask is a function of
  * (seed, scoped name, global sample, element, step) and is drawn again, not stored, in the backward pass.
  * rng: the tensor of qn_rng(). Axis 0 of x is the sample. */
