@@ -4,8 +4,8 @@
 
 static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
 {
-    if (x[0]->dtype != QN_F32 && x[0]->dtype != QN_F64)
-        return qn__fail(err, 2202, NULL, "%s; expected F32 or F64", qn_dtype_name(x[0]->dtype));
+    if (!qn_dtype_is_float(x[0]->dtype))
+        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(x[0]->dtype));
     if (x[0]->rank < 1) return qn__fail(err, 2203, NULL, "rank 0; expected axis 0 to be the sample");
     if (x[1]->dtype != QN_I64 || x[1]->count != 4)
         return qn__fail(err, 2201, NULL, "rng is %s of %lld elements; expected the I64 [4] of qn_rng",

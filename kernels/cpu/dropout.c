@@ -52,6 +52,7 @@ static void drop_sample(REAL *y, const REAL *x, int64_t n, uint64_t key, uint64_
 static qn_status pick(const struct qn__args *a, struct qn__choice *c)
 {
     c->variant = 0;
+    if (a->y.dtype != QN_REAL_DTYPE) return QN_EUSAGE;
     /* the element counter has 32 bits for groups of four */
     return a->y.dim[0] && a->y.count / a->y.dim[0] >= (int64_t)1 << 34 ? QN_EUSAGE : QN_OK;
 }

@@ -124,6 +124,10 @@ static inline cudaError_t gpu_start(const char *name, Kernel kernel, dim3 grid, 
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                           \
     gpu_start(#kernel, kernel, dim3 grid, dim3 block, shared, stream, ##__VA_ARGS__)
 
+/* Over the warp: the least number; the lanes that have the same number as this one, as bits. */
+static __device__ __forceinline__ int warp_min(int v) { return __reduce_min_sync(0xffffffffu, v); }
+static __device__ __forceinline__ uint32_t warp_same(int v) { return __match_any_sync(0xffffffffu, v); }
+
 /* ---- elements --------------------------------------------------------------------------------------- */
 
 typedef __nv_bfloat16 bf16;

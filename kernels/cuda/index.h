@@ -6,8 +6,8 @@
  * below 2^31, 10 otherwise. */
 #ifndef QN_KERNELS_CUDA_INDEX_H
 #define QN_KERNELS_CUDA_INDEX_H
-#include "cuda.h"
 #include "gpu.h"
+#include "cuda.h"
 
 /* ---- division ------------------------------------------------------------------------------------------ */
 
