@@ -1,6 +1,7 @@
 /* test_png.c - PNG reading and writing: every colour type, and every way in which a file can be
  * wrong (row A1). */
 #include "aid.h"
+#include <sys/resource.h>
 #include <zlib.h>
 
 struct file {
@@ -210,12 +211,11 @@ static void names_chunk_faults(void **state)
     pixels(&f, "\0\1", 2);
     expect(&f, "error E3012 data: cats/17.png@71: IDAT: apart from the others; expected them in a row");
     simple(&f, 1, 1, 8, 0, "\0\1", 2);
-    f.b[50] ^= 0x40; /* inside IDAT's checksum: 33 + 8 + 10 bytes of zlib stream = 51 */
-    qn_array a;
-    qn_error err = { 0 };
-    assert_int_equal(qn__png_parse(&a, f.b, f.n, "f", NULL, &err), QN_EDATA);
-    assert_int_equal(err.code, 3012);
-    assert_string_equal(err.field, "IDAT.crc");
+    f.b[50] ^= 0x40; /* inside IDAT's data: 33 + 8 + 10 bytes of zlib stream = 51 */
+    expect(&f, "error E3012 data: cats/17.png@51: IDAT.crc: e67da767; expected 90a1e6f7");
+    f.b[50] ^= 0x40;
+    f.b[51] ^= 0x40; /* in the checksum itself */
+    expect(&f, "error E3012 data: cats/17.png@51: IDAT.crc: a67da767; expected e67da767");
 }
 
 static void names_palette_faults(void **state)
@@ -262,12 +262,46 @@ static void names_pixel_faults(void **state)
     header(&f, 1, 2, 8, 0, 0);
     chunk(&f, "IDAT", z, 5); /* the compressed stream is cut */
     chunk(&f, "IEND", NULL, 0);
-    qn_array a;
-    qn_error err = { 0 };
-    assert_int_equal(qn__png_parse(&a, f.b, f.n, "f", NULL, &err), QN_EDATA);
-    assert_int_equal(err.code, 3013);
+    expect(&f, "error E3013 data: cats/17.png@58: IDAT: Not enough image data; expected intact pixels");
+    z[n] = 7; /* a byte after the end of the stream */
+    header(&f, 1, 2, 8, 0, 0);
+    chunk(&f, "IDAT", z, n + 1);
+    chunk(&f, "IEND", NULL, 0);
+    expect_pixels(&f, NULL, 1, 2, 1, (const uint8_t *)"\1\2");
     simple(&f, 1, 1, 8, 0, "\0\1\7\7\7\7\7", 7); /* more rows than the header says: the picture is whole */
     expect_pixels(&f, NULL, 1, 1, 1, (const uint8_t *)"\1");
+}
+
+static long peak_kib(void)
+{
+    struct rusage u;
+    assert_int_equal(getrusage(RUSAGE_SELF, &u), 0);
+    return u.ru_maxrss;
+}
+
+/* 100 MiB of text before the pixels: passed over, not kept beside the file's own bytes. */
+static void long_text_is_passed_over(void **state)
+{
+    (void)state;
+    enum { TEXT = 100 << 20 };
+    struct file f;
+    qn_array a;
+    qn_error err = { 0 };
+    uint8_t *b = malloc(TEXT + 1000);
+    assert_non_null(b);
+    simple(&f, 1, 1, 8, 0, "\0\1", 2);
+    memcpy(b, f.b, 33);
+    memcpy(b + 33, "\6\100\0\0tEXt", 8); /* 0x06400000 */
+    memset(b + 41, 'x', TEXT);
+    uint32_t crc = (uint32_t)crc32(0, b + 37, TEXT + 4);
+    for (int i = 0; i < 4; i++) b[41 + TEXT + i] = (uint8_t)(crc >> (24 - 8 * i));
+    memcpy(b + 45 + TEXT, f.b + 33, f.n - 33);
+    long before = peak_kib();
+    if (qn__png_parse(&a, b, TEXT + 12 + f.n, "f.png", NULL, &err)) fail_msg("%s", err.text);
+    assert_memory_equal(a.data, "\1", 1);
+    assert_true(peak_kib() - before < 8192);
+    qn_array_free(&a);
+    free(b);
 }
 
 /* A few hundred bytes that inflate to 400 KiB beyond the picture: only the picture is inflated. */
@@ -340,6 +374,7 @@ int main(void)
         cmocka_unit_test(names_chunk_faults),
         cmocka_unit_test(names_palette_faults),
         cmocka_unit_test(names_pixel_faults),
+        cmocka_unit_test(long_text_is_passed_over),
         cmocka_unit_test(bomb_stops_at_the_last_row),
         cmocka_unit_test(survives_damage),
         cmocka_unit_test(writes_what_it_reads),

@@ -5,6 +5,7 @@ import glob
 import gzip
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -230,6 +231,29 @@ def c1_gradient():
           "optimizer.lr or look at the data; saved checkpoints/diagnostic", err)
 
 
+def c2_spike():
+    values = [((i * 7919) % 200 - 100) / 100 for i in range(400)]
+    values[2 * 120:2 * 124] = [3000.0] * 8  # the 31st batch
+    npy("x.npy", "f", (200, 2), values)
+    npy("y.npy", "i", (200,), [0, 1, 2, 0, 1] * 40)
+    r = recipe("c2", {"npy": {"images": "x.npy", "labels": "y.npy"}, "normalize": "none", "shuffle": False},
+               spike={"policy": "stop", "window": 10})
+    code, out, err = run("train", r, "--out", "runs", "--threads", "1", "--quiet")
+    number = r"([0-9.e+-]+)"
+    pattern = (rf"warn W9002 step 31: loss {number}, median of the last 10 {number}; expected at most {number}\n"
+               rf"error E9002 numeric: runs/c2-1: step 31: loss {number} after 0 rewinds, median of the last 10 "
+               rf"{number}; expected at most {number}; lower optimizer\.lr or look at the data; saved "
+               r"checkpoints/diagnostic\n")
+    match = re.fullmatch(pattern, err)
+    check("C2 a loss that jumps ends the run, if the recipe says so", code == 9 and not out and match, f"{code} {err}")
+    if not match:
+        return
+    loss, median, limit = (float(x) for x in match.groups()[:3])
+    check("C2 the same figures twice, and the loss is beyond the limit",
+          match.groups()[:3] == match.groups()[3:] and loss > limit > median > 0, match.groups())
+    check("C2 a diagnostic checkpoint beside", os.path.exists("runs/c2-1/checkpoints/diagnostic/manifest.json"))
+
+
 # ---- A6, D: checkpoints ---------------------------------------------------------------------------------------------
 
 def trained():
@@ -308,8 +332,8 @@ def newer_version(good):
 
 
 def main():
-    parts = [a1_png, a2_idx, a3_csv, a5_safetensors, a7_recipe, a9_options, b1_overflow, c1_gradient, c4_not_finite,
-             c5_label, checkpoints]
+    parts = [a1_png, a2_idx, a3_csv, a5_safetensors, a7_recipe, a9_options, b1_overflow, c1_gradient, c2_spike,
+             c4_not_finite, c5_label, checkpoints]
     chosen = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         for part in parts:
