@@ -72,8 +72,6 @@ TEST_AID := $(filter-out $(TEST_SRC) $(FUZZ_SRC),$(call find-c,tests/*/*.c))
 BENCH_SRC := $(call find-c,benchmarks/*/*.c)
 BENCHES := $(addprefix $(BUILD)/,$(basename $(notdir $(BENCH_SRC))))
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(call find-c,examples/*.c))
-FORMATTED = $(call find-c,$(addsuffix /*.[ch],$(ROOMS)) kernels/cpu/*.[ch] cli/*.[ch] include/*.h \
-            include/quern/*.h tests/*/*.[ch] benchmarks/*/*.[ch] examples/*.c)
 
 # ---- targets -------------------------------------------------------------------------------------
 
@@ -116,11 +114,14 @@ fuzz: ## fuzz every reader of files for SECONDS=600 each
 	$(Q)scripts/setup test
 	$(Q)scripts/fuzz --seconds $(SECONDS) $(FILTER)
 
-lint: ## house rules: room boundaries, banned calls, lengths, error codes
+lint: ## house rules: room boundaries, banned calls, lengths, error codes, format
+	$(Q)scripts/setup lint
 	$(Q)scripts/lint
+	$(Q)scripts/format --check
 
 format: ## clang-format every source file in place
-	clang-format -i $(FORMATTED)
+	$(Q)scripts/setup lint
+	$(Q)scripts/format
 
 install: all ## install under PREFIX=/usr/local (DESTDIR is honoured)
 	$(Q)scripts/install install "$(BUILD)" "$(VERSION)" "$(DESTDIR)" "$(PREFIX)" "$(BINDIR)" \

@@ -37,8 +37,7 @@ int cli_check_device(const char *device, const char *recipe_device, bool quiet)
         if (!quiet && device) fprintf(stderr, "device: cpu (this build has no CUDA backend)\n");
         return 0;
     }
-    qn__fail(&err, 7001, QN_AT_FIELD(asked),
-             "no CUDA backend in this build; expected cpu or auto; use --device=cpu");
+    qn__fail(&err, 7001, QN_AT_FIELD(asked), "no CUDA backend in this build; expected cpu or auto; use --device=cpu");
     return cli_fail(&err);
 }
 
@@ -73,9 +72,8 @@ const volatile sig_atomic_t *cli_stop_flag(void)
 static void print_json(const qn_train_result *r, const char *dir)
 {
     char loss[32], accuracy[32], valid[32];
-    printf("{\"run\":\"%s\",\"steps\":%lld,\"skipped\":%lld,\"seconds\":%.3f,\"first_step_"
-           "seconds\":%.4f",
-           dir, (long long)r->steps, (long long)r->skipped, r->seconds, r->first_step_seconds);
+    printf("{\"run\":\"%s\",\"steps\":%lld,\"skipped\":%lld,\"seconds\":%.3f,\"first_step_seconds\":%.4f", dir,
+           (long long)r->steps, (long long)r->skipped, r->seconds, r->first_step_seconds);
     if (r->valid.count) printf(",\"valid_accuracy\":%s", qn__format_f64(valid, r->valid.accuracy));
     if (r->test.count)
         printf(",\"test_loss\":%s,\"test_accuracy\":%s", qn__format_f64(loss, r->test.loss),
@@ -96,8 +94,8 @@ static void print_part(const char *part, const qn_metrics_summary *m)
 static void print_result(const qn_train_result *r, const char *dir)
 {
     printf("run: %s\n", dir);
-    printf("%lld steps in %.1f s, %.0f samples/s%s\n", (long long)r->steps, r->seconds,
-           r->samples_per_second, r->stopped_early ? ", stopped early" : "");
+    printf("%lld steps in %.1f s, %.0f samples/s%s\n", (long long)r->steps, r->seconds, r->samples_per_second,
+           r->stopped_early ? ", stopped early" : "");
     if (r->skipped) printf("%lld steps skipped: gradient not finite\n", (long long)r->skipped);
     if (r->valid.count && r->best_epoch) printf("best epoch: %lld\n", (long long)r->best_epoch);
     print_part("validation", &r->valid);
@@ -105,8 +103,8 @@ static void print_result(const qn_train_result *r, const char *dir)
 }
 
 /* Trains and tells of errors and stops; what came out is the caller's to print. */
-static int train(const qn_recipe *r, const struct options *o, const char *resume,
-                 qn_train_result *result, char *run_dir, size_t size)
+static int train(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
+                 char *run_dir, size_t size)
 {
     qn_trainer *t;
     qn_error err = { 0 };
@@ -125,8 +123,7 @@ static int train(const qn_recipe *r, const struct options *o, const char *resume
     qn_status status = qn_trainer_run(t, result, &err);
     if (status == QN_STOPPED) {
         fprintf(stderr,
-                "stopped: everything is saved; go on with --resume=%s (a second Ctrl-C would have "
-                "ended at once)\n",
+                "stopped: everything is saved; go on with --resume=%s (a second Ctrl-C would have ended at once)\n",
                 qn_trainer_run_dir(t));
     } else if (status) {
         cli_fail(&err);
@@ -138,8 +135,8 @@ static int train(const qn_recipe *r, const struct options *o, const char *resume
     return (int)status;
 }
 
-int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume,
-                     qn_train_result *result, char *run_dir, size_t size)
+int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
+                     char *run_dir, size_t size)
 {
     qn_train_result local;
     char dir[4096];
@@ -154,8 +151,7 @@ int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *re
     return 0;
 }
 
-int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_result *result,
-                       char *run_dir, size_t size)
+int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_result *result, char *run_dir, size_t size)
 {
     return train(r, o, NULL, result, run_dir, size);
 }

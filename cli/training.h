@@ -16,11 +16,11 @@ const volatile sig_atomic_t *cli_stop_flag(void);
 
 /* Trains, tells what came out; 0, 75 or the exit code of the error. result may be NULL. run_dir (may be NULL) receives
  * the run's directory. */
-int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume,
-                     qn_train_result *result, char *run_dir, size_t size);
+int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
+                     char *run_dir, size_t size);
 /* The same without a word on stdout. */
-int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_result *result,
-                       char *run_dir, size_t size);
+int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_result *result, char *run_dir,
+                       size_t size);
 
 /* Cross-validation with o->folds runs: each held-out result, their mean and standard deviation. */
 int cli_train_folds(const char *path, const struct options *o);

@@ -23,9 +23,8 @@ static void sign(int fd)
     time_t now = time(NULL);
     if (gethostname(host, sizeof host - 1)) host[0] = 0;
     gmtime_r(&now, &utc);
-    int n = snprintf(line, sizeof line, "pid %ld on %s since %04d-%02d-%02dT%02d:%02d:%02dZ\n",
-                     (long)getpid(), host, utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
-                     utc.tm_hour, utc.tm_min, utc.tm_sec);
+    int n = snprintf(line, sizeof line, "pid %ld on %s since %04d-%02d-%02dT%02d:%02d:%02dZ\n", (long)getpid(), host,
+                     utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec);
     /* Only a courtesy: the lock holds even on a full disk. */
     if (ftruncate(fd, 0) == 0 && pwrite(fd, line, (size_t)n, 0) != n && ftruncate(fd, 0)) return;
 }
@@ -47,9 +46,9 @@ qn_status qn_run_lock_take(qn_run_lock **out, const char *dir, qn_error *err)
     QN_TRY(qn__file_open_lock(&fd, dir, ".lock", err));
     QN__RETRY(r, flock(fd, LOCK_EX | LOCK_NB));
     if (r) {
-        qn_status status = errno == EWOULDBLOCK ? say_who(fd, dir, err)
-                                                : qn__fail(err, 6011, QN_AT_FILE(dir), "lock: %s",
-                                                           qn__file_reason(errno));
+        qn_status status = errno == EWOULDBLOCK
+                               ? say_who(fd, dir, err)
+                               : qn__fail(err, 6011, QN_AT_FILE(dir), "lock: %s", qn__file_reason(errno));
         qn__file_close_fd(fd);
         return status;
     }

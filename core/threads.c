@@ -4,7 +4,9 @@
 #include <pthread.h>
 #include <signal.h>
 
-struct trial { int wanted, made, why; };
+struct trial {
+    int wanted, made, why;
+};
 
 /* Each thread starts the next and waits for its end, so that in the end all of them were there at once; nobody has to
  * keep a list of them. */
@@ -33,9 +35,10 @@ qn_status qn__threads_start(int n, qn_error *err)
     start_next(&t);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (t.made < t.wanted)
-        return qn__fail(err, 7001, QN_AT_FIELD("cpu"), "%d of %d threads: %s; expected all; use fewer threads, or "
-                        "raise the limit on processes (ulimit -u)", t.made + 1, n,
-                        t.why == EAGAIN ? "no more can be started" : "cannot be created");
+        return qn__fail(err, 7001, QN_AT_FIELD("cpu"),
+                        "%d of %d threads: %s; expected all; use fewer threads, or raise the limit on processes "
+                        "(ulimit -u)",
+                        t.made + 1, n, t.why == EAGAIN ? "no more can be started" : "cannot be created");
 #pragma omp parallel num_threads(n) reduction(+ : came)
     came++;
     (void)came; /* not looked at: who sets OMP_THREAD_LIMIT gets fewer, and wants it so */

@@ -113,8 +113,7 @@ static bool alloc_bench(const struct qn__plan *p, struct qn__bench *b)
     b->plane = augment ? take(p->size, 1, sizeof *b->plane) : NULL;
     b->x = mixup ? take(p->batch, p->size, sizeof *b->x) : NULL;
     b->target = mixup ? take(p->batch, p->target_size, sizeof *b->target) : NULL;
-    return (b->bytes || p->ds->store != QN_STORE_FILES) && (b->plane || !augment) &&
-           ((b->x && b->target) || !mixup);
+    return (b->bytes || p->ds->store != QN_STORE_FILES) && (b->plane || !augment) && ((b->x && b->target) || !mixup);
 }
 
 /* ---- the threads -------------------------------------------------------------------------- */
@@ -139,8 +138,7 @@ static void *run_worker(void *arg)
     int index = w->index;
     pthread_mutex_lock(&s->mutex);
     for (;;) {
-        while (!s->stop && (s->paused || s->head - s->tail >= s->depth))
-            pthread_cond_wait(&s->work, &s->mutex);
+        while (!s->stop && (s->paused || s->head - s->tail >= s->depth)) pthread_cond_wait(&s->work, &s->mutex);
         if (s->stop) break;
         struct qn__slot *slot = take_ticket(s, index);
         s->busy++;
@@ -191,8 +189,8 @@ static qn_status check_process(const qn_loader *l, qn_error *err)
 {
     if (!left_behind(l)) return QN_OK;
     return qn__fail(err, 3051, QN_AT_FIELD("loader"),
-                    "opened before a fork, which its threads did not follow; expected one that this "
-                    "process has opened");
+                    "opened before a fork, which its threads did not follow; expected one that this process has "
+                    "opened");
 }
 
 /* ---- opening ------------------------------------------------------------------------------ */
@@ -215,16 +213,13 @@ static qn_status check_augment(const qn_dataset *ds, const qn_augment *a, qn_err
     if (a->erase_area != 0) QN_TRY(range("augment.erase_area", a->erase_area, 0.02, 1, err));
     QN_TRY(range("augment.mixup", a->mixup, 0, 100, err));
     if (a->mixup > 0 && !ds->label && !ds->target)
-        return qn__fail(err, 3053, QN_AT_FIELD("augment.mixup"),
-                        "data set has neither labels nor targets");
+        return qn__fail(err, 3053, QN_AT_FIELD("augment.mixup"), "data set has neither labels nor targets");
     if (ds->t.rank != 3 && (qn__augment_any(a) || a->crop))
-        return qn__fail(err, 3053, QN_AT_FIELD("augment"),
-                        "samples are not images; expected only mixup");
+        return qn__fail(err, 3053, QN_AT_FIELD("augment"), "samples are not images; expected only mixup");
     return ds->t.rank == 3 ? range("augment.crop", a->crop, 0, (double)(side - 1), err) : QN_OK;
 }
 
-static qn_status check_options(const qn_dataset *ds, const qn_indices *over,
-                               const qn_loader_options *o, qn_error *err)
+static qn_status check_options(const qn_dataset *ds, const qn_indices *over, const qn_loader_options *o, qn_error *err)
 {
     int64_t n = over ? over->n : ds->n;
     QN_TRY(range("batch", o->batch, 1, MAX_BATCH, err));
@@ -234,19 +229,18 @@ static qn_status check_options(const qn_dataset *ds, const qn_indices *over,
     QN_TRY(check_augment(ds, &o->augment, err));
     if (n < 1) return qn__fail(err, 3054, QN_AT_FILE(ds->name), "0 samples; expected at least 1");
     if (o->drop_last && n < o->batch)
-        return qn__fail(err, 3054, QN_AT_FILE(ds->name),
-                        "%lld samples and no partial batch; expected at least %d", (long long)n,
-                        o->batch);
+        return qn__fail(err, 3054, QN_AT_FILE(ds->name), "%lld samples and no partial batch; expected at least %d",
+                        (long long)n, o->batch);
     for (int64_t i = 0; over && i < n; i++)
         if (over->at[i] < 0 || over->at[i] >= ds->n)
-            return qn__fail(err, 3053, QN_AT_FIELD("sample"), "%lld; expected 0..%lld",
-                            (long long)over->at[i], (long long)ds->n - 1);
+            return qn__fail(err, 3053, QN_AT_FIELD("sample"), "%lld; expected 0..%lld", (long long)over->at[i],
+                            (long long)ds->n - 1);
     return QN_OK;
 }
 
 /* A batch never exceeds the split, so neither do its buffers. */
-static qn_status make_plan(struct qn__plan *p, qn_dataset *ds, const qn_indices *over,
-                           const qn_loader_options *o, qn_error *err)
+static qn_status make_plan(struct qn__plan *p, qn_dataset *ds, const qn_indices *over, const qn_loader_options *o,
+                           qn_error *err)
 {
     int64_t n = over ? over->n : ds->n;
     p->ds = ds;
@@ -277,8 +271,7 @@ static qn_status fill(qn_loader *l, qn_error *err)
     for (int i = 0; ok && i < benches; i++) ok = alloc_bench(&s->plan, &s->bench[i]);
     if (!ok)
         return qn__nomem(err, "loader",
-                         (size_t)s->depth * (size_t)s->plan.batch * (size_t)s->plan.size *
-                             sizeof(float));
+                         (size_t)s->depth * (size_t)s->plan.batch * (size_t)s->plan.size * sizeof(float));
     return start(l, err);
 }
 
@@ -302,8 +295,8 @@ static struct shared *new_shared(qn_dataset *ds, const qn_loader_options *o)
     return s;
 }
 
-qn_status qn_loader_open(qn_loader **out, qn_dataset *ds, const qn_indices *over,
-                         const qn_loader_options *options, qn_error *err)
+qn_status qn_loader_open(qn_loader **out, qn_dataset *ds, const qn_indices *over, const qn_loader_options *options,
+                         qn_error *err)
 {
     const double default_timeout = 60;
     *out = NULL;
@@ -343,12 +336,12 @@ static qn_status name_stalled(qn_loader *l, int worker, qn_error *err)
     int64_t sample = __atomic_load_n(&s->bench[worker].sample, __ATOMIC_RELAXED);
     l->stalled = true;
     if (sample < 0)
-        return qn__fail(err, 3051, QN_AT_FIELD("loader"),
-                        "worker %d: no batch for %g s; expected one", worker, l->timeout);
+        return qn__fail(err, 3051, QN_AT_FIELD("loader"), "worker %d: no batch for %g s; expected one", worker,
+                        l->timeout);
     qn_dataset_sample_name(s->plan.ds, sample, name, sizeof name);
     return qn__fail(err, 3051, QN_AT_FIELD("loader"),
-                    "worker %d: no batch for %g s while reading %s (sample %lld); expected one",
-                    worker, l->timeout, qn__show(name).s, (long long)sample);
+                    "worker %d: no batch for %g s while reading %s (sample %lld); expected one", worker, l->timeout,
+                    qn__show(name).s, (long long)sample);
 }
 
 /* Until the slot is ready, or (slot NULL) no thread is making a batch; with the mutex held. */
@@ -435,10 +428,7 @@ qn_status qn_loader_next(qn_loader *l, const qn_batch **out, qn_error *err)
 }
 
 int64_t qn_loader_samples(const qn_loader *l) { return l->s->plan.used; }
-int64_t qn_loader_batches(const qn_loader *l)
-{
-    return (l->s->plan.used + l->s->plan.batch - 1) / l->s->plan.batch;
-}
+int64_t qn_loader_batches(const qn_loader *l) { return (l->s->plan.used + l->s->plan.batch - 1) / l->s->plan.batch; }
 qn_loader_state qn_loader_tell(const qn_loader *l) { return l->at; }
 
 qn_status qn_loader_seek(qn_loader *l, qn_loader_state state, qn_error *err)
@@ -447,13 +437,10 @@ qn_status qn_loader_seek(qn_loader *l, qn_loader_state state, qn_error *err)
     int64_t used = s->plan.used;
     QN_TRY(check_process(l, err));
     if (state.epoch < 0 || state.epoch >= UINT32_MAX)
-        return qn__fail(err, 3053, QN_AT_FIELD("epoch"), "%lld; expected 0..4294967294",
-                        (long long)state.epoch);
-    if (state.position < 0 || state.position > used ||
-        (state.position % s->plan.batch && state.position != used))
-        return qn__fail(err, 3053, QN_AT_FIELD("position"),
-                        "%lld; expected a multiple of %d, or %lld", (long long)state.position,
-                        s->plan.batch, (long long)used);
+        return qn__fail(err, 3053, QN_AT_FIELD("epoch"), "%lld; expected 0..4294967294", (long long)state.epoch);
+    if (state.position < 0 || state.position > used || (state.position % s->plan.batch && state.position != used))
+        return qn__fail(err, 3053, QN_AT_FIELD("position"), "%lld; expected a multiple of %d, or %lld",
+                        (long long)state.position, s->plan.batch, (long long)used);
     pthread_mutex_lock(&s->mutex);
     s->paused = true;
     qn_status status = wait_for(l, NULL, err);

@@ -17,18 +17,12 @@ static const struct number_row {
     unsigned kinds;
 } number_rows[] = {
 #define NUMBER(member, below, kinds) { #member, offsetof(qn_train_opts, member), (double)(below), kinds },
-    NUMBER(optimizer.lr, INFINITY, ALL)
-    NUMBER(optimizer.weight_decay, INFINITY, ALL)
-    NUMBER(optimizer.eps, INFINITY, DIVIDING)
-    NUMBER(optimizer.momentum, 1, ONLY(SGD) | ONLY(RMSPROP))
-    NUMBER(optimizer.betas[0], 1, ADAPTIVE)
-    NUMBER(optimizer.betas[1], 1, ADAPTIVE)
-    NUMBER(optimizer.decay, 1, ONLY(RMSPROP))
-    NUMBER(clip_norm, INFINITY, ALL)
-    NUMBER(clip_value, INFINITY, ALL)
-    NUMBER(ema_decay, 1, ALL)
-    NUMBER(l1, INFINITY, ALL)
-    NUMBER(l2, INFINITY, ALL)
+    NUMBER(optimizer.lr, INFINITY, ALL) NUMBER(optimizer.weight_decay, INFINITY, ALL)
+        NUMBER(optimizer.eps, INFINITY, DIVIDING) NUMBER(optimizer.momentum, 1, ONLY(SGD) | ONLY(RMSPROP))
+            NUMBER(optimizer.betas[0], 1, ADAPTIVE) NUMBER(optimizer.betas[1], 1, ADAPTIVE)
+                NUMBER(optimizer.decay, 1, ONLY(RMSPROP)) NUMBER(clip_norm, INFINITY, ALL)
+                    NUMBER(clip_value, INFINITY, ALL) NUMBER(ema_decay, 1, ALL) NUMBER(l1, INFINITY, ALL)
+                        NUMBER(l2, INFINITY, ALL)
 #undef NUMBER
 };
 
@@ -69,10 +63,8 @@ qn_status qn__optim_check(qn_graph *g, const qn_train_opts *opts)
     }
     if (o->kind == QN_OPTIMIZER_SGD && o->nesterov && o->momentum == 0)
         qn_graph_fail(g, 2204, "train", "optimizer.nesterov without momentum; expected optimizer.momentum > 0");
-    if (opts->accumulate < 0)
-        qn_graph_fail(g, 2204, "train", "accumulate %d; expected at least 0", opts->accumulate);
-    if (opts->batch < 0)
-        qn_graph_fail(g, 2204, "train", "batch %lld; expected at least 0", (long long)opts->batch);
+    if (opts->accumulate < 0) qn_graph_fail(g, 2204, "train", "accumulate %d; expected at least 0", opts->accumulate);
+    if (opts->batch < 0) qn_graph_fail(g, 2204, "train", "batch %lld; expected at least 0", (long long)opts->batch);
     check_groups(g, o);
     return qn_graph_status(g);
 }

@@ -39,8 +39,11 @@ static bool matches(const char *pattern, const char *text)
 static qn_update_opts update_opts(const qn_train_opts *opts, const char *name)
 {
     const qn_optimizer_opts *o = &opts->optimizer;
-    qn_update_opts u = { .eps = o->eps, .weight_decay = o->weight_decay, .lr_scale = 1,
-                         .clip_value = opts->clip_value, .decoupled = o->kind == QN_OPTIMIZER_ADAMW };
+    qn_update_opts u = { .eps = o->eps,
+                         .weight_decay = o->weight_decay,
+                         .lr_scale = 1,
+                         .clip_value = opts->clip_value,
+                         .decoupled = o->kind == QN_OPTIMIZER_ADAMW };
     bool sgd = o->kind == QN_OPTIMIZER_SGD, rms = o->kind == QN_OPTIMIZER_RMSPROP;
     if (sgd || rms) u.momentum = o->momentum;
     if (sgd) u.nesterov = o->nesterov;
@@ -98,9 +101,8 @@ static qn_t step_lion(qn_graph *g, qn_t w, qn_t grad, qn_t hyper, const qn_updat
 qn_t qn__optim_step(qn_graph *g, const qn_train_opts *opts, qn_t w, qn_t grad, qn_t hyper)
 {
     static qn_t (*const step[QN_OPTIMIZER_COUNT])(qn_graph *, qn_t, qn_t, qn_t, const qn_update_opts *) = {
-        [QN_OPTIMIZER_SGD] = step_sgd,         [QN_OPTIMIZER_ADAM] = step_adam,
-        [QN_OPTIMIZER_ADAMW] = step_adam,      [QN_OPTIMIZER_RMSPROP] = step_rmsprop,
-        [QN_OPTIMIZER_ADAGRAD] = step_adagrad, [QN_OPTIMIZER_LAMB] = step_lamb,
+        [QN_OPTIMIZER_SGD] = step_sgd,         [QN_OPTIMIZER_ADAM] = step_adam,       [QN_OPTIMIZER_ADAMW] = step_adam,
+        [QN_OPTIMIZER_RMSPROP] = step_rmsprop, [QN_OPTIMIZER_ADAGRAD] = step_adagrad, [QN_OPTIMIZER_LAMB] = step_lamb,
         [QN_OPTIMIZER_LION] = step_lion,
     };
     qn_update_opts u = update_opts(opts, qn_name(g, w));

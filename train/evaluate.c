@@ -10,15 +10,13 @@ static qn_metrics_kind kind_of(const struct qn__network *net)
     return net->recipe->loss.kind == QN_LOSS_CROSS_ENTROPY ? QN_METRICS_CLASSES : QN_METRICS_BINARY;
 }
 
-qn_status qn__metrics_for(qn_metrics **out, const struct qn__network *net, int64_t expect,
-                          bool confusion, qn_error *err)
+qn_status qn__metrics_for(qn_metrics **out, const struct qn__network *net, int64_t expect, bool confusion,
+                          qn_error *err)
 {
     const qn_recipe *r = net->recipe;
-    qn_metrics_options o = { .kind = kind_of(net),
-                             .width = net->shape.n_classes,
-                             .logits = true,
-                             .confusion = confusion,
-                             .expect = expect };
+    qn_metrics_options o = {
+        .kind = kind_of(net), .width = net->shape.n_classes, .logits = true, .confusion = confusion, .expect = expect
+    };
     if (o.kind == QN_METRICS_REGRESSION) o.width = net->shape.n_targets;
     if (r->loss.kind != QN_LOSS_CROSS_ENTROPY && r->loss.kind != QN_LOSS_BCE) { /* scores are values near 0 or 1 */
         o.logits = false;

@@ -4,8 +4,8 @@
 #include "network.h"
 
 /* An accumulator with the metrics the recipe asks for. */
-qn_status qn__metrics_for(qn_metrics **out, const struct qn__network *net, int64_t expect,
-                          bool confusion, qn_error *err);
+qn_status qn__metrics_for(qn_metrics **out, const struct qn__network *net, int64_t expect, bool confusion,
+                          qn_error *err);
 /* Scores and targets of the batch that the runner has just run. */
 qn_status qn__metrics_add(qn_metrics *m, const struct qn__network *net, const struct qn__runner *r, const qn_batch *b,
                           qn_error *err);

@@ -131,8 +131,8 @@ static int create_file(struct qn__sink *s, const char *dir)
     for (int again = 0; again < 1000; again++) {
         char suffix[16] = "";
         if (again) snprintf(suffix, sizeof suffix, ".%d", again);
-        int n = snprintf(s->path, sizeof s->path, "%s/events.out.tfevents.%010lld.%s.%ld%s", dir,
-                         (long long)time(NULL), host, (long)getpid(), suffix);
+        int n = snprintf(s->path, sizeof s->path, "%s/events.out.tfevents.%010lld.%s.%ld%s", dir, (long long)time(NULL),
+                         host, (long)getpid(), suffix);
         if (n < 0 || (size_t)n >= sizeof s->path) return ENAMETOOLONG;
         s->fd = open(s->path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
         if (s->fd >= 0) return 0;
@@ -143,8 +143,7 @@ static int create_file(struct qn__sink *s, const char *dir)
 
 qn_status qn_events_open(qn_events **out, const char *dir, qn_error *err)
 {
-    if (!out || !dir)
-        return qn__fail(err, 2204, QN_AT_FIELD("events"), "NULL; expected a place and a directory");
+    if (!out || !dir) return qn__fail(err, 2204, QN_AT_FIELD("events"), "NULL; expected a place and a directory");
     *out = NULL;
     qn_events *e = calloc(1, sizeof *e);
     if (!e) return qn__nomem(err, "events", sizeof *e);
@@ -182,8 +181,7 @@ static qn_status check_tag(const char *tag, qn_error *err)
 }
 
 /* Event.step and Event.summary with the one Summary.Value that `value` holds. */
-static qn_status write_value(qn_events *e, struct bytes *b, int64_t step, const struct bytes *value,
-                             qn_error *err)
+static qn_status write_value(qn_events *e, struct bytes *b, int64_t step, const struct bytes *value, qn_error *err)
 {
     unsigned char head[16];
     struct bytes h = { head, 0 };
@@ -209,15 +207,15 @@ qn_status qn_events_scalar(qn_events *e, const char *tag, int64_t step, float va
     return write_value(e, &b, step, &v, err);
 }
 
-qn_status qn_events_image(qn_events *e, const char *tag, int64_t step, const void *png, size_t bytes,
-                          int64_t width, int64_t height, qn_error *err)
+qn_status qn_events_image(qn_events *e, const char *tag, int64_t step, const void *png, size_t bytes, int64_t width,
+                          int64_t height, qn_error *err)
 {
     QN_TRY(check_tag(tag, err));
     if (!png || bytes == 0 || bytes > (size_t)1 << 28)
         return qn__fail(err, 2204, QN_AT_FIELD("events.image"), "%zu bytes; expected 1..2^28", bytes);
     if (width < 1 || height < 1 || width > INT32_MAX || height > INT32_MAX)
-        return qn__fail(err, 2204, QN_AT_FIELD("events.image"), "%lld x %lld; expected 1..2^31-1",
-                        (long long)width, (long long)height);
+        return qn__fail(err, 2204, QN_AT_FIELD("events.image"), "%lld x %lld; expected 1..2^31-1", (long long)width,
+                        (long long)height);
     size_t room = bytes + SMALL;
     unsigned char *memory = qn__calloc(NULL, 3, room); /* event, value and image, nested */
     if (!memory) return qn__nomem(err, "events.image", room);

@@ -20,8 +20,7 @@ struct qn__pool_block {
 void *qn__pool_get(struct qn__pool *pool, size_t count, size_t size)
 {
     size_t bytes, total;
-    if (!qn__mul(&bytes, count, size) || !qn__add(&bytes, bytes, sizeof(max_align_t) - 1))
-        return NULL;
+    if (!qn__mul(&bytes, count, size) || !qn__add(&bytes, bytes, sizeof(max_align_t) - 1)) return NULL;
     bytes -= bytes % sizeof(max_align_t);
     if (!pool->head || pool->head->size - pool->head->used < bytes) {
         size_t room = bytes > BLOCK ? bytes : BLOCK;
@@ -114,8 +113,8 @@ static void keep(qn_recipe_errors *errors, const qn_error *e)
     if (errors->kept < QN_RECIPE_ERRORS) errors->list[errors->kept++] = *e;
 }
 
-void qn__problem(struct qn__report *report, int code, const struct qn__json *where, bool at_key,
-                 const char *field, const char *fmt, ...)
+void qn__problem(struct qn__report *report, int code, const struct qn__json *where, bool at_key, const char *field,
+                 const char *fmt, ...)
 {
     char message[401], set[128];
     va_list ap;
@@ -158,8 +157,7 @@ static void build_children(struct builder *b, struct qn__json *node, json_t *v)
         return;
     }
     /* jansson iterates in the order of the text, which is the order of the spots */
-    for (void *it = json_object_iter(v); it && !b->failed;
-         it = json_object_iter_next(v, it), node->count++) {
+    for (void *it = json_object_iter(v); it && !b->failed; it = json_object_iter_next(v, it), node->count++) {
         *tail = build(b, json_object_iter_key(it), json_object_iter_value(it));
         if (*tail) tail = &(*tail)->next;
     }
@@ -226,15 +224,13 @@ static struct qn__json *parse_scanned(struct qn__pool *pool, const char *text, s
         if (memory)
             qn__problem(report, 5002, NULL, false, "JSON", "cannot allocate the values");
         else
-            qn__problem(report, twice ? 2104 : 2101, &here, false, "JSON", "%s; expected JSON",
-                        qn__show(e.text).s);
+            qn__problem(report, twice ? 2104 : 2101, &here, false, "JSON", "%s; expected JSON", qn__show(e.text).s);
         return NULL;
     }
     struct builder b = { .pool = pool, .spots = spots };
     struct qn__json *tree = build(&b, NULL, root);
     json_decref(root);
-    if (b.failed)
-        qn__problem(report, 5002, NULL, false, "JSON", "cannot allocate %zu values", spots->n);
+    if (b.failed) qn__problem(report, 5002, NULL, false, "JSON", "cannot allocate %zu values", spots->n);
     return b.failed ? NULL : tree;
 }
 
@@ -242,8 +238,8 @@ struct qn__json *qn__json_parse(struct qn__pool *pool, const char *text, size_t 
                                 struct qn__report *report)
 {
     if (bytes > QN_RECIPE_BYTES) {
-        qn__problem(report, 2103, NULL, false, "size", "more than %d bytes; expected at most %d",
-                    QN_RECIPE_BYTES, QN_RECIPE_BYTES);
+        qn__problem(report, 2103, NULL, false, "size", "more than %d bytes; expected at most %d", QN_RECIPE_BYTES,
+                    QN_RECIPE_BYTES);
         return NULL;
     }
     char *copy = qn__calloc(NULL, bytes + 1, 1);
@@ -254,8 +250,7 @@ struct qn__json *qn__json_parse(struct qn__pool *pool, const char *text, size_t 
     memcpy(copy, text, bytes);
     struct qn__spots spots = { 0 };
     struct qn__json *tree = NULL;
-    if (qn__json_scan(copy, bytes, &spots, report))
-        tree = parse_scanned(pool, copy, bytes, &spots, report);
+    if (qn__json_scan(copy, bytes, &spots, report)) tree = parse_scanned(pool, copy, bytes, &spots, report);
     if (tree && !any && tree->kind != QN__OBJECT) {
         qn__problem(report, 2107, tree, false, "recipe", "not an object; expected { ... }");
         tree = NULL;

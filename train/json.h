@@ -12,8 +12,7 @@
 struct qn__pool {
     struct qn__pool_block *head;
 };
-void *qn__pool_get(struct qn__pool *pool, size_t count,
-                   size_t size); /* zeroed; NULL if none left */
+void *qn__pool_get(struct qn__pool *pool, size_t count, size_t size); /* zeroed; NULL if none left */
 char *qn__pool_text(struct qn__pool *pool, const char *text, size_t n);
 void qn__pool_free(struct qn__pool *pool);
 
@@ -37,7 +36,7 @@ struct qn__json {
     int32_t count;                /* of children                               */
     const char *key;              /* NULL outside objects                      */
     bool boolean;
-    bool said;                    /* a problem has been noted: no more about it */
+    bool said; /* a problem has been noted: no more about it */
     int64_t integer;
     double real;
     const char *text; /* STRING; or the text of a --set value      */
@@ -56,8 +55,8 @@ struct qn__report {
 };
 
 /* Notes a problem at a value (or its key; where may be NULL). Said twice, it counts once. */
-void qn__problem(struct qn__report *report, int code, const struct qn__json *where, bool at_key,
-                 const char *field, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+void qn__problem(struct qn__report *report, int code, const struct qn__json *where, bool at_key, const char *field,
+                 const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 
 /* Reads a whole text; `any` allows a root that is not an object. NULL after problems. */
 struct qn__json *qn__json_parse(struct qn__pool *pool, const char *text, size_t bytes, bool any,

@@ -58,9 +58,7 @@ static bool skip(struct scanner *c)
             struct scanner start = *c;
             blank(c);
             blank(c);
-            while (c->at < c->n &&
-                   !(c->s[c->at] == '*' && c->at + 1 < c->n && c->s[c->at + 1] == '/'))
-                blank(c);
+            while (c->at < c->n && !(c->s[c->at] == '*' && c->at + 1 < c->n && c->s[c->at + 1] == '/')) blank(c);
             if (c->at >= c->n) return bad(&start, 2101, "comment without end", "\"*/\"");
             blank(c);
             blank(c);
@@ -85,10 +83,7 @@ static struct qn__escaped found_here(const struct scanner *c)
     return qn__show(word);
 }
 
-static bool unexpected(struct scanner *c, const char *expected)
-{
-    return bad(c, 2101, found_here(c).s, expected);
-}
+static bool unexpected(struct scanner *c, const char *expected) { return bad(c, 2101, found_here(c).s, expected); }
 
 static bool escape_ok(struct scanner *c)
 {
@@ -115,8 +110,7 @@ static bool string(struct scanner *c, size_t *from, size_t *len)
     *from = c->at;
     for (;;) {
         unsigned char b = c->at < c->n ? (unsigned char)c->s[c->at] : 0;
-        if (c->at >= c->n || b == '\n')
-            return bad(&start, 2101, "string without end", "a closing quote");
+        if (c->at >= c->n || b == '\n') return bad(&start, 2101, "string without end", "a closing quote");
         if (b < 0x20) return bad(c, 2102, found_here(c).s, "no control character in a string");
         if (b == '"') break;
         if (b == '\\') {
@@ -168,12 +162,9 @@ static bool scalar(struct scanner *c)
     while (c->at + n < c->n && n < sizeof word - 1 && strchr(" \t\r\n,:[]{}\"/", p[n]) == NULL) n++;
     memcpy(word, p, n);
     word[n] = 0;
-    int verdict =
-        strcmp(word, "true") == 0 || strcmp(word, "false") == 0 || strcmp(word, "null") == 0
-            ? 1
-            : number(word);
-    if (verdict < 0)
-        return bad(c, 2108, found_here(c).s, "an integer of 64 bits or a finite number");
+    int verdict = strcmp(word, "true") == 0 || strcmp(word, "false") == 0 || strcmp(word, "null") == 0 ? 1
+                                                                                                       : number(word);
+    if (verdict < 0) return bad(c, 2108, found_here(c).s, "an integer of 64 bits or a finite number");
     if (verdict == 0) return unexpected(c, "a value");
     while (n-- > 0) step(c);
     return true;
@@ -247,8 +238,7 @@ static bool token(struct scanner *c, enum expect *st)
     case VALUE_OR_END: return value(c, st);
     case KEY:
     case KEY_OR_END:
-        if (b != '"')
-            return unexpected(c, *st == KEY ? "a key in quotes" : "a key in quotes or \"}\"");
+        if (b != '"') return unexpected(c, *st == KEY ? "a key in quotes" : "a key in quotes or \"}\"");
         *st = COLON;
         return key(c);
     case COLON:
@@ -269,12 +259,7 @@ static bool encoding(struct scanner *c)
 {
     while (c->at < c->n) {
         const unsigned char *p = (const unsigned char *)c->s + c->at;
-        size_t len = p[0] < 0x80   ? 1
-                     : p[0] < 0xc2 ? 0
-                     : p[0] < 0xe0 ? 2
-                     : p[0] < 0xf0 ? 3
-                     : p[0] < 0xf5 ? 4
-                                   : 0;
+        size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
         char text[32];
         if (p[0] == 0) return bad(c, 2102, "byte 0x00", "text");
         bool ok = len > 0 && len <= c->n - c->at;
@@ -308,8 +293,7 @@ static bool duplicates(struct scanner *c)
     for (size_t i = 0; i < s->n; i++) {
         const struct qn__spot *a = &s->v[i], *b = NULL;
         if (a->key_line == 0) continue;
-        uint64_t h =
-            qn__hash(c->s + a->key, a->key_len) ^ ((uint64_t)a->parent * 0x9E3779B97F4A7C15u);
+        uint64_t h = qn__hash(c->s + a->key, a->key_len) ^ ((uint64_t)a->parent * 0x9E3779B97F4A7C15u);
         size_t at = (size_t)(h ^ (h >> 29)) & (cap - 1);
         for (; slot[at]; at = (at + 1) & (cap - 1)) {
             b = &s->v[slot[at] - 1];
@@ -324,8 +308,8 @@ static bool duplicates(struct scanner *c)
         char name[81] = "";
         memcpy(name, c->s + a->key, a->key_len < 80 ? a->key_len : 80);
         struct qn__json here = { .key_line = a->key_line, .key_column = a->key_column };
-        qn__problem(c->report, 2104, &here, true, name,
-                    "key repeated; expected once (first at %d:%d)", b->key_line, b->key_column);
+        qn__problem(c->report, 2104, &here, true, name, "key repeated; expected once (first at %d:%d)", b->key_line,
+                    b->key_column);
         fine = false;
     }
     qn__free(NULL, slot, cap * sizeof *slot);
@@ -334,11 +318,8 @@ static bool duplicates(struct scanner *c)
 
 bool qn__json_scan(char *text, size_t bytes, struct qn__spots *spots, struct qn__report *report)
 {
-    struct scanner c = {
-        .s = text, .n = bytes, .line = 1, .column = 1, .spots = spots, .report = report
-    };
-    if (bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
-        memcpy(text, "   ", 3); /* byte order mark */
+    struct scanner c = { .s = text, .n = bytes, .line = 1, .column = 1, .spots = spots, .report = report };
+    if (bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) memcpy(text, "   ", 3); /* byte order mark */
     if (!encoding(&c)) return false;
     c.at = 0;
     c.line = c.column = 1;

@@ -42,7 +42,8 @@ int qn__write_quiet(int fd, const void *data, size_t n, size_t *done)
     int failure = write_all(fd, data, n, done);
     if (failure == EPIPE && !was_pending) {
         const struct timespec now = { 0, 0 };
-        while (sigtimedwait(&pipe_set, NULL, &now) < 0 && errno == EINTR) {}
+        while (sigtimedwait(&pipe_set, NULL, &now) < 0 && errno == EINTR) {
+        }
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return failure;
@@ -113,8 +114,7 @@ static int drop_half_line(int fd)
 qn_status qn_log_open(qn_logger **out, const char *path, bool append, qn_error *err)
 {
     char text[128];
-    if (!out || !path)
-        return qn__fail(err, 2204, QN_AT_FIELD("log"), "NULL; expected a place and a path");
+    if (!out || !path) return qn__fail(err, 2204, QN_AT_FIELD("log"), "NULL; expected a place and a path");
     *out = NULL;
     if (strlen(path) >= sizeof((struct qn__sink *)0)->path)
         return qn__fail(err, 6001, QN_AT_FILE(path), "open: %s", reason(ENAMETOOLONG, text));
@@ -132,8 +132,7 @@ qn_status qn_log_open(qn_logger **out, const char *path, bool append, qn_error *
     }
     if (log->sink.fd >= 0) close(log->sink.fd);
     free(log);
-    if (failure == EEXIST)
-        return qn__fail(err, 6002, QN_AT_FILE(path), "exists already; expected a new file");
+    if (failure == EEXIST) return qn__fail(err, 6002, QN_AT_FILE(path), "exists already; expected a new file");
     return qn__fail(err, 6001, QN_AT_FILE(path), "open: %s", reason(failure, text));
 }
 

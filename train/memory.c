@@ -8,8 +8,7 @@
 #include <unistd.h>
 
 enum { TEXT = 16384, PATH = 4096 };
-static const int64_t RESERVE = (int64_t)32
-                               << 20; /* for the loader's batches, logs and the C library */
+static const int64_t RESERVE = (int64_t)32 << 20; /* for the loader's batches, logs and the C library */
 
 /* ---- small files of the system ------------------------------------------------------------------------------ */
 
@@ -36,8 +35,7 @@ static int64_t leading_number(const char *s)
     while (*s == ' ' || *s == '\t') s++;
     if (*s < '0' || *s > '9') return -1;
     for (; *s >= '0' && *s <= '9'; s++)
-        if (__builtin_mul_overflow(x, 10, &x) || __builtin_add_overflow(x, *s - '0', &x))
-            return INT64_MAX;
+        if (__builtin_mul_overflow(x, 10, &x) || __builtin_add_overflow(x, *s - '0', &x)) return INT64_MAX;
     return x;
 }
 
@@ -77,12 +75,11 @@ static void machine(qn_memory *m, const char *root)
 }
 
 /* One group: its limit less its use, of which file cache that nobody needs is given back under pressure. */
-static void group(qn_memory *m, const char *root, const char *dir, const char *limit_file,
-                  const char *use_file, const char *cache_key)
+static void group(qn_memory *m, const char *root, const char *dir, const char *limit_file, const char *use_file,
+                  const char *cache_key)
 {
     char path[PATH], text[TEXT];
-    int64_t limit = file_number(root, dir, limit_file), use = file_number(root, dir, use_file),
-            cache = 0;
+    int64_t limit = file_number(root, dir, limit_file), use = file_number(root, dir, use_file), cache = 0;
     int n = snprintf(path, sizeof path, "%s/memory.stat", dir);
     if (limit < 0 || use < 0) return;
     if (n > 0 && (size_t)n < sizeof path && read_text(root, path, text, sizeof text))
@@ -103,8 +100,7 @@ static void groups(qn_memory *m, const char *root, const char *top, const char *
         if (v2)
             group(m, root, dir, "memory.max", "memory.current", "inactive_file");
         else
-            group(m, root, dir, "memory.limit_in_bytes", "memory.usage_in_bytes",
-                  "total_inactive_file");
+            group(m, root, dir, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file");
         char *slash = strrchr(dir, '/');
         if (!slash || (size_t)(slash - dir) < top_length) return;
         *slash = 0;
@@ -138,15 +134,12 @@ static void process(qn_memory *m)
     if (read_text("", "/proc/self/statm", text, sizeof text)) {
         pages = leading_number(text);
         const char *p = text;
-        for (int i = 0; i < 5 && p; i++)
-            p = strchr(p + 1, ' '); /* the sixth number: data and stack */
+        for (int i = 0; i < 5 && p; i++) p = strchr(p + 1, ' '); /* the sixth number: data and stack */
         data = p ? leading_number(p) : -1;
     }
-    if (pages >= 0 && getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY &&
-        r.rlim_cur < INT64_MAX)
+    if (pages >= 0 && getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < INT64_MAX)
         lower(m, (int64_t)r.rlim_cur - pages * page, "RLIMIT_AS");
-    if (data >= 0 && getrlimit(RLIMIT_DATA, &r) == 0 && r.rlim_cur != RLIM_INFINITY &&
-        r.rlim_cur < INT64_MAX)
+    if (data >= 0 && getrlimit(RLIMIT_DATA, &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < INT64_MAX)
         lower(m, (int64_t)r.rlim_cur - data * page, "RLIMIT_DATA");
 }
 
@@ -169,17 +162,15 @@ int64_t qn__bytes_total(const qn_bytes *b)
     return (int64_t)(b->params + b->buffers + b->state + b->grads + b->io + b->work);
 }
 
-qn_status qn_plan_largest_batch(int64_t *out, const qn_recipe *recipe, const qn_transform *shape,
-                                int64_t most, int threads, int64_t have, qn_error *err)
+qn_status qn_plan_largest_batch(int64_t *out, const qn_recipe *recipe, const qn_transform *shape, int64_t most,
+                                int threads, int64_t have, qn_error *err)
 {
     *out = 0;
-    return have > 0 && most > 0
-               ? qn_plan_fit(out, recipe, shape, threads, NULL, (size_t)have, most, err)
-               : QN_OK;
+    return have > 0 && most > 0 ? qn_plan_fit(out, recipe, shape, threads, NULL, (size_t)have, most, err) : QN_OK;
 }
 
-qn_status qn__memory_compare(const qn_bytes *need, int64_t have, const qn_recipe *r,
-                             const qn_transform *shape, int64_t batch, int threads, qn_error *err)
+qn_status qn__memory_compare(const qn_bytes *need, int64_t have, const qn_recipe *r, const qn_transform *shape,
+                             int64_t batch, int threads, qn_error *err)
 {
     int64_t all = qn__bytes_total(need), largest = 0;
     if (all <= have) return QN_OK;
@@ -188,24 +179,23 @@ qn_status qn__memory_compare(const qn_bytes *need, int64_t have, const qn_recipe
     double unit = gib ? 1073741824.0 : 1048576.0;
     const char *name = gib ? "GiB" : "MiB";
     return qn__fail(err, 5001, QN_AT_FIELD("host"),
-                    "needs %.2f %s (weights %.1f, optimizer %.1f, activations %.1f, workspace "
-                    "%.1f); have %.2f %s; "
+                    "needs %.2f %s (weights %.1f, optimizer %.1f, activations %.1f, workspace %.1f); have %.2f %s; "
                     "largest batch that fits: %lld",
                     (double)all / unit, name, (double)(need->params + need->buffers) / unit,
                     (double)(need->state + need->grads) / unit,
-                    (double)(need->io + need->work - need->workspace) / unit,
-                    (double)need->workspace / unit, (double)have / unit, name, (long long)largest);
+                    (double)(need->io + need->work - need->workspace) / unit, (double)need->workspace / unit,
+                    (double)have / unit, name, (long long)largest);
 }
 
-qn_status qn_plan_fits(const qn_plan *plan, const qn_recipe *recipe, const qn_transform *shape,
-                       int64_t batch, int threads, int64_t have, qn_error *err)
+qn_status qn_plan_fits(const qn_plan *plan, const qn_recipe *recipe, const qn_transform *shape, int64_t batch,
+                       int threads, int64_t have, qn_error *err)
 {
     qn_bytes need = qn_program_bytes(plan->program);
     return qn__memory_compare(&need, have, recipe, shape, batch, threads, err);
 }
 
-qn_status qn__memory_check(const qn_bytes *need, const qn_recipe *r, const qn_transform *shape,
-                           int64_t batch, int threads, qn_error *err)
+qn_status qn__memory_check(const qn_bytes *need, const qn_recipe *r, const qn_transform *shape, int64_t batch,
+                           int threads, qn_error *err)
 {
     return qn__memory_compare(need, qn_memory_available().bytes, r, shape, batch, threads, err);
 }

@@ -25,24 +25,20 @@ enum { MAX_CLASSES = 1 << 20 };
 
 static qn_status check_options(const qn_metrics_options *o, qn_error *err)
 {
-    if (o->kind != QN_METRICS_CLASSES && o->kind != QN_METRICS_BINARY &&
-        o->kind != QN_METRICS_REGRESSION)
-        return qn__fail(err, 2204, QN_AT_FIELD("metrics.kind"), "%d; expected a qn_metrics_kind",
-                        (int)o->kind);
+    if (o->kind != QN_METRICS_CLASSES && o->kind != QN_METRICS_BINARY && o->kind != QN_METRICS_REGRESSION)
+        return qn__fail(err, 2204, QN_AT_FIELD("metrics.kind"), "%d; expected a qn_metrics_kind", (int)o->kind);
     int64_t low = o->kind == QN_METRICS_CLASSES ? 2 : o->kind == QN_METRICS_BINARY ? 0 : 1;
     int64_t high = o->kind == QN_METRICS_BINARY ? 1 : MAX_CLASSES;
     if (o->width < low || o->width > high)
-        return qn__fail(err, 2204, QN_AT_FIELD("metrics.width"), "%lld; expected %lld..%lld",
-                        (long long)o->width, (long long)low, (long long)high);
+        return qn__fail(err, 2204, QN_AT_FIELD("metrics.width"), "%lld; expected %lld..%lld", (long long)o->width,
+                        (long long)low, (long long)high);
     if (o->kind == QN_METRICS_CLASSES && (o->top_k < 0 || o->top_k > o->width))
-        return qn__fail(err, 2204, QN_AT_FIELD("metrics.top_k"), "%lld; expected 0..%lld",
-                        (long long)o->top_k, (long long)o->width);
+        return qn__fail(err, 2204, QN_AT_FIELD("metrics.top_k"), "%lld; expected 0..%lld", (long long)o->top_k,
+                        (long long)o->width);
     if (o->expect < 0)
-        return qn__fail(err, 2204, QN_AT_FIELD("metrics.expect"), "%lld; expected 0 or more",
-                        (long long)o->expect);
+        return qn__fail(err, 2204, QN_AT_FIELD("metrics.expect"), "%lld; expected 0 or more", (long long)o->expect);
     if (o->has_threshold && !isfinite(o->threshold))
-        return qn__fail(err, 2204, QN_AT_FIELD("metrics.threshold"),
-                        "not finite; expected a finite number");
+        return qn__fail(err, 2204, QN_AT_FIELD("metrics.threshold"), "not finite; expected a finite number");
     return QN_OK;
 }
 
@@ -81,8 +77,7 @@ static qn_status allocate(qn_metrics *m, qn_error *err)
         m->support = qn__calloc(m->alloc, c, sizeof *m->support);
         m->predicted = qn__calloc(m->alloc, c, sizeof *m->predicted);
         m->hit = qn__calloc(m->alloc, c, sizeof *m->hit);
-        if (!m->support || !m->predicted || !m->hit)
-            return qn__nomem(err, "metrics", 3 * c * sizeof *m->hit);
+        if (!m->support || !m->predicted || !m->hit) return qn__nomem(err, "metrics", 3 * c * sizeof *m->hit);
     }
     if (c && m->opt.confusion) {
         if (!qn__mul(&cells, c, c)) return qn__nomem(err, "metrics.confusion", SIZE_MAX);
@@ -92,20 +87,16 @@ static qn_status allocate(qn_metrics *m, qn_error *err)
     return c && m->opt.auc ? reserve(m, (size_t)(m->opt.expect ? m->opt.expect : 256), err) : QN_OK;
 }
 
-qn_status qn_metrics_create(qn_metrics **out, const qn_metrics_options *options,
-                            const qn_alloc *alloc, qn_error *err)
+qn_status qn_metrics_create(qn_metrics **out, const qn_metrics_options *options, const qn_alloc *alloc, qn_error *err)
 {
-    if (!out || !options)
-        return qn__fail(err, 2204, QN_AT_FIELD("metrics"), "NULL; expected a place and options");
+    if (!out || !options) return qn__fail(err, 2204, QN_AT_FIELD("metrics"), "NULL; expected a place and options");
     *out = NULL;
     QN_TRY(check_options(options, err));
     qn_metrics *m = qn__calloc(alloc, 1, sizeof *m);
     if (!m) return qn__nomem(err, "metrics", sizeof *m);
     m->opt = *options;
     m->alloc = alloc;
-    m->classes = options->kind == QN_METRICS_CLASSES  ? options->width
-                 : options->kind == QN_METRICS_BINARY ? 2
-                                                      : 0;
+    m->classes = options->kind == QN_METRICS_CLASSES ? options->width : options->kind == QN_METRICS_BINARY ? 2 : 0;
     m->scores_per_sample = options->kind == QN_METRICS_BINARY ? 1 : options->width;
     if (m->opt.top_k == 0) m->opt.top_k = m->classes < 5 ? m->classes : 5;
     if (!m->opt.has_threshold) m->opt.threshold = options->logits ? 0.0f : 0.5f;
@@ -155,8 +146,7 @@ void qn_metrics_add_loss(qn_metrics *m, double mean, double weight)
 /* The predicted class, or -1 where the scores have no order. */
 static int64_t predict(const qn_metrics *m, const float *s)
 {
-    if (m->opt.kind == QN_METRICS_BINARY)
-        return isnan(s[0]) ? -1 : s[0] > m->opt.threshold;
+    if (m->opt.kind == QN_METRICS_BINARY) return isnan(s[0]) ? -1 : s[0] > m->opt.threshold;
     int64_t best = 0;
     for (int64_t i = 0; i < m->classes; i++) {
         if (isnan(s[i])) return -1;
@@ -214,8 +204,7 @@ static qn_status wrong_kind(const char *what, qn_error *err)
     return qn__fail(err, 2204, QN_AT_FIELD("metrics"), "%s", what);
 }
 
-qn_status qn_metrics_add_classes(qn_metrics *m, const float *scores, const int32_t *labels, int64_t n,
-                                 qn_error *err)
+qn_status qn_metrics_add_classes(qn_metrics *m, const float *scores, const int32_t *labels, int64_t n, qn_error *err)
 {
     if (!m || n < 0 || (n > 0 && (!scores || !labels)))
         return wrong_kind("NULL or a negative count; expected a batch", err);
@@ -223,9 +212,8 @@ qn_status qn_metrics_add_classes(qn_metrics *m, const float *scores, const int32
     for (int64_t i = 0; i < n; i++) {
         if (m->opt.has_ignore && labels[i] == m->opt.ignore_index) continue;
         if (labels[i] < 0 || labels[i] >= m->classes)
-            return qn__fail(err, 2204, QN_AT_FIELD("metrics.labels"),
-                            "label[%lld] = %d; expected 0..%lld", (long long)i, (int)labels[i],
-                            (long long)m->classes - 1);
+            return qn__fail(err, 2204, QN_AT_FIELD("metrics.labels"), "label[%lld] = %d; expected 0..%lld",
+                            (long long)i, (int)labels[i], (long long)m->classes - 1);
     }
     size_t need;
     if (m->opt.auc) {
@@ -241,8 +229,7 @@ qn_status qn_metrics_add_classes(qn_metrics *m, const float *scores, const int32
     return QN_OK;
 }
 
-qn_status qn_metrics_add_values(qn_metrics *m, const float *predicted, const float *target, int64_t n,
-                                qn_error *err)
+qn_status qn_metrics_add_values(qn_metrics *m, const float *predicted, const float *target, int64_t n, qn_error *err)
 {
     if (!m || n < 0 || (n > 0 && (!predicted || !target)))
         return wrong_kind("NULL or a negative count; expected a batch", err);
@@ -300,8 +287,9 @@ static double ratio(double above, double below) { return below > 0 ? above / bel
 
 static void count_class(const qn_metrics *m, int64_t c, qn_metrics_class *k)
 {
-    *k = (qn_metrics_class){ .support = m->support[c], .predicted = m->predicted[c],
-                             .correct = m->hit[c], .auc = (double)NAN };
+    *k = (qn_metrics_class){
+        .support = m->support[c], .predicted = m->predicted[c], .correct = m->hit[c], .auc = (double)NAN
+    };
     k->precision = ratio((double)k->correct, (double)k->predicted);
     k->recall = ratio((double)k->correct, (double)k->support);
     k->f1 = ratio(2 * (double)k->correct, (double)(k->predicted + k->support));
@@ -366,8 +354,8 @@ qn_status qn_metrics_of_class(qn_metrics *m, int64_t c, qn_metrics_class *out, q
 {
     if (!m || !out) return wrong_kind("NULL; expected an accumulator and a place", err);
     if (c < 0 || c >= m->classes)
-        return qn__fail(err, 2204, QN_AT_FIELD("metrics.class"), "%lld; expected 0..%lld",
-                        (long long)c, (long long)m->classes - 1);
+        return qn__fail(err, 2204, QN_AT_FIELD("metrics.class"), "%lld; expected 0..%lld", (long long)c,
+                        (long long)m->classes - 1);
     count_class(m, c, out);
     out->auc = auc_of(m, c);
     return QN_OK;

@@ -22,8 +22,8 @@ static qn_init init_of(const qn_layer *l)
 }
 
 /* "same": the output has ceil(size / stride) elements; an odd rest of the padding goes to the end. */
-static void same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dilation,
-                         int32_t *before, int32_t *after)
+static void same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dilation, int32_t *before,
+                         int32_t *after)
 {
     int64_t out = (size + stride - 1) / stride, need = (out - 1) * stride + dilation * (kernel - 1) + 1 - size;
     if (need < 0) need = 0;
@@ -57,7 +57,9 @@ static qn_pool2d_opts pool_opts(const qn_layer *l)
 
 static qn_t convolution(qn_graph *g, const qn_layer *l, qn_t x)
 {
-    qn_conv_opts o = { .conv = conv_opts(g, x, l), .weight = init_of(l), .no_bias = !l->bias,
+    qn_conv_opts o = { .conv = conv_opts(g, x, l),
+                       .weight = init_of(l),
+                       .no_bias = !l->bias,
                        .out_pad = { (int32_t)l->output_padding[0], (int32_t)l->output_padding[1] } };
     return l->kind == QN_LAYER_CONV ? qn_conv(g, l->name, x, l->channels, l->kernel, &o)
                                     : qn_conv_transpose(g, l->name, x, l->channels, l->kernel, &o);

@@ -6,19 +6,19 @@
 
 /* What the network is fed with: shapes without the batch. */
 struct qn__model_shape {
-    int rank;            /* of one sample: 1 [F] or 3 [C,H,W]                           */
+    int rank; /* of one sample: 1 [F] or 3 [C,H,W]                           */
     int64_t dim[3];
-    int n_classes;       /* 0: regression                                                */
-    int n_targets;       /* regression: values per sample                                */
-    bool soft;           /* class targets are probabilities [B,classes] (mixup)          */
+    int n_classes; /* 0: regression                                                */
+    int n_targets; /* regression: values per sample                                */
+    bool soft;     /* class targets are probabilities [B,classes] (mixup)          */
 };
 
 struct qn__model_nodes {
-    qn_t x;        /* input "x" F32 [B,...]                                                    */
-    qn_t target;   /* input "target": I32 [B], or F32 [B,T] or [B,classes]; {0} without loss  */
-    qn_t scores;   /* [B,K]: logits of classes, a logit, or predicted values                   */
-    qn_t output;   /* what the network says: probabilities, or predicted values [B,K]          */
-    qn_t loss;     /* mean over the batch, without penalties; {0} if not asked for             */
+    qn_t x;      /* input "x" F32 [B,...]                                                    */
+    qn_t target; /* input "target": I32 [B], or F32 [B,T] or [B,classes]; {0} without loss  */
+    qn_t scores; /* [B,K]: logits of classes, a logit, or predicted values                   */
+    qn_t output; /* what the network says: probabilities, or predicted values [B,K]          */
+    qn_t loss;   /* mean over the batch, without penalties; {0} if not asked for             */
 };
 
 /* Appends the network for batches of `batch`. training: dropout and batch statistics; with_loss: target and loss too.

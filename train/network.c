@@ -9,9 +9,16 @@
 
 static qn_optimizer_opts optimizer_opts(const qn_recipe_optimizer *o)
 {
-    return (qn_optimizer_opts){ .kind = o->kind, .lr = o->lr, .weight_decay = o->weight_decay, .eps = o->eps,
-                                .momentum = o->momentum, .nesterov = o->nesterov, .decay = o->decay,
-                                .betas = { o->betas[0], o->betas[1] }, .n_groups = o->n_groups, .groups = o->groups };
+    return (qn_optimizer_opts){ .kind = o->kind,
+                                .lr = o->lr,
+                                .weight_decay = o->weight_decay,
+                                .eps = o->eps,
+                                .momentum = o->momentum,
+                                .nesterov = o->nesterov,
+                                .decay = o->decay,
+                                .betas = { o->betas[0], o->betas[1] },
+                                .n_groups = o->n_groups,
+                                .groups = o->groups };
 }
 
 /* Epochs to updates. */
@@ -19,8 +26,14 @@ static qn_schedule_opts schedule_opts(const qn_recipe *r, int64_t per_epoch)
 {
     const qn_recipe_schedule *s = &r->schedule;
     double n = (double)per_epoch;
-    qn_schedule_opts o = { .kind = s->kind, .warmup = s->warmup * n, .every = s->every * n, .gamma = s->gamma,
-                           .total = (double)r->epochs * n, .end = s->end, .peak = s->peak, .start = s->start };
+    qn_schedule_opts o = { .kind = s->kind,
+                           .warmup = s->warmup * n,
+                           .every = s->every * n,
+                           .gamma = s->gamma,
+                           .total = (double)r->epochs * n,
+                           .end = s->end,
+                           .peak = s->peak,
+                           .start = s->start };
     if (s->kind == QN_SCHEDULE_EXPONENTIAL) o.every = n; /* gamma is per epoch */
     o.n_at = s->at.n < QN_SCHEDULE_MAX_AT ? s->at.n : QN_SCHEDULE_MAX_AT;
     for (int i = 0; i < o.n_at; i++) o.at[i] = s->at.v[i] * n;
@@ -29,9 +42,14 @@ static qn_schedule_opts schedule_opts(const qn_recipe *r, int64_t per_epoch)
 
 static qn_train_opts train_opts(const qn_recipe *r, int64_t per_epoch)
 {
-    return (qn_train_opts){ .optimizer = optimizer_opts(&r->optimizer), .schedule = schedule_opts(r, per_epoch),
-                            .accumulate = (int)r->accumulate, .clip_norm = r->clip.norm, .clip_value = r->clip.value,
-                            .ema_decay = r->ema.on ? r->ema.decay : 0, .l1 = r->penalties.l1, .l2 = r->penalties.l2,
+    return (qn_train_opts){ .optimizer = optimizer_opts(&r->optimizer),
+                            .schedule = schedule_opts(r, per_epoch),
+                            .accumulate = (int)r->accumulate,
+                            .clip_norm = r->clip.norm,
+                            .clip_value = r->clip.value,
+                            .ema_decay = r->ema.on ? r->ema.decay : 0,
+                            .l1 = r->penalties.l1,
+                            .l2 = r->penalties.l2,
                             .batch = r->batch };
 }
 
@@ -87,8 +105,8 @@ qn_status qn__network_graph(const struct qn__network *net, enum qn__mode mode, i
     nodes->mode = mode;
     nodes->batch = batch;
     bool with_loss = mode == QN_MODE_TRAIN || mode == QN_MODE_EVAL;
-    qn_status status =
-        qn__model_build(*g, net->recipe, &shape, batch, mode == QN_MODE_TRAIN, with_loss, &nodes->nodes, err);
+    qn_status status = qn__model_build(*g, net->recipe, &shape, batch, mode == QN_MODE_TRAIN, with_loss, &nodes->nodes,
+                                       err);
     if (!status && mode == QN_MODE_TRAIN) {
         qn_train_opts opts = net->train;
         opts.batch = batch;
@@ -126,7 +144,8 @@ int qn__runner_keep(const struct qn__runner *r, qn_t *keep)
 /* A training step that cannot fit is refused before any of its memory is taken. */
 static qn_status check_memory(const struct qn__network *net, const struct qn__runner *r, qn_error *err)
 {
-    qn_transform shape = { .rank = net->shape.rank, .n_classes = net->shape.n_classes,
+    qn_transform shape = { .rank = net->shape.rank,
+                           .n_classes = net->shape.n_classes,
                            .n_targets = net->shape.n_targets };
     qn_bytes need = qn_program_bytes(r->program);
     for (int i = 0; i < net->shape.rank; i++) shape.dim[i] = net->shape.dim[i];
@@ -140,8 +159,7 @@ static qn_status make_runner(struct qn__network *net, enum qn__mode mode, int64_
     qn_t keep[QN_RUNNER_KEEP];
     qn_status status = qn__network_graph(net, mode, batch, &g, out, err);
     qn_compile_opts opts = { .threads = net->threads };
-    if (!status)
-        status = qn_compile(&out->program, g, keep, qn__runner_keep(out, keep), net->store, &opts, err);
+    if (!status) status = qn_compile(&out->program, g, keep, qn__runner_keep(out, keep), net->store, &opts, err);
     qn_graph_free(g);
     /* Later programs of the store share its tensors and its work memory. */
     if (!status && mode == QN_MODE_TRAIN && net->n_runners == 0) status = check_memory(net, out, err);

@@ -19,9 +19,9 @@ struct qn__runner {
     int64_t batch;
     qn_program *program;
     struct qn__model_nodes nodes;
-    qn_train_nodes train;  /* TRAIN    */
-    qn_t pick, dx;         /* SALIENCY */
-    int64_t width;         /* K of scores and output */
+    qn_train_nodes train; /* TRAIN    */
+    qn_t pick, dx;        /* SALIENCY */
+    int64_t width;        /* K of scores and output */
 };
 
 enum { QN_RUNNERS_MAX = 8 };
@@ -29,7 +29,7 @@ enum { QN_RUNNERS_MAX = 8 };
 struct qn__network {
     const qn_recipe *recipe; /* not owned */
     struct qn__model_shape shape;
-    qn_train_opts train;     /* what the optimizer is built with */
+    qn_train_opts train; /* what the optimizer is built with */
     qn_store *store;
     int threads;
     struct qn__runner runner[QN_RUNNERS_MAX];

@@ -40,12 +40,17 @@ static qn_status open_csv(qn_dataset **out, const qn_recipe *r, const char *path
                           qn_error *err)
 {
     const qn_recipe_data *d = &r->data;
-    qn_csv_options o = { .delimiter = d->delimiter ? d->delimiter[0] : 0, .no_header = !d->header,
-                         .categorical = d->categorical.v, .n_categorical = d->categorical.n,
-                         .numeric = d->columns.v, .n_numeric = d->columns.n,
-                         .standardise = d->normalize.kind == QN_NORMALIZE_STANDARD, .missing = d->missing,
+    qn_csv_options o = { .delimiter = d->delimiter ? d->delimiter[0] : 0,
+                         .no_header = !d->header,
+                         .categorical = d->categorical.v,
+                         .n_categorical = d->categorical.n,
+                         .numeric = d->columns.v,
+                         .n_numeric = d->columns.n,
+                         .standardise = d->normalize.kind == QN_NORMALIZE_STANDARD,
+                         .missing = d->missing,
                          .clip = d->clip_outliers > 0 ? QN_CLIP_ZSCORE : QN_CLIP_NONE,
-                         .clip_limit = d->clip_outliers, .transform = fitted };
+                         .clip_limit = d->clip_outliers,
+                         .transform = fitted };
     if (d->regression) {
         o.target = &d->label;
         o.n_target = d->label ? 1 : 0;
@@ -129,11 +134,10 @@ static qn_status split(qn_parts *p, const qn_recipe *r, qn_error *err)
     }
     if (d->limit > 0 && d->limit < p->train.n) p->train.n = d->limit;
     if (d->folds == 0)
-        return take_fraction(&p->valid, &p->train, p->train_set, d->validation, seed, d->stratified,
-                             err);
+        return take_fraction(&p->valid, &p->train, p->train_set, d->validation, seed, d->stratified, err);
     qn_indices kept = { 0 };
-    QN_TRY(qn_split_fold(&kept, &p->valid, p->train_set, &p->train, (int)d->folds, (int)d->fold,
-                         seed, d->stratified, err));
+    QN_TRY(qn_split_fold(&kept, &p->valid, p->train_set, &p->train, (int)d->folds, (int)d->fold, seed, d->stratified,
+                         err));
     qn_indices_free(&p->train);
     p->train = kept;
     return QN_OK;

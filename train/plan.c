@@ -77,7 +77,7 @@ struct fit {
     const qn_compile_opts *opts;
     int threads;
     size_t memory;
-    int64_t low, high;   /* low fits (0 does), high does not */
+    int64_t low, high; /* low fits (0 does), high does not */
     double low_bytes, high_bytes;
 };
 
@@ -108,8 +108,7 @@ static qn_status try_batch(struct fit *f, int64_t batch, qn_error *err)
 static int64_t guess(const struct fit *f, double per_sample)
 {
     double memory = (double)f->memory, at = (double)(f->low + f->high) / 2;
-    if (f->high_bytes > f->low_bytes)
-        per_sample = (f->high_bytes - f->low_bytes) / (double)(f->high - f->low);
+    if (f->high_bytes > f->low_bytes) per_sample = (f->high_bytes - f->low_bytes) / (double)(f->high - f->low);
     if (per_sample > 0) at = (double)f->low + (memory - f->low_bytes) / per_sample;
     if (!(at > (double)f->low + 1)) return f->low + 1;
     return at < (double)f->high - 1 ? (int64_t)at : f->high - 1;
@@ -138,7 +137,8 @@ qn_status qn_plan_fit(int64_t *batch, const qn_recipe *recipe, const qn_transfor
 static const char *kind_name(qn_layer_kind kind)
 {
     switch (kind) {
-#define X(e, s) case QN_LAYER_##e: return s;
+#define X(e, s) \
+    case QN_LAYER_##e: return s;
         QN_LAYER_MAP(X)
 #undef X
     case QN_LAYER_COUNT: break;
@@ -162,7 +162,8 @@ static qn_status describe(qn_layer_info *rows, qn_graph *g, const qn_recipe *r, 
     int n = qn_graph_tensors(g, QN_PARAM, tensor, 4 * r->n_layers);
     for (int32_t i = 0; i < r->n_layers; i++) {
         qn_layer_info *row = &rows[i];
-        *row = (qn_layer_info){ .name = r->layers[i].name, .kind = kind_name(r->layers[i].kind),
+        *row = (qn_layer_info){ .name = r->layers[i].name,
+                                .kind = kind_name(r->layers[i].kind),
                                 .rank = qn_rank(g, value[i]) - 1 };
         for (int k = 0; k < row->rank; k++) row->dim[k] = qn_dim(g, value[i], k + 1);
         for (int k = 0; k < n; k++)
@@ -175,7 +176,9 @@ qn_status qn_plan_layers(qn_layer_info **out, const qn_recipe *recipe, const qn_
 {
     size_t n = (size_t)recipe->n_layers;
     qn_graph *g = NULL;
-    struct four { qn_t tensor[4]; }; /* no layer trains more */
+    struct four {
+        qn_t tensor[4];
+    }; /* no layer trains more */
     *out = calloc(n, sizeof **out);
     qn_t *value = qn__calloc(NULL, n, sizeof *value);
     struct four *tensor = qn__calloc(NULL, n, sizeof *tensor);

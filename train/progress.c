@@ -149,16 +149,14 @@ static qn_status check(const qn_progress_options *o, qn_error *err)
 
 qn_status qn_progress_create(qn_progress **out, const qn_progress_options *o, qn_error *err)
 {
-    if (!out || !o)
-        return qn__fail(err, 2204, QN_AT_FIELD("progress"), "NULL; expected a place and options");
+    if (!out || !o) return qn__fail(err, 2204, QN_AT_FIELD("progress"), "NULL; expected a place and options");
     *out = NULL;
     QN_TRY(check(o, err));
     qn_progress *p = calloc(1, sizeof *p);
     if (!p) return qn__nomem(err, "progress", sizeof *p);
     const char *term = getenv("TERM");
     bool dumb = !term || !*term || strcmp(term, "dumb") == 0;
-    bool terminal = o->mode == QN_PROGRESS_AUTO ? isatty(o->fd) && !dumb
-                                                : o->mode == QN_PROGRESS_TERMINAL;
+    bool terminal = o->mode == QN_PROGRESS_AUTO ? isatty(o->fd) && !dumb : o->mode == QN_PROGRESS_TERMINAL;
     p->fd = o->fd;
     p->terminal = terminal && o->fd >= 0;
     p->plain = !terminal && o->mode != QN_PROGRESS_OFF && o->fd >= 0;
@@ -194,10 +192,8 @@ static void add_values(struct text *t, const qn_progress *p, const qn_progress_s
     add_value(t, "loss", s->loss);
     if (p->metric[0]) add_value(t, p->metric, s->metric);
     if (elapsed > 0)
-        add(t, "  %s%s%s/s", qn__rate_text(buf, (double)p->epoch_samples / elapsed),
-            p->unit[0] ? " " : "", p->unit);
-    if (done > 0)
-        add(t, "  eta %s", qn__clock_text(buf, (now - p->run_start) / (double)done * (double)left));
+        add(t, "  %s%s%s/s", qn__rate_text(buf, (double)p->epoch_samples / elapsed), p->unit[0] ? " " : "", p->unit);
+    if (done > 0) add(t, "  eta %s", qn__clock_text(buf, (now - p->run_start) / (double)done * (double)left));
 }
 
 static void add_bar(struct text *t, const qn_progress *p, double share, int width)
@@ -251,8 +247,8 @@ static void redraw(qn_progress *p, const qn_progress_state *s, double now)
 static void plain_line(qn_progress *p, const qn_progress_state *s, double now)
 {
     struct text line = { .n = 0 };
-    add(&line, "epoch %lld/%lld  step %lld/%lld", (long long)s->epoch, (long long)p->epochs,
-        (long long)s->step, (long long)p->steps_per_epoch);
+    add(&line, "epoch %lld/%lld  step %lld/%lld", (long long)s->epoch, (long long)p->epochs, (long long)s->step,
+        (long long)p->steps_per_epoch);
     add_values(&line, p, s, now);
     if (line.n > TEXT - 2) line.n = TEXT - 2;
     line.s[line.n++] = '\n';
@@ -308,8 +304,8 @@ void qn_progress_epoch_end(qn_progress *p, const qn_progress_epoch *e)
     snprintf(name, sizeof name, "val %s", p->metric);
     if (p->metric[0]) add_value(&line, name, e->val_metric);
     if (training > 0 && p->epoch_samples > 0)
-        add(&line, "  %s%s%s/s", qn__rate_text(buf, (double)p->epoch_samples / training),
-            p->unit[0] ? " " : "", p->unit);
+        add(&line, "  %s%s%s/s", qn__rate_text(buf, (double)p->epoch_samples / training), p->unit[0] ? " " : "",
+            p->unit);
     add(&line, "  %s", qn__clock_text(buf, now - p->epoch_start));
     if (line.n > TEXT - 2) line.n = TEXT - 2;
     line.s[line.n++] = '\n';

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void read_draft(struct qn__reader *rd, struct qn__json *root, const char *const *sets,
-                       int n_sets, struct qn__draft *d)
+static void read_draft(struct qn__reader *rd, struct qn__json *root, const char *const *sets, int n_sets,
+                       struct qn__draft *d)
 {
     rd->root = root;
     rd->report.sets = sets;
@@ -17,15 +17,14 @@ static void read_draft(struct qn__reader *rd, struct qn__json *root, const char 
     qn__recipe_flatten(rd, d);
 }
 
-qn_status qn_recipe_parse(qn_recipe **out, const char *name, const char *text, size_t bytes,
-                          const char *const *sets, int n_sets, qn_recipe_errors *errs)
+qn_status qn_recipe_parse(qn_recipe **out, const char *name, const char *text, size_t bytes, const char *const *sets,
+                          int n_sets, qn_recipe_errors *errs)
 {
     *out = NULL;
     qn_recipe_errors *own = errs ? NULL : qn__calloc(NULL, 1, sizeof *own);
     if (!errs && !own) return QN_EMEMORY;
     struct qn__pool pool = { 0 };
-    struct qn__reader rd = { .pool = &pool,
-                             .report = { .file = name, .errors = errs ? errs : own } };
+    struct qn__reader rd = { .pool = &pool, .report = { .file = name, .errors = errs ? errs : own } };
     memset(rd.report.errors, 0, sizeof *rd.report.errors);
     struct qn__json *root = qn__json_parse(&pool, text, bytes, false, &rd.report);
     struct qn__draft *d = root ? qn__reader_get(&rd, 1, sizeof *d) : NULL;
@@ -39,8 +38,7 @@ qn_status qn_recipe_parse(qn_recipe **out, const char *name, const char *text, s
         *out = r;
     } else {
         if (!rd.report.status)
-            qn__problem(&rd.report, 5002, NULL, false, "recipe", "cannot allocate %zu bytes",
-                        sizeof *r);
+            qn__problem(&rd.report, 5002, NULL, false, "recipe", "cannot allocate %zu bytes", sizeof *r);
         qn__free(NULL, r, sizeof *r);
         qn__pool_free(&pool);
     }
@@ -66,9 +64,8 @@ static qn_status read_file(const char *path, char **text, size_t *bytes, qn_erro
     qn_status status = QN_OK;
     *bytes = (size_t)f.size;
     if (f.size > QN_RECIPE_BYTES)
-        status =
-            qn__fail(err, 2103, &(struct qn__where){ .file = path, .offset = -1, .field = "size" },
-                     "%lld bytes; expected at most %d", (long long)f.size, QN_RECIPE_BYTES);
+        status = qn__fail(err, 2103, &(struct qn__where){ .file = path, .offset = -1, .field = "size" },
+                          "%lld bytes; expected at most %d", (long long)f.size, QN_RECIPE_BYTES);
     else if (!(*text = qn__calloc(NULL, *bytes + 1, 1)))
         status = qn__nomem(err, path, *bytes + 1);
     else
@@ -77,8 +74,7 @@ static qn_status read_file(const char *path, char **text, size_t *bytes, qn_erro
     return status;
 }
 
-qn_status qn_recipe_load(qn_recipe **out, const char *path, const char *const *sets, int n_sets,
-                         qn_recipe_errors *errs)
+qn_status qn_recipe_load(qn_recipe **out, const char *path, const char *const *sets, int n_sets, qn_recipe_errors *errs)
 {
     qn_error err;
     char *text = NULL;

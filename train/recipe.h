@@ -21,20 +21,18 @@ void qn__recipe_sets(struct qn__reader *rd, struct qn__json *root, const char *c
 void qn__recipe_vars(struct qn__reader *rd, struct qn__json *root);
 
 /* recipe_read.c: fills the struct at `base` from an object by its table. */
-void qn__read_object(struct qn__reader *rd, const struct qn__table *t, const struct qn__json *node,
-                     void *base, const char *path);
-void *qn__reader_get(struct qn__reader *rd, size_t count,
-                     size_t size); /* NULL: noted as a problem */
+void qn__read_object(struct qn__reader *rd, const struct qn__table *t, const struct qn__json *node, void *base,
+                     const char *path);
+void *qn__reader_get(struct qn__reader *rd, size_t count, size_t size); /* NULL: noted as a problem */
 /* `found; expected ...` for a value of the wrong type. */
-void qn__read_wrong(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                    const char *path);
+void qn__read_wrong(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, const char *path);
 const char *qn__json_show(const struct qn__json *node, char *buf, size_t size);
 
 /* recipe_model.c: lists of layers; then the flat list with names and inputs. */
 void qn__read_layers(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
                      struct qn__layers *out, const char *path);
-void qn__read_branches(struct qn__reader *rd, const struct qn__field *f,
-                       const struct qn__json *node, struct qn__branches *out, const char *path);
+void qn__read_branches(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
+                       struct qn__branches *out, const char *path);
 void qn__recipe_flatten(struct qn__reader *rd, struct qn__draft *d);
 
 /* recipe_check.c: what concerns more than one key; fills in what follows from others. */

@@ -15,8 +15,7 @@ static const struct qn__json *at(const struct qn__reader *rd, const char *object
 
 static bool name_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c && strchr("._-", c));
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("._-", c));
 }
 
 /* From "recipes/mlp-784-128.json": "mlp-784-128". */
@@ -43,8 +42,7 @@ static void check_name(struct qn__reader *rd, qn_recipe *r)
     for (const char *p = r->name; *p; p++)
         if (!name_char(*p) || r->name[0] == '.') {
             qn__problem(&rd->report, 2108, at(rd, NULL, "name"), false, "name",
-                        "\"%.60s\"; expected letters, digits and . _ -, not beginning with a dot",
-                        qn__show(r->name).s);
+                        "\"%.60s\"; expected letters, digits and . _ -, not beginning with a dot", qn__show(r->name).s);
             return;
         }
 }
@@ -54,9 +52,7 @@ static void check_device(struct qn__reader *rd, const qn_recipe *r)
     const char *d = r->device;
     if (!d || strcmp(d, "auto") == 0 || strcmp(d, "cpu") == 0 || strcmp(d, "cuda") == 0) return;
     int64_t i;
-    if (strncmp(d, "cuda:", 5) == 0 && d[5] != '+' && qn__parse_i64(d + 5, &i) && i >= 0 &&
-        i < 1024)
-        return;
+    if (strncmp(d, "cuda:", 5) == 0 && d[5] != '+' && qn__parse_i64(d + 5, &i) && i >= 0 && i < 1024) return;
     qn__problem(&rd->report, 2109, at(rd, NULL, "device"), false, "device",
                 "\"%.60s\"; expected auto, cpu, cuda or cuda:0", qn__show(d).s);
 }
@@ -74,12 +70,10 @@ static const char *in_dir(struct qn__reader *rd, const char *dir, const char *fi
 
 static void resolve_named(struct qn__reader *rd, qn_recipe_data *d)
 {
-    static const char *const fashion[] = { "T-shirt/top", "Trouser",   "Pullover", "Dress",
-                                           "Coat",        "Sandal",    "Shirt",    "Sneaker",
-                                           "Bag",         "Ankle boot" };
+    static const char *const fashion[] = { "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                                           "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot" };
     bool is_fashion = d->name && strcmp(d->name, "fashion-mnist") == 0;
-    if (!d->dir && is_fashion)
-        d->dir = "/usr/share/datasets/fashion-mnist"; /* dataset-fashion-mnist */
+    if (!d->dir && is_fashion) d->dir = "/usr/share/datasets/fashion-mnist"; /* dataset-fashion-mnist */
     if (!d->dir) {
         qn__problem(&rd->report, 2106, at(rd, "data", "name"), false, "data.dir",
                     "missing; expected the directory of the files; --set data.dir=DIR");
@@ -97,8 +91,7 @@ static void resolve_named(struct qn__reader *rd, qn_recipe_data *d)
     }
 }
 
-static void resolve_files(struct qn__reader *rd, qn_recipe_data *d, qn_recipe_files *f,
-                          const char *key)
+static void resolve_files(struct qn__reader *rd, qn_recipe_data *d, qn_recipe_files *f, const char *key)
 {
     f->images = in_dir(rd, d->dir, f->images);
     f->labels = in_dir(rd, d->dir, f->labels);
@@ -106,16 +99,11 @@ static void resolve_files(struct qn__reader *rd, qn_recipe_data *d, qn_recipe_fi
     f->test_labels = in_dir(rd, d->dir, f->test_labels);
     d->dir = NULL; /* it is in the paths now */
     if (!f->test_images != !f->test_labels)
-        qn__problem(&rd->report, 2117, at(rd, "data", key), false, "data",
-                    "%s without %s; expected both or none",
-                    f->test_images ? "test_images" : "test_labels",
-                    f->test_images ? "test_labels" : "test_images");
+        qn__problem(&rd->report, 2117, at(rd, "data", key), false, "data", "%s without %s; expected both or none",
+                    f->test_images ? "test_images" : "test_labels", f->test_images ? "test_labels" : "test_images");
 }
 
-static bool has_test(const qn_recipe_data *d)
-{
-    return d->test || (d->source == QN_SOURCE_NPY && d->npy.test_images);
-}
+static bool has_test(const qn_recipe_data *d) { return d->test || (d->source == QN_SOURCE_NPY && d->npy.test_images); }
 
 static void check_data(struct qn__reader *rd, qn_recipe_data *d)
 {
@@ -125,18 +113,15 @@ static void check_data(struct qn__reader *rd, qn_recipe_data *d)
     if (d->source == QN_SOURCE_NPY) resolve_files(rd, d, &d->npy, "npy");
     if (d->normalize.kind == QN_NORMALIZE_FIXED && d->normalize.mean.n != d->normalize.std.n)
         qn__problem(report, 2117, at(rd, "data", "normalize"), false, "data.normalize",
-                    "mean has %d numbers, std %d; expected as many", d->normalize.mean.n,
-                    d->normalize.std.n);
+                    "mean has %d numbers, std %d; expected as many", d->normalize.mean.n, d->normalize.std.n);
     if (d->folds == 1)
-        qn__problem(report, 2108, at(rd, "data", "folds"), false, "data.folds",
-                    "1; expected 0 or 2..1000");
+        qn__problem(report, 2108, at(rd, "data", "folds"), false, "data.folds", "1; expected 0 or 2..1000");
     if (d->folds > 1 && d->validation > 0)
         qn__problem(report, 2117, at(rd, "data", "folds"), false, "data.folds",
                     "%lld beside validation; expected only one of them", (long long)d->folds);
     if (d->fold > 0 && d->fold >= d->folds)
         qn__problem(report, 2108, at(rd, "data", "fold"), false, "data.fold",
-                    "%lld; expected less than data.folds, %lld", (long long)d->fold,
-                    (long long)d->folds);
+                    "%lld; expected less than data.folds, %lld", (long long)d->fold, (long long)d->folds);
     if (d->test_fraction > 0 && has_test(d))
         qn__problem(report, 2117, at(rd, "data", "test_fraction"), false, "data.test_fraction",
                     "beside a test part; expected only one of them");
@@ -162,22 +147,18 @@ static void check_layer(struct qn__reader *rd, const struct qn__raw *w)
     if (w->kind == QN_LAYER_CONV || w->kind == QN_LAYER_CONV_TRANSPOSE) {
         if (l->groups > 0 && l->channels % l->groups != 0)
             qn__problem(report, 2117, w->node, false, qn__path_key(p, w->path, "groups"),
-                        "%lld; expected a divisor of the %lld output channels",
-                        (long long)l->groups, (long long)l->channels);
+                        "%lld; expected a divisor of the %lld output channels", (long long)l->groups,
+                        (long long)l->channels);
         for (int i = 0; i < 2; i++)
-            if (l->output_padding[i] && l->output_padding[i] >= l->stride[i] &&
-                l->output_padding[i] >= l->dilation[i])
-                qn__problem(report, 2117, w->node, false,
-                            qn__path_key(p, w->path, "output_padding"),
-                            "%lld; expected less than the stride or the dilation",
-                            (long long)l->output_padding[i]);
+            if (l->output_padding[i] && l->output_padding[i] >= l->stride[i] && l->output_padding[i] >= l->dilation[i])
+                qn__problem(report, 2117, w->node, false, qn__path_key(p, w->path, "output_padding"),
+                            "%lld; expected less than the stride or the dilation", (long long)l->output_padding[i]);
     }
     bool pool = w->kind == QN_LAYER_MAX_POOL || w->kind == QN_LAYER_AVG_POOL;
     for (int i = 0; i < 2 && pool; i++)
         if (l->padding[i] >= l->kernel[i] && l->kernel[i] > 0)
             qn__problem(report, 2117, w->node, false, qn__path_key(p, w->path, "padding"),
-                        "%lld; expected less than the window, %lld", (long long)l->padding[i],
-                        (long long)l->kernel[i]);
+                        "%lld; expected less than the window, %lld", (long long)l->padding[i], (long long)l->kernel[i]);
 }
 
 static void check_layers(struct qn__reader *rd, const struct qn__layers *list)
@@ -194,8 +175,7 @@ static void check_layers(struct qn__reader *rd, const struct qn__layers *list)
 
 /* ---- training ----------------------------------------------------------------------------- */
 
-static void check_metric(struct qn__reader *rd, const qn_recipe *r, const char *object,
-                         const char *metric)
+static void check_metric(struct qn__reader *rd, const qn_recipe *r, const char *object, const char *metric)
 {
     char field[64];
     bool known = !metric || strcmp(metric, "loss") == 0;
@@ -205,14 +185,12 @@ static void check_metric(struct qn__reader *rd, const qn_recipe *r, const char *
             QN_METRIC_MAP(X)
 #undef X
         };
-        known = strcmp(metric, name[r->metrics[i].kind]) == 0 &&
-                r->metrics[i].kind != QN_METRIC_CONFUSION;
+        known = strcmp(metric, name[r->metrics[i].kind]) == 0 && r->metrics[i].kind != QN_METRIC_CONFUSION;
     }
     snprintf(field, sizeof field, "%s.metric", object);
     if (!known)
         qn__problem(&rd->report, 2109, at(rd, object, "metric"), false, field,
-                    "\"%.60s\"; expected \"loss\" or one of \"metrics\" that is one number",
-                    qn__show(metric).s);
+                    "\"%.60s\"; expected \"loss\" or one of \"metrics\" that is one number", qn__show(metric).s);
     if (r->data.validation <= 0 && r->data.folds == 0)
         qn__problem(&rd->report, 2117, at(rd, object, NULL), false, object,
                     "needs a validation part; expected data.validation or data.folds");
@@ -222,11 +200,10 @@ static void check_training(struct qn__reader *rd, const qn_recipe *r)
 {
     const qn_reals *times = &r->schedule.at;
     if (r->early_stopping.on) check_metric(rd, r, "early_stopping", r->early_stopping.metric);
-    if (r->schedule.kind == QN_SCHEDULE_PLATEAU)
-        check_metric(rd, r, "schedule", r->schedule.metric);
+    if (r->schedule.kind == QN_SCHEDULE_PLATEAU) check_metric(rd, r, "schedule", r->schedule.metric);
     if (times->n > QN_SCHEDULE_MAX_AT)
-        qn__problem(&rd->report, 2108, at(rd, "schedule", "at"), false, "schedule.at",
-                    "%d times; expected at most %d", times->n, QN_SCHEDULE_MAX_AT);
+        qn__problem(&rd->report, 2108, at(rd, "schedule", "at"), false, "schedule.at", "%d times; expected at most %d",
+                    times->n, QN_SCHEDULE_MAX_AT);
     for (int32_t i = 1; i < times->n; i++)
         if (times->v[i] <= times->v[i - 1]) {
             qn__problem(&rd->report, 2108, at(rd, "schedule", "at"), false, "schedule.at",
@@ -239,11 +216,9 @@ static void check_training(struct qn__reader *rd, const qn_recipe *r)
     if (r->loss.kind == QN_LOSS_CROSS_ENTROPY && r->data.regression)
         qn__problem(&rd->report, 2117, at(rd, "data", "regression"), false, "data.regression",
                     "true with cross_entropy; expected mse, l1 or huber as loss");
-    if (r->data.classes.n && r->loss.class_weights.n &&
-        r->loss.class_weights.n != r->data.classes.n)
+    if (r->data.classes.n && r->loss.class_weights.n && r->loss.class_weights.n != r->data.classes.n)
         qn__problem(&rd->report, 2117, at(rd, "loss", "class_weights"), false, "loss.class_weights",
-                    "%d numbers; expected one for each of %d classes", r->loss.class_weights.n,
-                    r->data.classes.n);
+                    "%d numbers; expected one for each of %d classes", r->loss.class_weights.n, r->data.classes.n);
 }
 
 void qn__recipe_check(struct qn__reader *rd, struct qn__draft *d)

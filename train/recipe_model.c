@@ -19,8 +19,8 @@ void qn__read_layers(struct qn__reader *rd, const struct qn__field *f, const str
         return;
     }
     if (node->count > QN_RECIPE_LAYERS) {
-        qn__problem(&rd->report, 2103, node, false, path, "%d layers; expected at most %d",
-                    node->count, QN_RECIPE_LAYERS);
+        qn__problem(&rd->report, 2103, node, false, path, "%d layers; expected at most %d", node->count,
+                    QN_RECIPE_LAYERS);
         return;
     }
     struct qn__raw *v = qn__reader_get(rd, (size_t)node->count, sizeof *v);
@@ -37,8 +37,8 @@ void qn__read_layers(struct qn__reader *rd, const struct qn__field *f, const str
     *out = (struct qn__layers){ node->count, v };
 }
 
-void qn__read_branches(struct qn__reader *rd, const struct qn__field *f,
-                       const struct qn__json *node, struct qn__branches *out, const char *path)
+void qn__read_branches(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
+                       struct qn__branches *out, const char *path)
 {
     static const struct qn__field branch = { .name = "branch", .kind = QN__K_LAYERS };
     char p[QN__PATH];
@@ -67,8 +67,7 @@ static int64_t count_layers(const struct qn__layers *list)
     int64_t n = 0;
     for (int i = 0; i < list->n && n <= QN_RECIPE_LAYERS; i++) {
         const struct qn__raw *w = &list->v[i];
-        int64_t inner =
-            count_layers(&w->layers) + count_layers(&w->body) + count_layers(&w->shortcut);
+        int64_t inner = count_layers(&w->layers) + count_layers(&w->body) + count_layers(&w->shortcut);
         for (int b = 0; b < w->branches.n; b++) inner += count_layers(&w->branches.v[b]);
         if (w->kind == QN__RAW_REPEAT) inner *= w->repeat; /* < 2^7 * 2^12 * 2^12 */
         n += inner + 1 + (w->activation >= 0);
@@ -97,9 +96,7 @@ struct flat {
 static bool comes_later(const struct qn__json *node, const char *name)
 {
     for (const struct qn__json *c = node->child; c; c = c->next) {
-        if (c->key && strcmp(c->key, "name") == 0 && c->kind == QN__STRING &&
-            strcmp(c->text, name) == 0)
-            return true;
+        if (c->key && strcmp(c->key, "name") == 0 && c->kind == QN__STRING && strcmp(c->text, name) == 0) return true;
         if (comes_later(c, name)) return true;
     }
     return false;
@@ -131,8 +128,7 @@ static const char *join(struct flat *f, const char *scope, const char *name)
 static bool name_ok(const char *s)
 {
     for (const char *p = s; *p; p++)
-        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
-              strchr("._-/", *p)))
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("._-/", *p)))
             return false;
     return s[0] && s[0] != '.' && s[strlen(s) - 1] != '.';
 }
@@ -145,28 +141,25 @@ static const char *full_name(struct flat *f, const struct qn__raw *w, const char
     if (!w->name) {
         const char *full;
         do {
-            snprintf(text, sizeof text, "%s%d", qn__layer_table.variants[w->kind],
-                     ++f->auto_number[w->kind]);
+            snprintf(text, sizeof text, "%s%d", qn__layer_table.variants[w->kind], ++f->auto_number[w->kind]);
             full = join(f, scope, text);
         } while (full && lookup(f, full) >= 0);
         return full;
     }
     if (!name_ok(w->name) || strcmp(w->name, "input") == 0) {
-        qn__problem(&f->rd->report, 2108, at ? at : w->node, false, w->path,
-                    "name \"%s\"; expected %s", qn__show(w->name).s,
-                    name_ok(w->name) ? "another: it means the network's input"
-                                     : "letters, digits and . _ - /");
+        qn__problem(&f->rd->report, 2108, at ? at : w->node, false, w->path, "name \"%s\"; expected %s",
+                    qn__show(w->name).s,
+                    name_ok(w->name) ? "another: it means the network's input" : "letters, digits and . _ - /");
         return NULL;
     }
     const char *full = join(f, scope, w->name);
     if (full && strlen(full) > 400) {
-        qn__problem(&f->rd->report, 2108, at ? at : w->node, false, w->path,
-                    "name of more than 400 bytes");
+        qn__problem(&f->rd->report, 2108, at ? at : w->node, false, w->path, "name of more than 400 bytes");
         return NULL;
     }
     if (full && lookup(f, full) >= 0) {
-        qn__problem(&f->rd->report, 2114, at ? at : w->node, false, w->path,
-                    "name \"%s\" repeated; expected another", full);
+        qn__problem(&f->rd->report, 2114, at ? at : w->node, false, w->path, "name \"%s\" repeated; expected another",
+                    full);
         return NULL;
     }
     return full;
@@ -174,34 +167,27 @@ static const char *full_name(struct flat *f, const struct qn__raw *w, const char
 
 static void no_such_input(struct flat *f, const struct qn__raw *w, const char *name)
 {
-    const struct qn__json *at = qn__json_get(w->node, "from"),
-                          *model = qn__json_get(f->rd->root, "model");
+    const struct qn__json *at = qn__json_get(w->node, "from"), *model = qn__json_get(f->rd->root, "model");
     struct qn__report *report = &f->rd->report;
     const char *candidate[64];
     int n = 0;
     if (report->errors->kept == QN_RECIPE_ERRORS) model = NULL; /* not worth searching any more */
-    for (int32_t i = f->n_names - 1; i >= 0 && n < 64 && model; i--)
-        candidate[n++] = f->name[i].text;
+    for (int32_t i = f->n_names - 1; i >= 0 && n < 64 && model; i--) candidate[n++] = f->name[i].text;
     int near = qn__nearest(name, candidate, n);
     char text[120];
     snprintf(text, sizeof text, "from \"%.80s\"", qn__show(name).s);
     if (w->name && strcmp(w->name, name) == 0)
-        qn__problem(report, 2113, at, false, w->path,
-                    "%s: the layer itself; expected an earlier layer", text);
+        qn__problem(report, 2113, at, false, w->path, "%s: the layer itself; expected an earlier layer", text);
     else if (model && comes_later(model, name))
-        qn__problem(report, 2113, at, false, w->path, "%s: comes later; expected an earlier layer",
-                    text);
+        qn__problem(report, 2113, at, false, w->path, "%s: comes later; expected an earlier layer", text);
     else if (near >= 0)
-        qn__problem(report, 2113, at, false, w->path, "%s: no such layer; did you mean \"%s\"?",
-                    text, candidate[near]);
+        qn__problem(report, 2113, at, false, w->path, "%s: no such layer; did you mean \"%s\"?", text, candidate[near]);
     else
-        qn__problem(report, 2113, at, false, w->path,
-                    "%s: no such layer; expected an earlier one or \"input\"", text);
+        qn__problem(report, 2113, at, false, w->path, "%s: no such layer; expected an earlier one or \"input\"", text);
 }
 
 /* What `from` means: in the innermost scope that has the name. */
-static bool find_input(struct flat *f, const struct qn__raw *w, const char *scope, const char *name,
-                       int32_t *out)
+static bool find_input(struct flat *f, const struct qn__raw *w, const char *scope, const char *name, int32_t *out)
 {
     char prefix[512];
     *out = QN_INPUT;
@@ -226,8 +212,7 @@ static bool find_input(struct flat *f, const struct qn__raw *w, const char *scop
 }
 
 /* Appends a layer; returns its index, or QN_INPUT after a problem. */
-static int32_t append(struct flat *f, const qn_layer *like, const char *name, const int32_t *input,
-                      int32_t n_input)
+static int32_t append(struct flat *f, const qn_layer *like, const char *name, const int32_t *input, int32_t n_input)
 {
     if (!name || f->n >= f->cap || f->rd->no_memory) return QN_INPUT;
     qn_layer *l = &f->v[f->n];
@@ -258,8 +243,7 @@ static int32_t activate(struct flat *f, const struct qn__raw *w, const char *nam
     return at;
 }
 
-static int32_t flatten_list(struct flat *f, const struct qn__layers *list, const char *scope,
-                            int32_t at);
+static int32_t flatten_list(struct flat *f, const struct qn__layers *list, const char *scope, int32_t at);
 
 static int32_t flatten_repeat(struct flat *f, const struct qn__raw *w, const char *name, int32_t at)
 {
@@ -277,8 +261,8 @@ static int32_t flatten_repeat(struct flat *f, const struct qn__raw *w, const cha
     return at;
 }
 
-static int32_t flatten_scoped(struct flat *f, const struct qn__layers *list, const char *name,
-                              const char *part, int32_t at)
+static int32_t flatten_scoped(struct flat *f, const struct qn__layers *list, const char *name, const char *part,
+                              int32_t at)
 {
     int32_t saved[QN_LAYER_COUNT + 2];
     memcpy(saved, f->auto_number, sizeof saved);
@@ -290,8 +274,8 @@ static int32_t flatten_scoped(struct flat *f, const struct qn__layers *list, con
 }
 
 /* add, concat, residual: several inputs joined. */
-static int32_t flatten_join(struct flat *f, const struct qn__raw *w, const char *name,
-                            const int32_t *from, int32_t n_from)
+static int32_t flatten_join(struct flat *f, const struct qn__raw *w, const char *name, const int32_t *from,
+                            int32_t n_from)
 {
     int32_t input[64], n = n_from;
     qn_layer l = w->l;
@@ -334,8 +318,7 @@ static int32_t flatten_layer(struct flat *f, const struct qn__raw *w, const char
     return activate(f, w, name, at);
 }
 
-static int32_t flatten_list(struct flat *f, const struct qn__layers *list, const char *scope,
-                            int32_t at)
+static int32_t flatten_list(struct flat *f, const struct qn__layers *list, const char *scope, int32_t at)
 {
     for (int i = 0; i < list->n; i++) at = flatten_layer(f, &list->v[i], scope, at);
     return at;
@@ -346,9 +329,8 @@ void qn__recipe_flatten(struct qn__reader *rd, struct qn__draft *d)
     int64_t total = count_layers(&d->model);
     const struct qn__json *node = qn__json_get(rd->root, "model");
     if (total > QN_RECIPE_LAYERS) {
-        qn__problem(&rd->report, 2103, node, false, "model",
-                    "more than %d layers, written out; expected at most %d", QN_RECIPE_LAYERS,
-                    QN_RECIPE_LAYERS);
+        qn__problem(&rd->report, 2103, node, false, "model", "more than %d layers, written out; expected at most %d",
+                    QN_RECIPE_LAYERS, QN_RECIPE_LAYERS);
         return;
     }
     struct flat f = { .rd = rd, .cap = (int32_t)total };

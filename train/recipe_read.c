@@ -22,8 +22,7 @@ void *qn__reader_get(struct qn__reader *rd, size_t count, size_t size)
     void *p = qn__pool_get(rd->pool, count ? count : 1, size);
     if (!p && !rd->no_memory) {
         rd->no_memory = true;
-        qn__problem(&rd->report, 5002, NULL, false, "recipe", "cannot allocate %zu bytes",
-                    count * size);
+        qn__problem(&rd->report, 5002, NULL, false, "recipe", "cannot allocate %zu bytes", count * size);
     }
     return p;
 }
@@ -43,21 +42,20 @@ const char *qn__json_show(const struct qn__json *node, char *buf, size_t size)
     return buf;
 }
 
-static void say_expected(struct qn__reader *rd, int code, const struct qn__field *f,
-                         const struct qn__json *node, const char *path, int nearest)
+static void say_expected(struct qn__reader *rd, int code, const struct qn__field *f, const struct qn__json *node,
+                         const char *path, int nearest)
 {
     char found[100], type[320];
     qn__json_show(node, found, sizeof found);
     qn__field_type(f, type, sizeof type);
     if (nearest >= 0)
-        qn__problem(&rd->report, code, node, false, path, "%s; expected %s; did you mean \"%s\"?",
-                    found, type, f->choices[nearest]);
+        qn__problem(&rd->report, code, node, false, path, "%s; expected %s; did you mean \"%s\"?", found, type,
+                    f->choices[nearest]);
     else
         qn__problem(&rd->report, code, node, false, path, "%s; expected %s", found, type);
 }
 
-void qn__read_wrong(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                    const char *path)
+void qn__read_wrong(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, const char *path)
 {
     say_expected(rd, 2107, f, node, path, -1);
 }
@@ -78,13 +76,10 @@ static int length(const char *const *list)
 
 /* ---- single values ---- */
 
-static bool is_number(const struct qn__json *node)
-{
-    return node->kind == QN__INT || node->kind == QN__REAL;
-}
+static bool is_number(const struct qn__json *node) { return node->kind == QN__INT || node->kind == QN__REAL; }
 
-static void read_int(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                     int64_t *out, const char *path)
+static void read_int(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, int64_t *out,
+                     const char *path)
 {
     if (node->kind != QN__INT)
         qn__read_wrong(rd, f, node, path);
@@ -94,8 +89,8 @@ static void read_int(struct qn__reader *rd, const struct qn__field *f, const str
         *out = node->integer;
 }
 
-static void read_real(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                      double *out, const char *path)
+static void read_real(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, double *out,
+                      const char *path)
 {
     if (!is_number(node))
         qn__read_wrong(rd, f, node, path);
@@ -112,21 +107,20 @@ static const char *text_of(const struct qn__json *node)
     return scalar ? node->text : NULL;
 }
 
-static void read_choice(struct qn__reader *rd, const struct qn__field *f,
-                        const struct qn__json *node, int *out, const char *path)
+static void read_choice(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, int *out,
+                        const char *path)
 {
     int i = node->kind == QN__STRING ? find(node->text, f->choices) : -1;
     if (i >= 0)
         *out = i;
     else if (node->kind == QN__STRING)
-        say_expected(rd, 2109, f, node, path,
-                     qn__nearest(node->text, f->choices, length(f->choices)));
+        say_expected(rd, 2109, f, node, path, qn__nearest(node->text, f->choices, length(f->choices)));
     else
         qn__read_wrong(rd, f, node, path);
 }
 
-static void read_text(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                      const char **out, const char *path)
+static void read_text(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, const char **out,
+                      const char *path)
 {
     const char *s = text_of(node);
     size_t n = s ? strlen(s) : 0;
@@ -146,37 +140,35 @@ static void read_text(struct qn__reader *rd, const struct qn__field *f, const st
     }
 }
 
-static void read_pair(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                      int64_t out[2], const char *path)
+static void read_pair(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, int64_t out[2],
+                      const char *path)
 {
     char p[QN__PATH];
     if (f->kind == QN__K_PADDING && node->kind == QN__STRING && strcmp(node->text, "same") == 0) {
         out[0] = out[1] = QN_PADDING_SAME;
     } else if (node->kind == QN__ARRAY && node->count == 2) {
-        for (int i = 0; i < 2; i++)
-            read_int(rd, f, qn__json_at(node, i), &out[i], qn__path_at(p, path, i));
+        for (int i = 0; i < 2; i++) read_int(rd, f, qn__json_at(node, i), &out[i], qn__path_at(p, path, i));
     } else {
         read_int(rd, f, node, &out[0], path);
         out[1] = out[0];
     }
 }
 
-static void read_real2(struct qn__reader *rd, const struct qn__field *f,
-                       const struct qn__json *node, double out[2], const char *path)
+static void read_real2(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, double out[2],
+                       const char *path)
 {
     char p[QN__PATH];
     if (node->kind != QN__ARRAY || node->count != 2) {
         qn__read_wrong(rd, f, node, path);
         return;
     }
-    for (int i = 0; i < 2; i++)
-        read_real(rd, f, qn__json_at(node, i), &out[i], qn__path_at(p, path, i));
+    for (int i = 0; i < 2; i++) read_real(rd, f, qn__json_at(node, i), &out[i], qn__path_at(p, path, i));
 }
 
 /* ---- lists ---- */
 
-static void read_texts(struct qn__reader *rd, const struct qn__field *f,
-                       const struct qn__json *node, qn_texts *out, const char *path)
+static void read_texts(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, qn_texts *out,
+                       const char *path)
 {
     char p[QN__PATH];
     bool one = node->kind == QN__STRING;
@@ -192,14 +184,13 @@ static void read_texts(struct qn__reader *rd, const struct qn__field *f,
         if (c->kind == QN__STRING && c->text[0])
             out->v[i] = c->text;
         else
-            qn__problem(&rd->report, 2107, c, false, qn__path_at(p, path, i),
-                        "not a string; expected a name");
+            qn__problem(&rd->report, 2107, c, false, qn__path_at(p, path, i), "not a string; expected a name");
     }
     out->n = n;
 }
 
-static void read_reals(struct qn__reader *rd, const struct qn__field *f,
-                       const struct qn__json *node, qn_reals *out, const char *path)
+static void read_reals(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, qn_reals *out,
+                       const char *path)
 {
     char p[QN__PATH];
     if (node->kind != QN__ARRAY || node->count > 65536) {
@@ -209,13 +200,12 @@ static void read_reals(struct qn__reader *rd, const struct qn__field *f,
     out->v = qn__reader_get(rd, (size_t)node->count, sizeof *out->v);
     if (!out->v) return;
     const struct qn__json *c = node->child;
-    for (int i = 0; i < node->count; i++, c = c->next)
-        read_real(rd, f, c, &out->v[i], qn__path_at(p, path, i));
+    for (int i = 0; i < node->count; i++, c = c->next) read_real(rd, f, c, &out->v[i], qn__path_at(p, path, i));
     out->n = node->count;
 }
 
-static void read_ints(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node,
-                      qn_ints *out, const char *path)
+static void read_ints(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, qn_ints *out,
+                      const char *path)
 {
     char p[QN__PATH];
     if (node->kind != QN__ARRAY || node->count < 1 || node->count > QN_MAX_DIMS - 1) {
@@ -225,13 +215,12 @@ static void read_ints(struct qn__reader *rd, const struct qn__field *f, const st
     out->v = qn__reader_get(rd, (size_t)node->count, sizeof *out->v);
     if (!out->v) return;
     const struct qn__json *c = node->child;
-    for (int i = 0; i < node->count; i++, c = c->next)
-        read_int(rd, f, c, &out->v[i], qn__path_at(p, path, i));
+    for (int i = 0; i < node->count; i++, c = c->next) read_int(rd, f, c, &out->v[i], qn__path_at(p, path, i));
     out->n = node->count;
 }
 
-static void read_objects(struct qn__reader *rd, const struct qn__field *f,
-                         const struct qn__json *node, char *base, const char *path)
+static void read_objects(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, char *base,
+                         const char *path)
 {
     char p[QN__PATH];
     if (node->kind != QN__ARRAY || node->count > (int)f->max) {
@@ -242,8 +231,7 @@ static void read_objects(struct qn__reader *rd, const struct qn__field *f,
     if (!list) return;
     const struct qn__json *c = node->child;
     for (int i = 0; i < node->count; i++, c = c->next)
-        qn__read_object(rd, f->table, c, list + (size_t)i * f->table->size,
-                        qn__path_at(p, path, i));
+        qn__read_object(rd, f->table, c, list + (size_t)i * f->table->size, qn__path_at(p, path, i));
     void *pointer = list;
     memcpy(base + f->offset, &pointer, sizeof pointer);
     memcpy(base + f->count_offset, &node->count, sizeof node->count);
@@ -264,11 +252,10 @@ static void read_null(const struct qn__field *f, char *at)
         memcpy(at, &none, sizeof none);
 }
 
-static void read_default(struct qn__reader *rd, const struct qn__field *f, char *base,
-                         const char *path);
+static void read_default(struct qn__reader *rd, const struct qn__field *f, char *base, const char *path);
 
-static void read_value(struct qn__reader *rd, const struct qn__field *f,
-                       const struct qn__json *node, char *base, const char *path)
+static void read_value(struct qn__reader *rd, const struct qn__field *f, const struct qn__json *node, char *base,
+                       const char *path)
 {
     void *at = base + f->offset;
     bool yes = node->kind == QN__BOOL && node->boolean;
@@ -315,15 +302,13 @@ static void read_value(struct qn__reader *rd, const struct qn__field *f,
     }
 }
 
-static void read_default(struct qn__reader *rd, const struct qn__field *f, char *base,
-                         const char *path)
+static void read_default(struct qn__reader *rd, const struct qn__field *f, char *base, const char *path)
 {
     if (strcmp(f->standard, "null") == 0) {
         read_null(f, base + f->offset);
         return;
     }
-    struct qn__json *node =
-        qn__json_parse(rd->pool, f->standard, strlen(f->standard), true, &rd->report);
+    struct qn__json *node = qn__json_parse(rd->pool, f->standard, strlen(f->standard), true, &rd->report);
     if (node) read_value(rd, f, node, base, path);
 }
 
@@ -362,8 +347,7 @@ static void unknown_key(struct object *o, const struct qn__json *c, const char *
             name[n++] = o->t->field[i].name;
     int near = qn__nearest(c->key, name, n);
     if (near >= 0) {
-        qn__problem(&o->rd->report, 2105, c, true, path, "unknown key; did you mean \"%s\"?",
-                    name[near]);
+        qn__problem(&o->rd->report, 2105, c, true, path, "unknown key; did you mean \"%s\"?", name[near]);
         return;
     }
     char list[240] = "";
@@ -376,8 +360,7 @@ static void missing(struct object *o, const struct qn__field *f)
 {
     char p[QN__PATH], type[320];
     qn__field_type(f, type, sizeof type);
-    qn__problem(&o->rd->report, 2106, o->node, false, qn__path_key(p, o->path, f->name),
-                "missing; expected %s", type);
+    qn__problem(&o->rd->report, 2106, o->node, false, qn__path_key(p, o->path, f->name), "missing; expected %s", type);
 }
 
 /* Which kind is meant, by the selector's value. */
@@ -413,8 +396,8 @@ static int variant_by_key(struct object *o)
             variant = f->selects - 1;
             continue;
         }
-        qn__problem(&o->rd->report, 2112, c, true, o->path,
-                    "\"%s\" beside \"%s\"; expected only one of them", c->key, first->key);
+        qn__problem(&o->rd->report, 2112, c, true, o->path, "\"%s\" beside \"%s\"; expected only one of them", c->key,
+                    first->key);
         return WRONG;
     }
     if (variant == UNKNOWN && !strange)
@@ -434,12 +417,10 @@ static void read_children(struct object *o, const struct qn__json *node, const c
             unknown_key(o, c, p);
         } else if (o->t->variants && !qn__field_fits(f, o->variant)) {
             if (o->variant >= 0)
-                qn__problem(&o->rd->report, 2105, c, true, p, "not an option of \"%s\"",
-                            o->t->variants[o->variant]);
+                qn__problem(&o->rd->report, 2105, c, true, p, "not an option of \"%s\"", o->t->variants[o->variant]);
         } else {
             uint64_t bit = UINT64_C(1) << (f - o->t->field);
-            if (o->seen &
-                bit) /* only by `{"relu": {...}, ...}`: the reader of JSON refuses it elsewhere */
+            if (o->seen & bit) /* only by `{"relu": {...}, ...}`: the reader of JSON refuses it elsewhere */
                 qn__problem(&o->rd->report, 2104, c, true, p, "key repeated; expected once");
             o->seen |= bit;
             if (f->kind == QN__K_FLAG && c->kind == QN__OBJECT && node == o->node)
@@ -465,8 +446,7 @@ static void read_absent(struct object *o)
 }
 
 /* A bare string as the object it is short for. */
-static const struct qn__json *expand(struct qn__reader *rd, const struct qn__table *t,
-                                     const struct qn__json *node)
+static const struct qn__json *expand(struct qn__reader *rd, const struct qn__table *t, const struct qn__json *node)
 {
     if (node->kind != QN__STRING || (!t->layer && !t->short_form)) return node;
     struct qn__json *object = qn__reader_get(rd, 1, sizeof *object);
@@ -487,8 +467,8 @@ static const struct qn__json *expand(struct qn__reader *rd, const struct qn__tab
     return object;
 }
 
-void qn__read_object(struct qn__reader *rd, const struct qn__table *t, const struct qn__json *node,
-                     void *base, const char *path)
+void qn__read_object(struct qn__reader *rd, const struct qn__table *t, const struct qn__json *node, void *base,
+                     const char *path)
 {
     if (node->said) return;
     struct object o = { .rd = rd, .t = t, .base = base, .path = path, .variant = UNKNOWN };
@@ -502,14 +482,12 @@ void qn__read_object(struct qn__reader *rd, const struct qn__table *t, const str
     if (o.node->kind != QN__OBJECT && !all_defaults) {
         char found[100];
         qn__problem(&rd->report, 2107, node, false, path, "%s; expected an object%s",
-                    qn__json_show(node, found, sizeof found),
-                    t->short_form || t->layer ? " or a name" : "");
+                    qn__json_show(node, found, sizeof found), t->short_form || t->layer ? " or a name" : "");
         return;
     }
     if (t->variants) {
         o.variant = t->selector ? variant_by_name(&o) : variant_by_key(&o);
-        memcpy((char *)base + t->variant_offset, &(int){ o.variant < 0 ? 0 : o.variant },
-               sizeof(int));
+        memcpy((char *)base + t->variant_offset, &(int){ o.variant < 0 ? 0 : o.variant }, sizeof(int));
     }
     read_children(&o, o.node, path);
     if (o.variant >= 0 || !t->variants) read_absent(&o);

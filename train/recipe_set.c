@@ -46,8 +46,7 @@ static struct qn__json *step_key(struct set *s, struct qn__json *node, const cha
         node->count = 0;
     } else if (node->kind != QN__OBJECT) {
         complain(s, s->where,
-                 node->kind == QN__ARRAY ? "a list; expected an index like [0]"
-                                         : "a number; it has no keys");
+                 node->kind == QN__ARRAY ? "a list; expected an index like [0]" : "a number; it has no keys");
         return NULL;
     }
     struct qn__json **tail = &node->child;
@@ -62,8 +61,7 @@ static struct qn__json *step_key(struct set *s, struct qn__json *node, const cha
     return made->key ? made : NULL;
 }
 
-static struct qn__json *step_index(struct set *s, struct qn__json *node, const char *digits,
-                                   size_t n)
+static struct qn__json *step_index(struct set *s, struct qn__json *node, const char *digits, size_t n)
 {
     char number[24], message[96];
     int64_t i = -1;
@@ -74,8 +72,7 @@ static struct qn__json *step_index(struct set *s, struct qn__json *node, const c
     snprintf(number, sizeof number, "%.*s", (int)(n < 23 ? n : 23), digits);
     struct qn__json *child = n && n < 20 && qn__parse_i64(number, &i) ? qn__json_at(node, i) : NULL;
     if (!child) {
-        snprintf(message, sizeof message, "[%s]; the list has %d elements, counted from 0", number,
-                 node->count);
+        snprintf(message, sizeof message, "[%s]; the list has %d elements, counted from 0", number, node->count);
         complain(s, s->where, message);
     }
     return child;
@@ -155,9 +152,7 @@ static bool utf8(const char *s)
 
 static void set_one(struct qn__reader *rd, struct qn__json *root, const char *text, int number)
 {
-    struct set s = {
-        .rd = rd, .text = text, .number = number, .at = text, .end = strchr(text, '=')
-    };
+    struct set s = { .rd = rd, .text = text, .number = number, .at = text, .end = strchr(text, '=') };
     if (!s.end || s.end == text || strlen(text) > 65536 || !utf8(text)) {
         complain(&s, "", "not understood; expected KEY=VALUE, like optimizer.lr=3e-4");
         return;
@@ -196,8 +191,7 @@ struct vars {
 enum { MAX_VARS = 256 };
 
 /* Copies value into node, keeping node's place in the text. */
-static bool copy_into(struct vars *v, struct qn__json *node, const struct qn__json *value,
-                      int depth)
+static bool copy_into(struct vars *v, struct qn__json *node, const struct qn__json *value, int depth)
 {
     char path[] = "vars";
     if (depth > QN_RECIPE_DEPTH || ++v->copies > QN_RECIPE_VALUES) {
@@ -217,9 +211,7 @@ static bool copy_into(struct vars *v, struct qn__json *node, const struct qn__js
     for (const struct qn__json *c = value->child; c; c = c->next) {
         *tail = qn__reader_get(v->rd, 1, sizeof **tail);
         if (!*tail) return false;
-        **tail = (struct qn__json){
-            .key = c->key, .line = node->line, .column = node->column, .set = node->set
-        };
+        **tail = (struct qn__json){ .key = c->key, .line = node->line, .column = node->column, .set = node->set };
         if (!copy_into(v, *tail, c, depth + 1)) return false;
         tail = &(*tail)->next;
     }
@@ -230,20 +222,17 @@ static void unknown_variable(struct vars *v, const struct qn__json *node)
 {
     const char *name[MAX_VARS];
     int n = 0;
-    for (const struct qn__json *c = v->list ? v->list->child : NULL;
-         c && c != v->stop && n < MAX_VARS; c = c->next)
+    for (const struct qn__json *c = v->list ? v->list->child : NULL; c && c != v->stop && n < MAX_VARS; c = c->next)
         name[n++] = c->key;
     bool full = v->rd->report.errors->kept == QN_RECIPE_ERRORS;
     int near = full ? -1 : qn__nearest(node->text + 1, name, n);
     const char *shown = node->text;
     if (near >= 0)
-        qn__problem(&v->rd->report, 2110, node, false, "vars",
-                    "\"%.80s\": unknown variable; did you mean \"$%s\"?", qn__show(shown).s,
-                    name[near]);
+        qn__problem(&v->rd->report, 2110, node, false, "vars", "\"%.80s\": unknown variable; did you mean \"$%s\"?",
+                    qn__show(shown).s, name[near]);
     else
-        qn__problem(&v->rd->report, 2110, node, false, "vars",
-                    "\"%.80s\": unknown variable; expected one set %s", qn__show(shown).s,
-                    v->stop ? "before it" : "in \"vars\"");
+        qn__problem(&v->rd->report, 2110, node, false, "vars", "\"%.80s\": unknown variable; expected one set %s",
+                    qn__show(shown).s, v->stop ? "before it" : "in \"vars\"");
 }
 
 static bool substitute(struct vars *v, struct qn__json *node, int depth)
@@ -267,8 +256,7 @@ void qn__recipe_vars(struct qn__reader *rd, struct qn__json *root)
     struct qn__json *list = qn__json_get(root, "vars");
     if (list && (list->kind != QN__OBJECT || list->count > MAX_VARS)) {
         qn__problem(&rd->report, list->kind == QN__OBJECT ? 2103 : 2107, list, false, "vars",
-                    list->kind == QN__OBJECT ? "more than 256 variables"
-                                             : "not an object; expected { name: value }");
+                    list->kind == QN__OBJECT ? "more than 256 variables" : "not an object; expected { name: value }");
         return;
     }
     struct vars v = { .rd = rd, .list = list };

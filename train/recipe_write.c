@@ -57,8 +57,7 @@ static void string(struct writer *w, const char *s)
     qn__text_add(&w->t, "\"$");
     at = w->t.n;
     qn__text_json(&w->t, s);
-    if (!w->t.failed)
-        memmove(w->t.s + at, w->t.s + at + 1, w->t.n - at); /* drop its opening quote */
+    if (!w->t.failed) memmove(w->t.s + at, w->t.s + at + 1, w->t.n - at); /* drop its opening quote */
     w->t.n -= !w->t.failed;
 }
 
@@ -165,9 +164,7 @@ static void write_object(struct writer *w, const struct qn__table *t, const char
     w->first = true;
     for (int i = 0; i < t->n; i++) {
         const struct qn__field *f = &t->field[i];
-        if ((t->variants && !qn__field_fits(f, variant)) || is_unset(f, base + f->offset) ||
-            skipped(f))
-            continue;
+        if ((t->variants && !qn__field_fits(f, variant)) || is_unset(f, base + f->offset) || skipped(f)) continue;
         key(w, f->name);
         write_value(w, f, base);
         w->first = false;
@@ -204,10 +201,8 @@ static void write_layer(struct writer *w, const qn_recipe *r, int32_t index)
     w->first = true;
     for (int i = 0; i < t->n; i++) {
         const struct qn__field *f = &t->field[i];
-        bool fits = f->only && qn__field_fits(f, (int)l->kind) &&
-                    (!f->selects || f->selects - 1 == (int)l->kind);
-        if (!fits || (f->offset >= sizeof *l && f->kind != QN__K_FLAG && f->kind != QN__K_BRANCHES))
-            continue;
+        bool fits = f->only && qn__field_fits(f, (int)l->kind) && (!f->selects || f->selects - 1 == (int)l->kind);
+        if (!fits || (f->offset >= sizeof *l && f->kind != QN__K_FLAG && f->kind != QN__K_BRANCHES)) continue;
         key(w, f->name);
         if (f->kind == QN__K_BRANCHES)
             qn__text_add(&w->t, "true");

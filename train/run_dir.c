@@ -72,10 +72,19 @@ qn_status qn__run_dir_describe(const char *dir, const qn_recipe *recipe, int thr
 /* The figures of a part that apply to it; JSON has no NaN. */
 static json_t *part_json(const qn_metrics_summary *m)
 {
-    const struct { const char *name; double value; } rows[] = {
-        { "loss", m->loss },        { "accuracy", m->accuracy },         { "top_k", m->top_k },
-        { "f1", m->f1_macro },      { "precision", m->precision_macro }, { "recall", m->recall_macro },
-        { "auc", m->auc },          { "mse", m->mse },                   { "mae", m->mae },
+    const struct {
+        const char *name;
+        double value;
+    } rows[] = {
+        { "loss", m->loss },
+        { "accuracy", m->accuracy },
+        { "top_k", m->top_k },
+        { "f1", m->f1_macro },
+        { "precision", m->precision_macro },
+        { "recall", m->recall_macro },
+        { "auc", m->auc },
+        { "mse", m->mse },
+        { "mae", m->mae },
     };
     json_t *o = json_object();
     if (o) json_object_set_new(o, "count", json_integer(m->count));
@@ -86,10 +95,9 @@ static json_t *part_json(const qn_metrics_summary *m)
 
 qn_status qn__run_dir_result(const char *dir, const qn_train_result *r, qn_error *err)
 {
-    json_t *o =
-        json_pack("{s:I, s:I, s:I, s:f, s:b, s:I}", "epochs", (json_int_t)r->epochs, "steps",
-                  (json_int_t)r->steps, "skipped", (json_int_t)r->skipped, "seconds", r->seconds,
-                  "stopped_early", (int)r->stopped_early, "best_epoch", (json_int_t)r->best_epoch);
+    json_t *o = json_pack("{s:I, s:I, s:I, s:f, s:b, s:I}", "epochs", (json_int_t)r->epochs, "steps",
+                          (json_int_t)r->steps, "skipped", (json_int_t)r->skipped, "seconds", r->seconds,
+                          "stopped_early", (int)r->stopped_early, "best_epoch", (json_int_t)r->best_epoch);
     if (o && r->valid.count) json_object_set_new(o, "valid", part_json(&r->valid));
     if (o && r->test.count) json_object_set_new(o, "test", part_json(&r->test));
     char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;

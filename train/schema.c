@@ -19,11 +19,9 @@ static const char *const spike_names[] = { QN_SPIKE_MAP(X) NULL };
 #undef X
 static const char *const set_names[] = { "fashion-mnist", "mnist", NULL };
 /* The layer kinds from QN_LAYER_RELU to QN_LAYER_SOFTMAX, in that order. */
-static const char *const activation_names[] = { "relu",    "leaky_relu", "elu",  "gelu",
-                                                "silu",    "sigmoid",    "tanh", "softplus",
-                                                "softmax", NULL };
-_Static_assert(sizeof activation_names / sizeof *activation_names ==
-                   QN_LAYER_SOFTMAX - QN_LAYER_RELU + 2,
+static const char *const activation_names[] = { "relu",    "leaky_relu", "elu",      "gelu",    "silu",
+                                                "sigmoid", "tanh",       "softplus", "softmax", NULL };
+_Static_assert(sizeof activation_names / sizeof *activation_names == QN_LAYER_SOFTMAX - QN_LAYER_RELU + 2,
                "activations and layer kinds differ");
 
 #define V(variant) (UINT64_C(1) << (variant))
@@ -32,7 +30,7 @@ _Static_assert(sizeof activation_names / sizeof *activation_names ==
 #define LAYER 2
 
 /* First pass: names of the tables, for tables within tables. */
-#define TABLE(id, title_, type, variants_, voffset, selector_, short_form_, flags, doc_)           \
+#define TABLE(id, title_, type, variants_, voffset, selector_, short_form_, flags, doc_) \
     extern const struct qn__table qn__##id##_table;
 #define KEY(name_, kind_, member, min_, max_, standard_, only_, ...)
 #define END(id)
@@ -42,19 +40,19 @@ _Static_assert(sizeof activation_names / sizeof *activation_names ==
 #undef END
 
 /* Second pass: the rows. */
-#define TABLE(id, title_, type, variants_, voffset, selector_, short_form_, flags, doc_)           \
+#define TABLE(id, title_, type, variants_, voffset, selector_, short_form_, flags, doc_) \
     static const struct qn__field id##_fields[] = {
-#define KEY(name_, kind_, member, min_, max_, standard_, only_, ...)                               \
-    { .name = name_,                                                                               \
-      .kind = QN__K_##kind_,                                                                       \
-      .offset = M(member),                                                                         \
-      .min = min_,                                                                                 \
-      .max = max_,                                                                                 \
-      .standard = standard_,                                                                       \
-      .only = only_,                                                                               \
+#define KEY(name_, kind_, member, min_, max_, standard_, only_, ...) \
+    { .name = name_, \
+      .kind = QN__K_##kind_, \
+      .offset = M(member), \
+      .min = min_, \
+      .max = max_, \
+      .standard = standard_, \
+      .only = only_, \
       __VA_ARGS__ },
-#define END(id)                                                                                    \
-    }                                                                                              \
+#define END(id) \
+    } \
     ;
 #include "schema.def"
 #undef TABLE
@@ -62,18 +60,17 @@ _Static_assert(sizeof activation_names / sizeof *activation_names ==
 #undef END
 
 /* Third pass: the tables. */
-#define TABLE(id, title_, type, variants_, voffset, selector_, short_form_, flags, doc_)           \
-    const struct qn__table qn__##id##_table = { .title = title_,                                   \
-                                                .doc = doc_,                                       \
-                                                .field = id##_fields,                              \
-                                                .n = (int)(sizeof id##_fields /                    \
-                                                           sizeof *id##_fields),                   \
-                                                .size = sizeof(type),                              \
-                                                .variants = variants_,                             \
-                                                .variant_offset = voffset,                         \
-                                                .selector = selector_,                             \
-                                                .short_form = short_form_,                         \
-                                                .optional = ((flags)&OPTIONAL) != 0,               \
+#define TABLE(id, title_, type, variants_, voffset, selector_, short_form_, flags, doc_) \
+    const struct qn__table qn__##id##_table = { .title = title_, \
+                                                .doc = doc_, \
+                                                .field = id##_fields, \
+                                                .n = (int)(sizeof id##_fields / sizeof *id##_fields), \
+                                                .size = sizeof(type), \
+                                                .variants = variants_, \
+                                                .variant_offset = voffset, \
+                                                .selector = selector_, \
+                                                .short_form = short_form_, \
+                                                .optional = ((flags)&OPTIONAL) != 0, \
                                                 .layer = ((flags)&LAYER) != 0 };
 #define KEY(name_, kind_, member, min_, max_, standard_, only_, ...)
 #define END(id)
@@ -117,12 +114,12 @@ const char *qn__field_type(const struct qn__field *f, char *buf, size_t size)
     case QN__K_FLAG: snprintf(buf, size, "true or an object of options"); break;
     case QN__K_BOOL: snprintf(buf, size, "true or false"); break;
     case QN__K_INT:
-        if (f->min == f->max) snprintf(buf, size, "%.0f", f->min);
-        else snprintf(buf, size, "an integer %s", r);
+        if (f->min == f->max)
+            snprintf(buf, size, "%.0f", f->min);
+        else
+            snprintf(buf, size, "an integer %s", r);
         break;
-    case QN__K_REAL:
-        snprintf(buf, size, f->or_true ? "a number %s or true" : "a number %s", r);
-        break;
+    case QN__K_REAL: snprintf(buf, size, f->or_true ? "a number %s or true" : "a number %s", r); break;
     case QN__K_CHANCE: snprintf(buf, size, "a number %s or true", r); break;
     case QN__K_TEXT:
         if (f->choices)
@@ -137,12 +134,8 @@ const char *qn__field_type(const struct qn__field *f, char *buf, size_t size)
     case QN__K_TEXTS: snprintf(buf, size, "a list of strings"); break;
     case QN__K_INTS: snprintf(buf, size, "a list of 1..7 integers %s", r); break;
     case QN__K_REALS: snprintf(buf, size, "a list of numbers %s", r); break;
-    case QN__K_OBJECT:
-        snprintf(buf, size, "an object%s", f->table->short_form ? " or a string" : "");
-        break;
-    case QN__K_OBJECTS:
-        snprintf(buf, size, "a list of objects%s", f->table->short_form ? " or strings" : "");
-        break;
+    case QN__K_OBJECT: snprintf(buf, size, "an object%s", f->table->short_form ? " or a string" : ""); break;
+    case QN__K_OBJECTS: snprintf(buf, size, "a list of objects%s", f->table->short_form ? " or strings" : ""); break;
     case QN__K_VARS: snprintf(buf, size, "an object"); break;
     case QN__K_LAYERS: snprintf(buf, size, "a list of layers"); break;
     case QN__K_BRANCHES: snprintf(buf, size, "true or a list of lists of layers"); break;

@@ -3,18 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const struct qn__table qn__data_table, qn__files_table, qn__normalize_table,
-    qn__augment_table, qn__loss_table, qn__optimizer_table, qn__group_table, qn__schedule_table,
-    qn__metric_table, qn__stopping_table, qn__checkpoint_table, qn__clip_table, qn__ema_table,
-    qn__penalties_table, qn__log_table, qn__spike_table;
+extern const struct qn__table qn__data_table, qn__files_table, qn__normalize_table, qn__augment_table, qn__loss_table,
+    qn__optimizer_table, qn__group_table, qn__schedule_table, qn__metric_table, qn__stopping_table,
+    qn__checkpoint_table, qn__clip_table, qn__ema_table, qn__penalties_table, qn__log_table, qn__spike_table;
 
 /* In the order in which a reader wants them. */
 static const struct qn__table *const chapters[] = {
-    &qn__recipe_table,     &qn__data_table,     &qn__files_table,  &qn__normalize_table,
-    &qn__augment_table,    &qn__layer_table,    &qn__loss_table,   &qn__optimizer_table,
-    &qn__group_table,      &qn__schedule_table, &qn__metric_table, &qn__stopping_table,
-    &qn__checkpoint_table, &qn__clip_table,     &qn__ema_table,    &qn__penalties_table,
-    &qn__log_table,        &qn__spike_table,
+    &qn__recipe_table,    &qn__data_table,     &qn__files_table,      &qn__normalize_table, &qn__augment_table,
+    &qn__layer_table,     &qn__loss_table,     &qn__optimizer_table,  &qn__group_table,     &qn__schedule_table,
+    &qn__metric_table,    &qn__stopping_table, &qn__checkpoint_table, &qn__clip_table,      &qn__ema_table,
+    &qn__penalties_table, &qn__log_table,      &qn__spike_table,
 };
 
 static const char *type_of(const struct qn__field *f, char *buf, size_t size)
@@ -56,14 +54,13 @@ static const char *standard(const struct qn__field *f)
 
 /* ---- Markdown ---- */
 
-static void markdown_row(struct qn__text *t, const struct qn__table *table,
-                         const struct qn__field *f)
+static void markdown_row(struct qn__text *t, const struct qn__table *table, const struct qn__field *f)
 {
     char type[400];
     const char *d = standard(f);
     bool code = *d && strcmp(d, "required") != 0;
-    qn__text_add(t, "| `%s` | %s | %s%s%s | ", f->name, type_of(f, type, sizeof type),
-                 code ? "`" : "", d, code ? "`" : "");
+    qn__text_add(t, "| `%s` | %s | %s%s%s | ", f->name, type_of(f, type, sizeof type), code ? "`" : "", d,
+                 code ? "`" : "");
     if (table->variants) {
         applies(t, table, f);
         qn__text_add(t, " | ");
@@ -83,37 +80,35 @@ static void markdown_table(struct qn__text *t, const struct qn__table *table)
 
 static void markdown(struct qn__text *t)
 {
-    qn__text_add(
-        t,
-        "<!-- Written by `quern schema --markdown`; do not edit. The source is train/schema.def. "
-        "-->\n"
-        "# Recipes\n\n"
-        "A recipe is a JSON file that says what to train, on what data and how. `//` and `/* */` "
-        "comments "
-        "are allowed. `quern schema RECIPE` checks one and prints it with every default filled "
-        "in.\n\n"
-        "```json\n"
-        "{\n"
-        "    \"quern\": 1,\n"
-        "    \"data\": \"fashion-mnist\",\n"
-        "    \"model\": [\n"
-        "        \"flatten\",\n"
-        "        { \"linear\": 128, \"activation\": \"relu\" },   // hidden layer\n"
-        "        { \"linear\": 10 }                            // logits\n"
-        "    ],\n"
-        "    \"optimizer\": { \"name\": \"adam\", \"lr\": 0.001 },\n"
-        "    \"metrics\": [\"accuracy\"],\n"
-        "    \"epochs\": 10\n"
-        "}\n"
-        "```\n\n"
-        "Any value can be replaced from the command line: `--set optimizer.lr=3e-4`, "
-        "`--set model[1].linear=64`, `--set data.dir=DIR`. `\"vars\": { \"width\": 128 }` makes "
-        "`\"$width\"` usable wherever a value is expected (`\"$$\"` begins a string with a dollar "
-        "sign), "
-        "and `--set vars.width=64` changes it everywhere.\n\n"
-        "Limits: %d bytes, %d values, %d levels of nesting, %d layers after repeats are written "
-        "out.\n",
-        QN_RECIPE_BYTES, QN_RECIPE_VALUES, QN_RECIPE_DEPTH, QN_RECIPE_LAYERS);
+    qn__text_add(t,
+                 "<!-- Written by `quern schema --markdown`; do not edit. The source is train/schema.def. "
+                 "-->\n"
+                 "# Recipes\n\n"
+                 "A recipe is a JSON file that says what to train, on what data and how. `//` and `/* */` "
+                 "comments "
+                 "are allowed. `quern schema RECIPE` checks one and prints it with every default filled "
+                 "in.\n\n"
+                 "```json\n"
+                 "{\n"
+                 "    \"quern\": 1,\n"
+                 "    \"data\": \"fashion-mnist\",\n"
+                 "    \"model\": [\n"
+                 "        \"flatten\",\n"
+                 "        { \"linear\": 128, \"activation\": \"relu\" },   // hidden layer\n"
+                 "        { \"linear\": 10 }                            // logits\n"
+                 "    ],\n"
+                 "    \"optimizer\": { \"name\": \"adam\", \"lr\": 0.001 },\n"
+                 "    \"metrics\": [\"accuracy\"],\n"
+                 "    \"epochs\": 10\n"
+                 "}\n"
+                 "```\n\n"
+                 "Any value can be replaced from the command line: `--set optimizer.lr=3e-4`, "
+                 "`--set model[1].linear=64`, `--set data.dir=DIR`. `\"vars\": { \"width\": 128 }` makes "
+                 "`\"$width\"` usable wherever a value is expected (`\"$$\"` begins a string with a dollar "
+                 "sign), "
+                 "and `--set vars.width=64` changes it everywhere.\n\n"
+                 "Limits: %d bytes, %d values, %d levels of nesting, %d layers after repeats are written out.\n",
+                 QN_RECIPE_BYTES, QN_RECIPE_VALUES, QN_RECIPE_DEPTH, QN_RECIPE_LAYERS);
     for (size_t i = 0; i < sizeof chapters / sizeof *chapters; i++) markdown_table(t, chapters[i]);
 }
 
@@ -141,8 +136,7 @@ static void wrapped(struct qn__text *t, const char *s, int indent)
     qn__text_add(t, "\n");
 }
 
-static void listing_row(struct qn__text *t, const struct qn__table *table,
-                        const struct qn__field *f)
+static void listing_row(struct qn__text *t, const struct qn__table *table, const struct qn__field *f)
 {
     char type[400];
     const char *d = standard(f);
@@ -165,8 +159,7 @@ static void listing(struct qn__text *t)
     for (size_t i = 0; i < sizeof chapters / sizeof *chapters; i++) {
         qn__text_add(t, "%s%s\n", i ? "\n" : "", chapters[i]->title);
         wrapped(t, chapters[i]->doc, 2);
-        for (int r = 0; r < chapters[i]->n; r++)
-            listing_row(t, chapters[i], &chapters[i]->field[r]);
+        for (int r = 0; r < chapters[i]->n; r++) listing_row(t, chapters[i], &chapters[i]->field[r]);
     }
 }
 
@@ -180,8 +173,8 @@ static void schema_ref(struct qn__text *t, const struct qn__table *table)
 static void schema_number(struct qn__text *t, const struct qn__field *f, const char *type)
 {
     char low[32], high[32];
-    qn__text_add(t, "{ \"type\": \"%s\", \"minimum\": %s, \"maximum\": %s }", type,
-                 qn__format_f64(low, f->min), qn__format_f64(high, f->max));
+    qn__text_add(t, "{ \"type\": \"%s\", \"minimum\": %s, \"maximum\": %s }", type, qn__format_f64(low, f->min),
+                 qn__format_f64(high, f->max));
 }
 
 static void schema_list(struct qn__text *t, const struct qn__field *f, const char *type, int count)
@@ -232,12 +225,10 @@ static void schema_value(struct qn__text *t, const struct qn__field *f)
         qn__text_add(t, " }");
         break;
     case QN__K_VARS: qn__text_add(t, "{ \"type\": \"object\" }"); break;
-    case QN__K_LAYERS:
-        qn__text_add(t, "{ \"type\": \"array\", \"items\": { \"$ref\": \"#/$defs/layers\" } }");
-        break;
+    case QN__K_LAYERS: qn__text_add(t, "{ \"type\": \"array\", \"items\": { \"$ref\": \"#/$defs/layers\" } }"); break;
     case QN__K_BRANCHES:
-        qn__text_add(t, "{ \"type\": \"array\", \"items\": { \"type\": \"array\", \"items\": "
-                        "{ \"$ref\": \"#/$defs/layers\" } } }, { \"const\": true }");
+        qn__text_add(t, "{ \"type\": \"array\", \"items\": { \"type\": \"array\", \"items\": { \"$ref\": "
+                        "\"#/$defs/layers\" } } }, { \"const\": true }");
         break;
     }
 }
@@ -264,16 +255,12 @@ static void schema_table(struct qn__text *t, const struct qn__table *table)
 {
     qn__text_add(t, "    \"%s\": { \"description\": ", table->title);
     qn__text_json(t, table->doc);
-    qn__text_add(
-        t,
-        ", \"type\": [\"object\"%s%s],\n      \"additionalProperties\": false, \"properties\": {\n",
-        table->short_form || table->layer ? ", \"string\"" : "",
-        table->optional ? ", \"boolean\"" : "");
+    qn__text_add(t, ", \"type\": [\"object\"%s%s],\n      \"additionalProperties\": false, \"properties\": {\n",
+                 table->short_form || table->layer ? ", \"string\"" : "", table->optional ? ", \"boolean\"" : "");
     bool first = true;
     for (int i = 0; i < table->n; i++) {
         bool again = false;
-        for (int j = 0; j < i; j++)
-            again |= strcmp(table->field[j].name, table->field[i].name) == 0;
+        for (int j = 0; j < i; j++) again |= strcmp(table->field[j].name, table->field[i].name) == 0;
         if (again) continue;
         qn__text_add(t, first ? "" : ",\n");
         schema_property(t, table, i);
@@ -284,9 +271,8 @@ static void schema_table(struct qn__text *t, const struct qn__table *table)
 
 static void json_schema(struct qn__text *t)
 {
-    qn__text_add(
-        t, "{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n"
-           "  \"title\": \"Quern recipe\",\n  \"$ref\": \"#/$defs/recipe\",\n  \"$defs\": {\n");
+    qn__text_add(t, "{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n"
+                    "  \"title\": \"Quern recipe\",\n  \"$ref\": \"#/$defs/recipe\",\n  \"$defs\": {\n");
     for (size_t i = 0; i < sizeof chapters / sizeof *chapters; i++) {
         qn__text_add(t, i ? ",\n" : "");
         schema_table(t, chapters[i]);

@@ -275,8 +275,8 @@ static qn_status describe(const struct qn__search *s, const qn_recipe *r, char *
     QN_TRY(qn_recipe_write(r, &recipe, &n, err));
     qn__text_add(&t, "{\"recipe\":");
     qn__text_json(&t, r->name);
-    qn__text_add(&t, ",\"recipe_hash\":\"%016llx\",\"space_hash\":\"%016llx\"",
-                 (unsigned long long)qn__hash(recipe, n), (unsigned long long)qn__hash(s->space.text, s->space.bytes));
+    qn__text_add(&t, ",\"recipe_hash\":\"%016llx\",\"space_hash\":\"%016llx\"", (unsigned long long)qn__hash(recipe, n),
+                 (unsigned long long)qn__hash(s->space.text, s->space.bytes));
     qn__text_add(&t, ",\"method\":\"%s\",\"seed\":%llu,\"trials\":%lld}\n", methods[s->opts->method],
                  (unsigned long long)s->opts->seed, (long long)s->trials);
     free(recipe);

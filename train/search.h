@@ -15,7 +15,7 @@ struct qn__search {
     struct qn__space space;
     int64_t trials, epochs; /* epochs: the recipe's */
     char metric[32], dir[4096];
-    struct qn__trial *row;  /* as they ended */
+    struct qn__trial *row; /* as they ended */
     size_t n_rows, cap_rows;
     qn_run_lock *lock;
 };

@@ -6,7 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-struct points { double *x, *y, *epochs; int64_t n, best; };
+struct points {
+    double *x, *y, *epochs;
+    int64_t n, best;
+};
 
 /* Value of parameter i in every trial; i < 0: the trial's number. */
 static void collect(struct points *p, const struct qn__search *s, int i, int64_t best)
@@ -41,8 +44,14 @@ static qn_status draw(const struct qn__search *s, const struct points *p, int i,
     }
     QN_TRY(qn__path_join(path, s->dir, name, err));
     snprintf(y_label, sizeof y_label, "validation %.30s", s->metric);
-    qn_scatter_chart chart = { .title = "Search", .x_label = key, .y_label = y_label, .x = p->x, .y = p->y, .n = p->n,
-                               .log_x = i >= 0 && s->space.parameter[i].kind == QN_RANGE_LOG, .best = p->best };
+    qn_scatter_chart chart = { .title = "Search",
+                               .x_label = key,
+                               .y_label = y_label,
+                               .x = p->x,
+                               .y = p->y,
+                               .n = p->n,
+                               .log_x = i >= 0 && s->space.parameter[i].kind == QN_RANGE_LOG,
+                               .best = p->best };
     if (s->opts->method == QN_SEARCH_HALVING) {
         chart.color = p->epochs;
         chart.color_label = "epochs";

@@ -148,10 +148,7 @@ void qn__space_random(const struct qn__space *s, int i, int64_t k, uint64_t seed
         put_real(out, p, u);
 }
 
-static int64_t points_of(const struct qn__parameter *p)
-{
-    return p->kind == QN_RANGE_LIST ? p->node->count : p->steps;
-}
+static int64_t points_of(const struct qn__parameter *p) { return p->kind == QN_RANGE_LIST ? p->node->count : p->steps; }
 
 int64_t qn__space_grid(const struct qn__space *s, struct qn__report *report)
 {

@@ -9,13 +9,13 @@ struct qn__parameter {
     const char *key;
     enum qn__range kind;
     double low, high;
-    int64_t steps;           /* of a range in a grid; 0: not given */
+    int64_t steps; /* of a range in a grid; 0: not given */
     const struct qn__json *node;
 };
 
 struct qn__space {
     struct qn__pool pool;
-    char *text;              /* of the file */
+    char *text; /* of the file */
     size_t bytes;
     int n;
     struct qn__parameter *parameter;

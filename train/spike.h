@@ -15,7 +15,9 @@ struct qn__losses {
 /* Batches of an epoch by the position of their first sample, both ends included. */
 struct qn__skips {
     int n;
-    struct qn__skip { int64_t epoch, from, to; } at[QN_SKIPS_MAX];
+    struct qn__skip {
+        int64_t epoch, from, to;
+    } at[QN_SKIPS_MAX];
 };
 
 void qn__losses_add(struct qn__losses *l, int64_t window, double loss);

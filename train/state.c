@@ -33,8 +33,7 @@ static json_t *value_k(struct qn__skips s)
 {
     json_t *a = json_array();
     for (int i = 0; i < s.n; i++) {
-        json_t *row = json_pack("[I,I,I]", (json_int_t)s.at[i].epoch, (json_int_t)s.at[i].from,
-                                (json_int_t)s.at[i].to);
+        json_t *row = json_pack("[I,I,I]", (json_int_t)s.at[i].epoch, (json_int_t)s.at[i].from, (json_int_t)s.at[i].to);
         if (json_array_append_new(a, row)) {
             json_decref(a);
             return NULL;
@@ -94,13 +93,13 @@ qn_status qn__run_state_read(struct qn__run_state *s, const char *text, const ch
     json_t *o = text ? json_loads(text, JSON_REJECT_DUPLICATES, &e) : NULL;
     const char *bad = NULL;
     if (!json_is_object(o)) bad = "the whole";
-#define X(type, name, first)                                                                       \
+#define X(type, name, first) \
     if (!bad && !read_##type(json_object_get(o, #name), &s->name)) bad = #name;
     QN_RUN_STATE_MAP(X)
 #undef X
-    qn_status status =
-        bad ? qn__fail(err, 4034, QN_AT_FILE(file), "progress.json: %s: missing or malformed; expected its value", bad)
-            : QN_OK;
+    qn_status status = bad ? qn__fail(err, 4034, QN_AT_FILE(file),
+                                      "progress.json: %s: missing or malformed; expected its value", bad)
+                           : QN_OK;
     json_decref(o);
     return status;
 }
@@ -121,7 +120,9 @@ static int64_t list_tensors(const qn_store *store, bool model, qn_tensor_data *o
     return n;
 }
 
-struct texts { char *recipe, *transform, *progress; };
+struct texts {
+    char *recipe, *transform, *progress;
+};
 
 static qn_status make_texts(const struct qn__save *s, struct texts *t, qn_error *err)
 {

@@ -7,27 +7,27 @@
 
 /* X(type, name, first value). One row here is all it takes to have a field saved, restored and checked: `progress.json`
  * of a checkpoint is written and read by this list. i: int64_t, d: double, l: losses, k: batches to skip. */
-#define QN_RUN_STATE_MAP(X)                                                                        \
-    X(i, epoch, 0)            /* whole epochs done                                 */              \
-    X(i, position, 0)         /* samples of this epoch handed out                   */             \
-    X(i, steps, 0)            /* updates, applied or skipped                        */             \
-    X(i, samples, 0)          /* training samples seen in all                       */             \
-    X(i, bad_in_a_row, 0)     /* skipped updates since the last applied one         */             \
-    X(d, epoch_loss, 0)       /* sum over this epoch's samples                      */             \
-    X(d, epoch_count, 0)      /* ... and how many they are                          */             \
-    X(d, epoch_correct, 0)    /* ... and how many of them were right                */             \
-    X(d, seconds, 0)          /* of training                                        */             \
-    X(i, best_epoch, 0)       /* 1-based; 0: none yet                               */             \
-    X(d, best_value, 0)       /* of the watched metric                              */             \
-    X(i, stopping_best, 0)    /* epoch of the last gain of early stopping           */             \
-    X(d, stopping_value, 0)                                                                        \
-    X(i, plateau_best, 0)     /* epoch of the last gain of the plateau schedule     */             \
-    X(d, plateau_value, 0)                                                                         \
-    X(i, stopped_early, 0)                                                                         \
-    X(i, log_bytes, 0)        /* length of log.jsonl; lines behind it are of no saved step */      \
-    X(i, rewinds, 0)          /* after loss spikes                                  */              \
-    X(k, skips, 0)            /* batches left out since                             */              \
-    X(l, losses, 0)           /* of the last updates, for finding spikes            */
+#define QN_RUN_STATE_MAP(X) \
+    X(i, epoch, 0)         /* whole epochs done                                 */ \
+    X(i, position, 0)      /* samples of this epoch handed out                   */ \
+    X(i, steps, 0)         /* updates, applied or skipped                        */ \
+    X(i, samples, 0)       /* training samples seen in all                       */ \
+    X(i, bad_in_a_row, 0)  /* skipped updates since the last applied one         */ \
+    X(d, epoch_loss, 0)    /* sum over this epoch's samples                      */ \
+    X(d, epoch_count, 0)   /* ... and how many they are                          */ \
+    X(d, epoch_correct, 0) /* ... and how many of them were right                */ \
+    X(d, seconds, 0)       /* of training                                        */ \
+    X(i, best_epoch, 0)    /* 1-based; 0: none yet                               */ \
+    X(d, best_value, 0)    /* of the watched metric                              */ \
+    X(i, stopping_best, 0) /* epoch of the last gain of early stopping           */ \
+    X(d, stopping_value, 0) \
+    X(i, plateau_best, 0) /* epoch of the last gain of the plateau schedule     */ \
+    X(d, plateau_value, 0) \
+    X(i, stopped_early, 0) \
+    X(i, log_bytes, 0) /* length of log.jsonl; lines behind it are of no saved step */ \
+    X(i, rewinds, 0)   /* after loss spikes                                  */ \
+    X(k, skips, 0)     /* batches left out since                             */ \
+    X(l, losses, 0)    /* of the last updates, for finding spikes            */
 
 struct qn__run_state {
 #define QN_FIELD_i int64_t

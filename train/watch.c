@@ -10,10 +10,19 @@ static bool is_loss(const char *metric)
 
 double qn__watched(const qn_metrics_summary *m, const char *metric)
 {
-    const struct { const char *name; double value; } rows[] = {
-        { "loss", m->loss },      { "accuracy", m->accuracy },         { "top_k", m->top_k },
-        { "f1", m->f1_macro },    { "precision", m->precision_macro }, { "recall", m->recall_macro },
-        { "auc", m->auc },        { "mse", m->mse },                   { "mae", m->mae },
+    const struct {
+        const char *name;
+        double value;
+    } rows[] = {
+        { "loss", m->loss },
+        { "accuracy", m->accuracy },
+        { "top_k", m->top_k },
+        { "f1", m->f1_macro },
+        { "precision", m->precision_macro },
+        { "recall", m->recall_macro },
+        { "auc", m->auc },
+        { "mse", m->mse },
+        { "mae", m->mae },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (strcmp(metric, rows[i].name) == 0) return rows[i].value;

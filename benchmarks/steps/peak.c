@@ -13,7 +13,19 @@
 #endif
 
 /* Twelve independent chains cover the latency (4 cycles) of two FMA units and fit in 16 registers. */
-#define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define CHAINS(X) \
+    X(0) \
+    X(1) \
+    X(2) \
+    X(3) \
+    X(4) \
+    X(5) \
+    X(6) \
+    X(7) \
+    X(8) \
+    X(9) \
+    X(10) \
+    X(11)
 enum { CHAIN_COUNT = 12 };
 
 #ifdef __x86_64__

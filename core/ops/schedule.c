@@ -7,8 +7,8 @@
 static qn_status check_number(const char *name, double value, bool above_zero, double most, qn_error *err)
 {
     if (isfinite(value) && value <= most && (above_zero ? value > 0 : value >= 0)) return QN_OK;
-    return qn__fail(err, 2204, NULL, "%s %g; expected a finite number, %s 0%s", name, value, above_zero ? ">" : ">=",
-                    most == 1 ? ", at most 1" : "");
+    return qn__fail(err, 2204, NULL, "%s %g; expected a finite number, %s 0%s", name, value,
+                    above_zero ? ">" : ">=", most == 1 ? ", at most 1" : "");
 }
 
 static qn_status check_times(const struct qn__schedule_attr *a, qn_error *err)
@@ -52,7 +52,9 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
     return status;
 }
 
-const struct qn__op qn__op_schedule = { .name = "schedule", .infer = infer, .cost = qn__cost_move,
+const struct qn__op qn__op_schedule = { .name = "schedule",
+                                        .infer = infer,
+                                        .cost = qn__cost_move,
                                         .attr_size = sizeof(struct qn__schedule_attr),
                                         .no_gradient = "it depends on a counter" };
 

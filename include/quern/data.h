@@ -91,13 +91,12 @@ typedef struct qn_png_options {
  * rounded to 8; without a wish for channels, grey files give 1 and others 3. Only the chunks
  * that make the picture are looked at (IHDR PLTE IDAT IEND; of an APNG, its still picture);
  * gamma and profiles are not applied. Errors: E3011..E3013, E5002, E6001. */
-QN_API QN_CHECKED qn_status qn_png_read(qn_array *out, const char *path,
-                                        const qn_png_options *options, qn_error *err);
+QN_API QN_CHECKED qn_status qn_png_read(qn_array *out, const char *path, const qn_png_options *options, qn_error *err);
 
 /* Writes 8-bit pixels [height,width,channels] (interleaved, as a screen has them), channels 1
  * grey or 3 RGB, replacing `path` atomically. Errors: E3053 (sizes), E5002, E6002. */
-QN_API QN_CHECKED qn_status qn_png_write(const char *path, const uint8_t *pixels, int width,
-                                         int height, int channels, qn_error *err);
+QN_API QN_CHECKED qn_status qn_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels,
+                                         qn_error *err);
 
 /* ---- the recorded transformation ---------------------------------------------------------- */
 
@@ -131,29 +130,26 @@ typedef struct qn_transform {
     char **class_name;
 } qn_transform;
 
-QN_API QN_CHECKED qn_status qn_transform_copy(qn_transform *out, const qn_transform *t,
-                                              qn_error *err);
+QN_API QN_CHECKED qn_status qn_transform_copy(qn_transform *out, const qn_transform *t, qn_error *err);
 QN_API void qn_transform_free(qn_transform *t);
 
 /* As one line of JSON, for a checkpoint, and back. The text is released with free(). Errors:
  * E3003, E5002. */
 QN_API QN_CHECKED qn_status qn_transform_to_json(char **out, const qn_transform *t, qn_error *err);
-QN_API QN_CHECKED qn_status qn_transform_from_json(qn_transform *out, const char *json,
-                                                   qn_error *err);
+QN_API QN_CHECKED qn_status qn_transform_from_json(qn_transform *out, const char *json, qn_error *err);
 
 /* Inputs of the network per sample: the product of dim. */
 QN_API int64_t qn_transform_size(const qn_transform *t);
 
 /* A picture U8 [C,H,W] of exactly the transform's shape (use qn_png_options to get there) to floats
  * x[C,H,W]. E3014. */
-QN_API QN_CHECKED qn_status qn_transform_image(const qn_transform *t, const qn_array *image,
-                                               float *x, qn_error *err);
+QN_API QN_CHECKED qn_status qn_transform_image(const qn_transform *t, const qn_array *image, float *x, qn_error *err);
 
 /* One CSV line to floats x[F]. The line holds either every column of the training file up to the
  * last feature, or just the features in order. `where` names the source in messages.
  * E3031..E3036. */
-QN_API QN_CHECKED qn_status qn_transform_row(const qn_transform *t, const char *line,
-                                             const char *where, float *x, qn_error *err);
+QN_API QN_CHECKED qn_status qn_transform_row(const qn_transform *t, const char *line, const char *where, float *x,
+                                             qn_error *err);
 
 /* ---- data sets ---------------------------------------------------------------------------- */
 
@@ -186,29 +182,28 @@ typedef struct qn_dataset_options {
 /* IDX images (u8 or float, rank 2 [N,F], 3 [N,H,W] or 4 [N,C,H,W]) and labels (integers, rank 1;
  * or floats, rank 1 or 2, as targets). labels may be NULL. Errors: E3002, E3021..E3023, E3041,
  * E3043, E3052, E3054. */
-QN_API QN_CHECKED qn_status qn_dataset_from_idx(qn_dataset **out, const char *samples,
-                                                const char *labels,
+QN_API QN_CHECKED qn_status qn_dataset_from_idx(qn_dataset **out, const char *samples, const char *labels,
                                                 const qn_dataset_options *options, qn_error *err);
 /* The same from .npy files. */
-QN_API QN_CHECKED qn_status qn_dataset_from_npy(qn_dataset **out, const char *samples,
-                                                const char *labels,
+QN_API QN_CHECKED qn_status qn_dataset_from_npy(qn_dataset **out, const char *samples, const char *labels,
                                                 const qn_dataset_options *options, qn_error *err);
 /* The same from arrays in memory, which are copied. `name` stands for the file in messages. */
-QN_API QN_CHECKED qn_status qn_dataset_from_arrays(qn_dataset **out, const qn_array *samples,
-                                                   const qn_array *labels, const char *name,
-                                                   const qn_dataset_options *options,
-                                                   qn_error *err);
+QN_API QN_CHECKED qn_status qn_dataset_from_arrays(qn_dataset **out, const qn_array *samples, const qn_array *labels,
+                                                   const char *name, const qn_dataset_options *options, qn_error *err);
 
 /* dir/CLASS/NAME.png. Classes are the subdirectories in byte order, samples the .png files in
  * byte order within their class; names that begin with a dot are left out, other files are
  * counted (qn_dataset_ignored). Files are decoded by the loader's threads. Errors: E3011..E3015,
  * E6001. */
-QN_API QN_CHECKED qn_status qn_dataset_from_folder(qn_dataset **out, const char *dir,
-                                                   const qn_dataset_options *options,
+QN_API QN_CHECKED qn_status qn_dataset_from_folder(qn_dataset **out, const char *dir, const qn_dataset_options *options,
                                                    qn_error *err);
 
 /* What to do with an empty field or NA, N/A, null, ? in a number column. */
-#define QN_MISSING_MAP(X) X(ERROR, "error") X(DROP, "drop") X(MEAN, "mean") X(MEDIAN, "median")
+#define QN_MISSING_MAP(X) \
+    X(ERROR, "error") \
+    X(DROP, "drop") \
+    X(MEAN, "mean") \
+    X(MEDIAN, "median")
 typedef enum qn_missing {
 #define X(e, s) QN_MISSING_##e,
     QN_MISSING_MAP(X)
@@ -252,16 +247,15 @@ typedef struct qn_csv_options {
  * mark; a line of at most 1 MiB. Rows must all have as many fields as the first. With label and
  * target absent there are only features. Errors: E3001, E3031..E3036, E3041, E3042, E3052,
  * E3054. */
-QN_API QN_CHECKED qn_status qn_dataset_from_csv(qn_dataset **out, const char *path,
-                                                const qn_csv_options *options, qn_error *err);
+QN_API QN_CHECKED qn_status qn_dataset_from_csv(qn_dataset **out, const char *path, const qn_csv_options *options,
+                                                qn_error *err);
 
 /* n drawn digits, 28x28 grey, ten classes in turn: the stand-in where no real images are
  * installed. Each digit is a list of strokes on a unit square (data/digits.c), put through a
  * random affine map (rotation up to 15 degrees, scale 0.8..1.15, shear 0.2, shift 2.5 pixels),
  * drawn with a pen of random width and dimmed by random noise. A sample depends on (seed, its
  * index) only, so a larger set begins with the smaller one. */
-QN_API QN_CHECKED qn_status qn_dataset_digits(qn_dataset **out, int64_t n, uint64_t seed,
-                                              qn_error *err);
+QN_API QN_CHECKED qn_status qn_dataset_digits(qn_dataset **out, int64_t n, uint64_t seed, qn_error *err);
 
 /* Loaders keep their data set alive; freeing it first is fine. */
 QN_API void qn_dataset_free(qn_dataset *ds);
@@ -289,8 +283,7 @@ QN_API QN_CHECKED qn_status qn_dataset_fit(qn_dataset *ds, const qn_indices *ove
 
 /* Takes over the statistics of another data set's transformation, e.g. the training set's for
  * the test set. Shapes and columns must agree. E3003. */
-QN_API QN_CHECKED qn_status qn_dataset_set_transform(qn_dataset *ds, const qn_transform *t,
-                                                     qn_error *err);
+QN_API QN_CHECKED qn_status qn_dataset_set_transform(qn_dataset *ds, const qn_transform *t, qn_error *err);
 
 /* Sample i as the network sees it without augmentation: x of qn_transform_size floats. */
 QN_API QN_CHECKED qn_status qn_dataset_read(qn_dataset *ds, int64_t i, float *x, qn_error *err);
@@ -313,16 +306,15 @@ QN_API void qn_indices_free(qn_indices *indices);
  * the rest, both in ascending order. Which ones is a function of seed alone. Stratified: each
  * class is divided in the same proportion, to within one sample. Use it twice for train,
  * validation and test. fraction is in (0, 1); neither side may be empty. E3053, E3054, E5002. */
-QN_API QN_CHECKED qn_status qn_split_fraction(qn_indices *first, qn_indices *second,
-                                              const qn_dataset *ds, const qn_indices *from,
-                                              double fraction, uint64_t seed, bool stratified,
+QN_API QN_CHECKED qn_status qn_split_fraction(qn_indices *first, qn_indices *second, const qn_dataset *ds,
+                                              const qn_indices *from, double fraction, uint64_t seed, bool stratified,
                                               qn_error *err);
 
 /* Fold `fold` (0-based) of k: `valid` gets that fold, `train` the other k - 1. The k folds of
  * one seed are disjoint, cover everything, and differ in size by at most one. 2 <= k <= n. */
-QN_API QN_CHECKED qn_status qn_split_fold(qn_indices *train, qn_indices *valid,
-                                          const qn_dataset *ds, const qn_indices *from, int k,
-                                          int fold, uint64_t seed, bool stratified, qn_error *err);
+QN_API QN_CHECKED qn_status qn_split_fold(qn_indices *train, qn_indices *valid, const qn_dataset *ds,
+                                          const qn_indices *from, int k, int fold, uint64_t seed, bool stratified,
+                                          qn_error *err);
 
 /* ---- augmentation ------------------------------------------------------------------------- */
 
@@ -372,9 +364,9 @@ typedef struct qn_batch {
     /* [count,T]; with mixup and classes [count,K], each row summing to 1; or NULL. */
     const float *target;
     const int64_t *sample; /* [count] sample numbers in the data set */
-    int count;     /* B, less in the last batch or where bad samples were skipped; at least 1 */
-    int64_t epoch; /* 0-based */
-    int64_t first; /* position of the batch's first sample in this epoch's order */
+    int count;             /* B, less in the last batch or where bad samples were skipped; at least 1 */
+    int64_t epoch;         /* 0-based */
+    int64_t first;         /* position of the batch's first sample in this epoch's order */
 } qn_batch;
 
 /* Where a loader stands: the next sample to be handed out. A checkpoint that holds it, and the
@@ -399,7 +391,7 @@ QN_API void qn_loader_free(qn_loader *loader);
  * call after that goes on behind it. Not from two threads at once. */
 QN_API QN_CHECKED qn_status qn_loader_next(qn_loader *loader, const qn_batch **out, qn_error *err);
 
-QN_API int qn_loader_threads(const qn_loader *loader);    /* that have been started */
+QN_API int qn_loader_threads(const qn_loader *loader);     /* that have been started */
 QN_API int64_t qn_loader_batches(const qn_loader *loader); /* per epoch */
 QN_API int64_t qn_loader_samples(const qn_loader *loader); /* per epoch, without a dropped tail */
 QN_API qn_loader_state qn_loader_tell(const qn_loader *loader);

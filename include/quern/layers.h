@@ -47,7 +47,7 @@ QN_API qn_t qn_conv_transpose(qn_graph *g, const char *name, qn_t x, int64_t cha
 typedef struct qn_norm_opts {
     double eps;      /* 0: 1e-5                                                            */
     double momentum; /* 0..1, weight of the old value; as it is: 0 keeps nothing of the old */
-    bool no_affine; /* no weight (gamma) and bias (beta) */
+    bool no_affine;  /* no weight (gamma) and bias (beta) */
 } qn_norm_opts;
 /* x [N,C,H,W] or [N,C] */
 QN_API qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const qn_norm_opts *opts);

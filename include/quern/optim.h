@@ -29,7 +29,12 @@ extern "C" {
  * LION: Chen et al. 2023. */
 #define QN_OPTIMIZER_MAP(X) \
     X(SGD, "sgd") \
-    X(ADAM, "adam") X(ADAMW, "adamw") X(RMSPROP, "rmsprop") X(ADAGRAD, "adagrad") X(LAMB, "lamb") X(LION, "lion")
+    X(ADAM, "adam") \
+    X(ADAMW, "adamw") \
+    X(RMSPROP, "rmsprop") \
+    X(ADAGRAD, "adagrad") \
+    X(LAMB, "lamb") \
+    X(LION, "lion")
 typedef enum qn_optimizer_kind {
 #define X(e, s) QN_OPTIMIZER_##e,
     QN_OPTIMIZER_MAP(X)

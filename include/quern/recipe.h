@@ -44,8 +44,13 @@ typedef struct qn_ints {
 /* ---- data --------------------------------------------------------------------------------- */
 
 /* X(enum, key). NAMED is IDX files under their usual names in `dir`. */
-#define QN_SOURCE_MAP(X)                                                                           \
-    X(NAMED, "name") X(IDX, "idx") X(PNG, "png") X(CSV, "csv") X(NPY, "npy") X(DIGITS, "digits")
+#define QN_SOURCE_MAP(X) \
+    X(NAMED, "name") \
+    X(IDX, "idx") \
+    X(PNG, "png") \
+    X(CSV, "csv") \
+    X(NPY, "npy") \
+    X(DIGITS, "digits")
 typedef enum qn_source {
 #define X(e, s) QN_SOURCE_##e,
     QN_SOURCE_MAP(X)
@@ -53,8 +58,11 @@ typedef enum qn_source {
         QN_SOURCE_COUNT
 } qn_source;
 
-#define QN_NORMALIZE_MAP(X)                                                                        \
-    X(NONE, "none") X(SCALE, "scale") X(STANDARD, "standard") X(FIXED, "fixed")
+#define QN_NORMALIZE_MAP(X) \
+    X(NONE, "none") \
+    X(SCALE, "scale") \
+    X(STANDARD, "standard") \
+    X(FIXED, "fixed")
 typedef enum qn_normalize {
 #define X(e, s) QN_NORMALIZE_##e,
     QN_NORMALIZE_MAP(X)
@@ -69,10 +77,8 @@ typedef struct qn_recipe_files {
 } qn_recipe_files;
 
 typedef struct qn_recipe_normalize {
-    qn_normalize
-        kind; /* SCALE: bytes to 0..1; STANDARD: by mean and deviation of the training part */
-    qn_reals mean,
-        std; /* FIXED: per channel or column, after scaling bytes to 0..1                  */
+    qn_normalize kind;  /* SCALE: bytes to 0..1; STANDARD: by mean and deviation of the training part */
+    qn_reals mean, std; /* FIXED: per channel or column, after scaling bytes to 0..1                  */
 } qn_recipe_normalize;
 
 typedef struct qn_recipe_data {
@@ -121,15 +127,29 @@ typedef struct qn_recipe_augment {
 /* ---- model -------------------------------------------------------------------------------- */
 
 /* X(enum, key). The name in a recipe is the key. */
-#define QN_LAYER_MAP(X)                                                                            \
-    X(CONV, "conv")                                                                                \
-    X(CONV_TRANSPOSE, "conv_transpose") X(LINEAR, "linear") X(MAX_POOL, "max_pool")                \
-        X(AVG_POOL, "avg_pool") X(GLOBAL_AVG_POOL, "global_avg_pool")                              \
-            X(GLOBAL_MAX_POOL, "global_max_pool") X(BATCH_NORM, "batch_norm")                      \
-                X(DROPOUT, "dropout") X(RELU, "relu") X(LEAKY_RELU, "leaky_relu") X(ELU, "elu")    \
-                    X(GELU, "gelu") X(SILU, "silu") X(SIGMOID, "sigmoid") X(TANH, "tanh")          \
-                        X(SOFTPLUS, "softplus") X(SOFTMAX, "softmax") X(FLATTEN, "flatten")        \
-                            X(RESHAPE, "reshape") X(ADD, "add") X(CONCAT, "concat")
+#define QN_LAYER_MAP(X) \
+    X(CONV, "conv") \
+    X(CONV_TRANSPOSE, "conv_transpose") \
+    X(LINEAR, "linear") \
+    X(MAX_POOL, "max_pool") \
+    X(AVG_POOL, "avg_pool") \
+    X(GLOBAL_AVG_POOL, "global_avg_pool") \
+    X(GLOBAL_MAX_POOL, "global_max_pool") \
+    X(BATCH_NORM, "batch_norm") \
+    X(DROPOUT, "dropout") \
+    X(RELU, "relu") \
+    X(LEAKY_RELU, "leaky_relu") \
+    X(ELU, "elu") \
+    X(GELU, "gelu") \
+    X(SILU, "silu") \
+    X(SIGMOID, "sigmoid") \
+    X(TANH, "tanh") \
+    X(SOFTPLUS, "softplus") \
+    X(SOFTMAX, "softmax") \
+    X(FLATTEN, "flatten") \
+    X(RESHAPE, "reshape") \
+    X(ADD, "add") \
+    X(CONCAT, "concat")
 typedef enum qn_layer_kind {
 #define X(e, s) QN_LAYER_##e,
     QN_LAYER_MAP(X)
@@ -137,10 +157,14 @@ typedef enum qn_layer_kind {
         QN_LAYER_COUNT
 } qn_layer_kind;
 
-#define QN_INIT_MAP(X)                                                                             \
-    X(HE, "he")                                                                                    \
-    X(HE_UNIFORM, "he_uniform") X(XAVIER, "xavier") X(XAVIER_UNIFORM, "xavier_uniform")            \
-        X(TRUNCATED_NORMAL, "truncated_normal") X(NORMAL, "normal") X(ZEROS, "zeros")
+#define QN_INIT_MAP(X) \
+    X(HE, "he") \
+    X(HE_UNIFORM, "he_uniform") \
+    X(XAVIER, "xavier") \
+    X(XAVIER_UNIFORM, "xavier_uniform") \
+    X(TRUNCATED_NORMAL, "truncated_normal") \
+    X(NORMAL, "normal") \
+    X(ZEROS, "zeros")
 typedef enum qn_recipe_init {
 #define X(e, s) QN_RECIPE_INIT_##e,
     QN_INIT_MAP(X)
@@ -148,7 +172,9 @@ typedef enum qn_recipe_init {
         QN_RECIPE_INIT_COUNT
 } qn_recipe_init;
 
-#define QN_GELU_MAP(X) X(ERF, "erf") X(TANH, "tanh")
+#define QN_GELU_MAP(X) \
+    X(ERF, "erf") \
+    X(TANH, "tanh")
 typedef enum qn_gelu_form {
 #define X(e, s) QN_GELU_##e,
     QN_GELU_MAP(X)
@@ -187,8 +213,12 @@ typedef struct qn_layer {
 
 /* ---- how to train ------------------------------------------------------------------------- */
 
-#define QN_LOSS_MAP(X)                                                                             \
-    X(CROSS_ENTROPY, "cross_entropy") X(MSE, "mse") X(L1, "l1") X(HUBER, "huber") X(BCE, "bce")
+#define QN_LOSS_MAP(X) \
+    X(CROSS_ENTROPY, "cross_entropy") \
+    X(MSE, "mse") \
+    X(L1, "l1") \
+    X(HUBER, "huber") \
+    X(BCE, "bce")
 typedef enum qn_loss_kind {
 #define X(e, s) QN_LOSS_##e,
     QN_LOSS_MAP(X)
@@ -234,10 +264,14 @@ typedef struct qn_recipe_schedule {
     double min_factor;  /* PLATEAU: never below                                           */
 } qn_recipe_schedule;
 
-#define QN_METRIC_MAP(X)                                                                           \
-    X(ACCURACY, "accuracy")                                                                        \
-    X(TOP_K, "top_k") X(PRECISION, "precision") X(RECALL, "recall") X(F1, "f1") X(AUC, "auc")      \
-        X(CONFUSION, "confusion")
+#define QN_METRIC_MAP(X) \
+    X(ACCURACY, "accuracy") \
+    X(TOP_K, "top_k") \
+    X(PRECISION, "precision") \
+    X(RECALL, "recall") \
+    X(F1, "f1") \
+    X(AUC, "auc") \
+    X(CONFUSION, "confusion")
 typedef enum qn_metric_kind {
 #define X(e, s) QN_METRIC_##e,
     QN_METRIC_MAP(X)
@@ -245,7 +279,10 @@ typedef enum qn_metric_kind {
         QN_METRIC_COUNT
 } qn_metric_kind;
 
-#define QN_AVERAGE_MAP(X) X(MACRO, "macro") X(MICRO, "micro") X(CLASS, "class")
+#define QN_AVERAGE_MAP(X) \
+    X(MACRO, "macro") \
+    X(MICRO, "micro") \
+    X(CLASS, "class")
 typedef enum qn_average {
 #define X(e, s) QN_AVERAGE_##e,
     QN_AVERAGE_MAP(X)
@@ -285,7 +322,11 @@ typedef struct qn_recipe_log {
     int64_t every_steps;
 } qn_recipe_log;
 
-#define QN_SPIKE_MAP(X) X(OFF, "off") X(WARN, "warn") X(STOP, "stop") X(REWIND, "rewind")
+#define QN_SPIKE_MAP(X) \
+    X(OFF, "off") \
+    X(WARN, "warn") \
+    X(STOP, "stop") \
+    X(REWIND, "rewind")
 typedef enum qn_spike_policy {
 #define X(e, s) QN_SPIKE_##e,
     QN_SPIKE_MAP(X)
@@ -335,21 +376,18 @@ typedef struct qn_recipe_errors {
 /* Reads and checks the recipe at `path`. sets: n_sets texts "key.path[3].key=value" that replace or
  * add values of the file before it is checked; a value that is not JSON is taken as a string.
  * errs may be NULL. On failure *out is NULL; the status is QN_EUSAGE for a wrong recipe. */
-QN_API QN_CHECKED qn_status qn_recipe_load(qn_recipe **out, const char *path,
-                                           const char *const *sets, int n_sets,
+QN_API QN_CHECKED qn_status qn_recipe_load(qn_recipe **out, const char *path, const char *const *sets, int n_sets,
                                            qn_recipe_errors *errs);
 
 /* The same for a text in memory (it need not end in NUL); `name` is the file named in messages. */
-QN_API QN_CHECKED qn_status qn_recipe_parse(qn_recipe **out, const char *name, const char *text,
-                                            size_t bytes, const char *const *sets, int n_sets,
-                                            qn_recipe_errors *errs);
+QN_API QN_CHECKED qn_status qn_recipe_parse(qn_recipe **out, const char *name, const char *text, size_t bytes,
+                                            const char *const *sets, int n_sets, qn_recipe_errors *errs);
 
 QN_API void qn_recipe_free(qn_recipe *recipe); /* NULL is fine */
 
 /* The resolved recipe as JSON text, every default written out; parsing it gives the same recipe.
  * The caller frees *out with free(). `bytes` (may be NULL) does not count the NUL at the end. */
-QN_API QN_CHECKED qn_status qn_recipe_write(const qn_recipe *recipe, char **out, size_t *bytes,
-                                            qn_error *err);
+QN_API QN_CHECKED qn_status qn_recipe_write(const qn_recipe *recipe, char **out, size_t *bytes, qn_error *err);
 
 /* What a recipe may contain: a listing for the terminal, the page docs/recipes.md, or a JSON Schema
  * (2020-12). The caller frees *out with free(). */

@@ -62,7 +62,7 @@ struct ledger {
     int n;
     size_t asked[MOST]; /* bytes of each request since it was opened                       */
     size_t live;
-    size_t left;        /* while open: what may still be asked for; 0: as much as there is */
+    size_t left; /* while open: what may still be asked for; 0: as much as there is */
 };
 
 static void *write_down(void *user, void *ptr, size_t old_size, size_t new_size)

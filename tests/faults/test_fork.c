@@ -21,7 +21,12 @@
 
 enum { N = 256, SECONDS = 20 }; /* a child that hangs is ended by SIGALRM */
 
-struct made { qn_graph *g; qn_store *s; qn_program *p; qn_t y; };
+struct made {
+    qn_graph *g;
+    qn_store *s;
+    qn_program *p;
+    qn_t y;
+};
 
 static qn_status make(struct made *m, int threads, qn_error *err)
 {
@@ -60,9 +65,9 @@ static int outcome(pid_t child)
     if (WIFSIGNALED(how)) fail_msg("the child was ended by signal %d", WTERMSIG(how));
     return WEXITSTATUS(how);
 }
-#define CHILD_EXPECT(x)                                                                            \
-    do {                                                                                           \
-        if (!(x)) _exit(__LINE__ > 255 ? 255 : __LINE__);                                          \
+#define CHILD_EXPECT(x) \
+    do { \
+        if (!(x)) _exit(__LINE__ > 255 ? 255 : __LINE__); \
     } while (0)
 
 /* ---- programs ---------------------------------------------------------------------------------- */
@@ -164,8 +169,9 @@ static void child_uses_inherited_loader(qn_loader *l, qn_dataset *ds, const qn_l
 static void loader_threads(void **state)
 {
     (void)state;
-    const qn_loader_options o = { .batch = 20, .shuffle = true, .seed = 5, .threads = 2,
-                                  .augment = { .flip = 0.5, .rotate = 10, .erase = 0.5 } };
+    const qn_loader_options o = {
+        .batch = 20, .shuffle = true, .seed = 5, .threads = 2, .augment = { .flip = 0.5, .rotate = 10, .erase = 0.5 }
+    };
     uint64_t whole = 0;
     for (int forks = 0; forks < 12; forks += 11) { /* undisturbed, then forked while threads are at work */
         qn_dataset *ds;

@@ -21,18 +21,21 @@
 
 /* 40 training samples in batches of 10: saves after step 3, 4 (end of epoch, best), 6 and 8 (the same). */
 static const char recipe_text[] =
-    "{\"quern\": 1, \"name\": \"kill\", \"data\": {\"digits\": 50, \"validation\": 0.2, \"workers\": 0},"
-    " \"augment\": {\"flip\": 0.5}, \"model\": [{\"linear\": 8}, {\"batch_norm\": true, \"activation\": \"relu\"},"
-    " {\"dropout\": 0.3}, {\"linear\": 10}], \"optimizer\": {\"name\": \"adamw\", \"lr\": 0.01},"
-    " \"ema\": {\"decay\": 0.9}, \"batch\": 10, \"epochs\": 2, \"seed\": 11, \"log\": {\"every_steps\": 1},"
-    " \"early_stopping\": {\"metric\": \"loss\"}, \"checkpoint\": {\"every_steps\": 3, \"keep\": 2}}";
+    "{\"quern\": 1, \"name\": \"kill\", \"data\": {\"digits\": 50, \"validation\": 0.2, \"workers\": 0}, \"augment\": "
+    "{\"flip\": 0.5}, \"model\": [{\"linear\": 8}, {\"batch_norm\": true, \"activation\": \"relu\"}, {\"dropout\": "
+    "0.3}, {\"linear\": 10}], \"optimizer\": {\"name\": \"adamw\", \"lr\": 0.01}, \"ema\": {\"decay\": 0.9}, "
+    "\"batch\": 10, \"epochs\": 2, \"seed\": 11, \"log\": {\"every_steps\": 1}, \"early_stopping\": {\"metric\": "
+    "\"loss\"}, \"checkpoint\": {\"every_steps\": 3, \"keep\": 2}}";
 enum { MOST = 4000, PATH = 150 };
 
 /* ---- the calls of a run ------------------------------------------------------------------------- */
 
 struct seen {
     int n; /* calls so far */
-    struct { char name[16], path[64]; int step; } at[MOST]; /* step: what this rename committed; 0: none */
+    struct {
+        char name[16], path[64];
+        int step;
+    } at[MOST]; /* step: what this rename committed; 0: none */
 };
 static struct seen *seen; /* shared with the child that runs */
 static struct seen whole; /* the run that nobody kills       */
@@ -120,7 +123,10 @@ static char *read_file(const char *dir, const char *name, size_t *size)
 }
 
 /* What a run left: the bytes of the last and of the best checkpoint, and the log without times and resumptions. */
-struct end { char *file[3], *log; size_t size[3]; };
+struct end {
+    char *file[3], *log;
+    size_t size[3];
+};
 static struct end good; /* of the run that nobody kills */
 
 static void strip_log(char *text)
@@ -263,8 +269,7 @@ static bool is(int k, const char *name) { return k >= 1 && strcmp(whole.at[k - 1
  * row of writes to a file all but the first and the last. */
 static bool is_dull(int k)
 {
-    return is(k, "fsync") || is(k, "close") || is(k, "open") || is(k, "pread") ||
-           is(k, "fallocate") ||
+    return is(k, "fsync") || is(k, "close") || is(k, "open") || is(k, "pread") || is(k, "fallocate") ||
            (is(k - 1, "write") && is(k, "write") && is(k + 1, "write"));
 }
 

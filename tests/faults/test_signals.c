@@ -17,10 +17,9 @@
 #include <unistd.h>
 
 static const char recipe_text[] =
-    "{\"quern\": 1, \"name\": \"storm\", \"data\": {\"digits\": 100, \"validation\": 0.2, \"workers\": 2},"
-    " \"batch\": 10, \"augment\": {\"rotate\": 10}, \"epochs\": 3, \"checkpoint\": {\"every_steps\": 2, \"keep\": 2},"
-    " \"model\": [{\"linear\": 16}, {\"batch_norm\": true, \"activation\": \"relu\"}, {\"dropout\": 0.2},"
-    " {\"linear\": 10}]}";
+    "{\"quern\": 1, \"name\": \"storm\", \"data\": {\"digits\": 100, \"validation\": 0.2, \"workers\": 2}, \"batch\": "
+    "10, \"augment\": {\"rotate\": 10}, \"epochs\": 3, \"checkpoint\": {\"every_steps\": 2, \"keep\": 2}, \"model\": "
+    "[{\"linear\": 16}, {\"batch_norm\": true, \"activation\": \"relu\"}, {\"dropout\": 0.2}, {\"linear\": 10}]}";
 static char root[] = "/tmp/quern-signals-XXXXXX";
 static volatile sig_atomic_t alarms, children, stop;
 
@@ -58,7 +57,10 @@ static void alarm_once(long microseconds)
 }
 
 /* Handlers and masks of all signals. */
-struct signals { void (*handler[65])(int); sigset_t mask; };
+struct signals {
+    void (*handler[65])(int);
+    sigset_t mask;
+};
 static void look(struct signals *s)
 {
     memset(s, 0, sizeof *s);

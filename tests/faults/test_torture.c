@@ -39,7 +39,13 @@ static void *hostile_realloc(void *user, void *ptr, size_t old_size, size_t new_
     return p;
 }
 
-struct built { qn_graph *g; qn_store *s; qn_program *p; qn_t x, t, keep[4]; int n_keep; };
+struct built {
+    qn_graph *g;
+    qn_store *s;
+    qn_program *p;
+    qn_t x, t, keep[4];
+    int n_keep;
+};
 
 /* conv-bn-relu-pool-linear with dropout and AdamW. */
 static qn_status build(struct built *b, struct hostile *h, const qn_compile_opts *opts, qn_error *err)
@@ -56,7 +62,8 @@ static qn_status build(struct built *b, struct hostile *h, const qn_compile_opts
     y = qn_linear(b->g, "fc", qn_dropout(b->g, y, qn_rng(b->g), 0.25, "drop"), 10, NULL);
     qn_t loss = qn_cross_entropy(b->g, y, b->t, NULL);
     qn_train_opts o = { .optimizer = { .kind = QN_OPTIMIZER_ADAMW, .lr = 1e-3, .betas = { 0.9, 0.999 }, .eps = 1e-8 },
-                        .schedule = { .gamma = 1, .total = 10 }, .batch = 8 };
+                        .schedule = { .gamma = 1, .total = 10 },
+                        .batch = 8 };
     qn_status status = qn_train_build(b->g, loss, &o, &nodes);
     if (status) {
         *err = *qn_graph_error(b->g);

@@ -19,14 +19,20 @@ struct edge {
     const char *name;
     qn_t (*build)(qn_graph *g, const qn_t *x);
     int n_in;
-    struct { int rank; int64_t dim[4]; double v[MOST]; bool index; } in[3];
-    double y[MOST];      /* the result                                      */
-    double dx[MOST];     /* gradient of sum y with respect to operand 0     */
+    struct {
+        int rank;
+        int64_t dim[4];
+        double v[MOST];
+        bool index;
+    } in[3];
+    double y[MOST];  /* the result                                      */
+    double dx[MOST]; /* gradient of sum y with respect to operand 0     */
     bool no_gradient;
 };
 
 /* ---- builders ------------------------------------------------------------------------------------- */
 
+/* clang-format off */
 #define UNARY(row) static qn_t do_##row(qn_graph *g, const qn_t *x) { return qn_##row(g, x[0]); }
 #define BINARY(row) static qn_t do_##row(qn_graph *g, const qn_t *x) { return qn_##row(g, x[0], x[1]); }
 #define WITH(name, expression) static qn_t do_##name(qn_graph *g, const qn_t *x) { return expression; }
@@ -57,17 +63,31 @@ WITH(smoothing, qn_cross_entropy(g, x[0], x[1], &(qn_cross_entropy_opts){ .use_i
                                                                           .smoothing = 0.1 }))
 WITH(gather, qn_gather(g, x[0], x[1], 0))
 WITH(scatter, qn_scatter_add(g, x[0], x[1], 0, 3))
+/* clang-format on */
 
 /* ---- the table: values at the edge ------------------------------------------------------------------ */
 
-#define V(...) { __VA_ARGS__ }
-#define ROW(n, ...) { .rank = 1, .dim = { n }, .v = { __VA_ARGS__ } }
-#define GRID(r, c, ...) { .rank = 2, .dim = { r, c }, .v = { __VA_ARGS__ } }
-#define INDEX(n, ...) { .rank = 1, .dim = { n }, .v = { __VA_ARGS__ }, .index = true }
-#define ONE(row, what, n, x, result, gradient)                                                     \
+#define V(...) \
+    { \
+        __VA_ARGS__ \
+    }
+#define ROW(n, ...) \
+    { \
+        .rank = 1, .dim = { n }, .v = { __VA_ARGS__ } \
+    }
+#define GRID(r, c, ...) \
+    { \
+        .rank = 2, .dim = { r, c }, .v = { __VA_ARGS__ } \
+    }
+#define INDEX(n, ...) \
+    { \
+        .rank = 1, .dim = { n }, .v = { __VA_ARGS__ }, .index = true \
+    }
+#define ONE(row, what, n, x, result, gradient) \
     { .name = #row ": " what, .build = do_##row, .n_in = 1, .in = { ROW(n, x) }, .y = { result }, .dx = { gradient } },
 #define L(...) __VA_ARGS__
 
+    /* clang-format off */
 static const struct edge values[] = {
     ONE(log, "0, below 0, infinity", 5, L(0, -0.0, -1, 1, INF), L(-INF, -INF, NOT, 0, INF), L(INF, -INF, -1, 1, 0))
     ONE(sqrt, "0, below 0, infinity", 4, L(0, -1, INF, 4), L(0, NOT, INF, 2), L(INF, NOT, 0, 0.25))
@@ -164,10 +184,16 @@ static const struct edge values[] = {
     { "argmax: ties, -inf only, NaN", do_argmax, 1, { GRID(3, 3, 1, 1, 0, -INF, -INF, -INF, 9, NOT, 10) }, V(0, 0, 1),
       V(0), true },
 };
+/* clang-format on */
 
 /* ---- running a row ------------------------------------------------------------------------------------ */
 
-struct run { qn_graph *g; qn_store *s; qn_program *p; qn_t x[3], y, dx; };
+struct run {
+    qn_graph *g;
+    qn_store *s;
+    qn_program *p;
+    qn_t x[3], y, dx;
+};
 
 static void put_in(const struct edge *e, const struct run *r, int i, qn_dtype real)
 {
@@ -246,7 +272,11 @@ static void values_at_the_edge(void **state)
 /* ---- C5: indices that are none -------------------------------------------------------------------------- */
 
 /* The same table for 32 and 64 bits: the first index that is wrong is told, with its place. */
-static const struct { const char *name; qn_t (*build)(qn_graph *g, const qn_t *x); const char *what; } takers[] = {
+static const struct {
+    const char *name;
+    qn_t (*build)(qn_graph *g, const qn_t *x);
+    const char *what;
+} takers[] = {
     { "gather", do_gather, "index" },
     { "scatter_add", do_scatter, "index" },
     { "cross_entropy", do_loss, "target" },

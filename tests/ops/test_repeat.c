@@ -15,7 +15,9 @@
 enum { REPEATS = 32, KINDS = 6 }; /* kinds: f32 with 1, 2, 4 threads, f64 likewise */
 static const int thread_counts[] = { 1, 2, 4 };
 
-struct row { uint64_t hash[KINDS]; }; /* over all cases; the other process sends these */
+struct row {
+    uint64_t hash[KINDS];
+}; /* over all cases; the other process sends these */
 static struct row here[QN_OP_COUNT], there[QN_OP_COUNT];
 static int cases_run, programs_run;
 

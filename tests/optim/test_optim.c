@@ -17,6 +17,7 @@ enum { STEPS = 20, BATCH = 8 };
 static const qn_optimizer_group two_groups[] = { { "*.bias", 2, 0 }, { "net.*.w*t", 0.5, -1 }, { "*", 100, 9 } };
 static const qn_optimizer_group one_group[] = { { "*", 0.25, 0.5 } };
 
+/* clang-format off */
 static const struct setting {
     const char *name, *a, *b; /* suffixes of the moments */
     qn_train_opts o;
@@ -55,6 +56,7 @@ static const struct setting {
         .clip_value = 0.1, .l1 = 0.01, .l2 = 0.02, .ema_decay = 0.9,
         .schedule = { .kind = QN_SCHEDULE_STEP, .every = 6, .gamma = 0.5, .warmup = 4 } } },
 };
+/* clang-format on */
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
 
 static void expect_near(const char *what, const char *part, int step, double got, double want, double tolerance)
@@ -182,7 +184,10 @@ static void one_micro_run_needs_no_tensors_of_gradients(void **state)
 /* ---- steps that are skipped -------------------------------------------------------------------------------- */
 
 enum { TENSORS_MAX = 64 };
-struct snapshot { int n; unsigned char bytes[TENSORS_MAX][WEIGHTS * sizeof(double)]; };
+struct snapshot {
+    int n;
+    unsigned char bytes[TENSORS_MAX][WEIGHTS * sizeof(double)];
+};
 
 static struct snapshot snapshot_of(const struct model *m)
 {
@@ -325,8 +330,15 @@ static void every_optimizer_finds_the_bottom_of_a_bowl(void **state)
 {
     (void)state;
     static const qn_optimizer_opts optimizers[] = {
-        { SGD }, { SGD, .momentum = 0.8 }, { SGD, .momentum = 0.8, .nesterov = true }, { ADAM(ADAM) }, { ADAM(ADAMW) },
-        { RMS }, { RMS, .momentum = 0.5 }, { .kind = QN_OPTIMIZER_ADAGRAD, .lr = 0.5, .eps = 1e-10 }, { ADAM(LAMB) },
+        { SGD },
+        { SGD, .momentum = 0.8 },
+        { SGD, .momentum = 0.8, .nesterov = true },
+        { ADAM(ADAM) },
+        { ADAM(ADAMW) },
+        { RMS },
+        { RMS, .momentum = 0.5 },
+        { .kind = QN_OPTIMIZER_ADAGRAD, .lr = 0.5, .eps = 1e-10 },
+        { ADAM(LAMB) },
         { ADAM(LION) },
     };
     for (size_t i = 0; i < sizeof optimizers / sizeof optimizers[0]; i++) {
@@ -390,6 +402,7 @@ static void plans_and_threads_do_not_change_a_bit(void **state)
 static void patterns_match_whole_names(void **state)
 {
     (void)state;
+    /* clang-format off */
     static const struct { const char *pattern; bool weight, bias; } rows[] = {
         { "*", true, true }, { "net.fc.*", true, true }, { "*.bias", false, true }, { "net.fc.bias", false, true },
         { "net.fc.bia", false, false }, { "et.fc.bias", false, false }, { "net.fc.bias*", false, true },
@@ -397,6 +410,7 @@ static void patterns_match_whole_names(void **state)
         { "*fc.*e*t", true, false }, { "*s", false, true }, { "*ias*s", false, false }, { "*.weigh", false, false },
         { "*t*t", true, false }, { "*t*t*t", false, false },
     };
+    /* clang-format on */
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const qn_optimizer_group group = { rows[i].pattern, 0, -1 };
         const qn_train_opts o = { .optimizer = { SGD, .groups = &group, .n_groups = 1 } };
@@ -433,7 +447,10 @@ static void mistakes_are_told(void **state)
     (void)state;
     static const qn_optimizer_group no_match[] = { { NULL, 1, -1 } }, below[] = { { "*", -2, -1 } };
     static const qn_optimizer_group decay[] = { { "*", 1, -2 } };
-    static const struct { qn_train_opts o; const char *text; } rows[] = {
+    static const struct {
+        qn_train_opts o;
+        const char *text;
+    } rows[] = {
 #define ROW(expected, ...) { { __VA_ARGS__ }, "error E2204 graph: " expected }
         ROW("train: optimizer.kind 7; expected 0..6", .optimizer = { .kind = (qn_optimizer_kind)7 }),
         ROW("train: optimizer.lr -1; expected a finite number from 0", .optimizer = { .lr = -1 }),
@@ -489,8 +506,7 @@ static void mistakes_are_told(void **state)
     const qn_train_opts fine = { .optimizer = { SGD } };
     expect_error(&fine, "net", QN_F32,
                  "error E2207 graph: net: train: built inside a scope; expected outside of all, after qn_scope_pop");
-    expect_error(&fine, NULL, QN_F64,
-                 "error E2202 shape: train: \"w\" is F32; expected F64 like the loss");
+    expect_error(&fine, NULL, QN_F64, "error E2202 shape: train: \"w\" is F32; expected F64 like the loss");
 }
 
 /* A parameter called like the average of another would be overwritten by it. */

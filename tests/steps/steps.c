@@ -52,8 +52,9 @@ static void train(struct steps_run *out, const char *text, const char *resume, i
     qn_recipe_errors errs;
     qn_trainer *t = NULL;
     snprintf(dir, sizeof dir, "%s", resume ? resume : "");
-    qn_trainer_opts opts = { .out = steps_root(), .resume = resume ? dir : NULL, .epochs = epochs, .fd = -1,
-                             .threads = 1 };
+    qn_trainer_opts opts = {
+        .out = steps_root(), .resume = resume ? dir : NULL, .epochs = epochs, .fd = -1, .threads = 1
+    };
     memset(out, 0, sizeof *out);
     if (text && qn_recipe_parse(&recipe, "test.json", text, strlen(text), NULL, 0, &errs))
         fail_msg("%s", errs.list[0].text);
@@ -71,10 +72,7 @@ void steps_train(struct steps_run *out, const char *recipe, const char *resume)
     train(out, resume ? NULL : recipe, resume, 0);
 }
 
-void steps_train_epochs(struct steps_run *out, const char *resume, int64_t epochs)
-{
-    train(out, NULL, resume, epochs);
-}
+void steps_train_epochs(struct steps_run *out, const char *resume, int64_t epochs) { train(out, NULL, resume, epochs); }
 
 static int by_number(const void *a, const void *b)
 {

@@ -186,8 +186,8 @@ static void full_device(void **state)
     assert_int_equal(qn_log_open(&log, "/dev/full", true, &err), QN_OK);
     qn_log_begin(log, "e");
     assert_int_equal(qn_log_end(log, &err), QN_EIO);
-    assert_string_equal(err.text, "error E6002 io: /dev/full: write: no space left on device; the log "
-                                  "loses lines, training goes on");
+    assert_string_equal(err.text, "error E6002 io: /dev/full: write: no space left on device; the log loses lines, "
+                                  "training goes on");
     for (int i = 0; i < 3; i++) {
         qn_log_begin(log, "e");
         assert_int_equal(qn_log_end(log, &err), QN_OK);
@@ -248,10 +248,14 @@ static void broken_pipe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exact_text),         cmocka_unit_test(hostile_text),
-        cmocka_unit_test(floats_come_back),   cmocka_unit_test(long_lines_are_cut),
-        cmocka_unit_test(append_and_refuse),  cmocka_unit_test(full_device),
-        cmocka_unit_test(torn_line_is_taken_back), cmocka_unit_test(broken_pipe),
+        cmocka_unit_test(exact_text),
+        cmocka_unit_test(hostile_text),
+        cmocka_unit_test(floats_come_back),
+        cmocka_unit_test(long_lines_are_cut),
+        cmocka_unit_test(append_and_refuse),
+        cmocka_unit_test(full_device),
+        cmocka_unit_test(torn_line_is_taken_back),
+        cmocka_unit_test(broken_pipe),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -91,8 +91,8 @@ static void ignored_and_not_finite(void **state)
     (void)state;
     const float x[5][2] = { { 2, 1 }, { NAN, 1 }, { 0, INFINITY }, { -INFINITY, 3 }, { 1, 2 } };
     const int32_t y[5] = { 0, 0, 1, 1, -100 };
-    qn_metrics *m = make((qn_metrics_options){ .width = 2, .logits = true, .has_ignore = true,
-                                               .ignore_index = -100, .confusion = true, .auc = true });
+    qn_metrics *m = make((qn_metrics_options){
+        .width = 2, .logits = true, .has_ignore = true, .ignore_index = -100, .confusion = true, .auc = true });
     qn_metrics_summary s;
     assert_int_equal(qn_metrics_add_classes(m, x[0], y, 5, NULL), QN_OK);
     assert_int_equal(qn_metrics_result(m, &s, NULL), QN_OK);
@@ -148,12 +148,11 @@ static void auc_against_pairs(void **state)
             y[i] = r % 3 == 0;
             x[i] = (float)(r / 3 % (3u << 2 * trial)) + 2.0f * (float)y[i];
         }
-        qn_metrics *m = make((qn_metrics_options){ .kind = QN_METRICS_BINARY, .logits = true, .auc = true,
-                                                   .expect = 3 });
+        qn_metrics *m = make(
+            (qn_metrics_options){ .kind = QN_METRICS_BINARY, .logits = true, .auc = true, .expect = 3 });
         qn_metrics_summary s;
         qn_metrics_class k;
-        for (int i = 0; i < N; i += 100)
-            assert_int_equal(qn_metrics_add_classes(m, x + i, y + i, 100, NULL), QN_OK);
+        for (int i = 0; i < N; i += 100) assert_int_equal(qn_metrics_add_classes(m, x + i, y + i, 100, NULL), QN_OK);
         assert_int_equal(qn_metrics_result(m, &s, NULL), QN_OK);
         NEAR(s.auc, auc_brute_force(x, y, N));
         assert_int_equal(qn_metrics_of_class(m, 0, &k, NULL), QN_OK);
@@ -309,11 +308,16 @@ static void memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes_by_hand),   cmocka_unit_test(empty_classes),
-        cmocka_unit_test(ignored_and_not_finite), cmocka_unit_test(top_k_ties),
-        cmocka_unit_test(auc_against_pairs), cmocka_unit_test(auc_of_logits),
-        cmocka_unit_test(binary_by_hand),    cmocka_unit_test(regression),
-        cmocka_unit_test(refusals),          cmocka_unit_test(memory),
+        cmocka_unit_test(classes_by_hand),
+        cmocka_unit_test(empty_classes),
+        cmocka_unit_test(ignored_and_not_finite),
+        cmocka_unit_test(top_k_ties),
+        cmocka_unit_test(auc_against_pairs),
+        cmocka_unit_test(auc_of_logits),
+        cmocka_unit_test(binary_by_hand),
+        cmocka_unit_test(regression),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

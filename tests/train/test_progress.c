@@ -41,8 +41,14 @@ static qn_progress *make(struct capture *c, qn_progress_mode mode, int64_t every
     qn_progress *p = NULL;
     now = 100;
     open_capture(c);
-    qn_progress_options o = { .fd = c->fd[1], .mode = mode, .epochs = 2, .steps_per_epoch = 100,
-                              .every = every, .metric = "acc", .unit = "img", .clock = fake_clock };
+    qn_progress_options o = { .fd = c->fd[1],
+                              .mode = mode,
+                              .epochs = 2,
+                              .steps_per_epoch = 100,
+                              .every = every,
+                              .metric = "acc",
+                              .unit = "img",
+                              .clock = fake_clock };
     assert_int_equal(qn_progress_create(&p, &o, NULL), QN_OK);
     return p;
 }
@@ -87,11 +93,10 @@ static void plain_lines(void **state)
     for (int k = 1; k <= 100; k++) step(p, 1, k);
     qn_progress_note(p, "a\x1b[31m warning");
     qn_progress_epoch_end(p, &(qn_progress_epoch){ 1, 0.5, 0.75, 0.6, (double)NAN });
-    assert_string_equal(drain(&c),
-                        "epoch 1/2  step 50/100  loss 0.5000  acc 0.7500  1.60k img/s  eta 0:06\n"
-                        "epoch 1/2  step 100/100  loss 0.5000  acc 0.7500  1.60k img/s  eta 0:04\n"
-                        "a\\x1B[31m warning\n"
-                        "epoch 1/2  loss 0.5000  acc 0.7500  val loss 0.6000  1.60k img/s  0:04\n");
+    assert_string_equal(drain(&c), "epoch 1/2  step 50/100  loss 0.5000  acc 0.7500  1.60k img/s  eta 0:06\n"
+                                   "epoch 1/2  step 100/100  loss 0.5000  acc 0.7500  1.60k img/s  eta 0:04\n"
+                                   "a\\x1B[31m warning\n"
+                                   "epoch 1/2  loss 0.5000  acc 0.7500  val loss 0.6000  1.60k img/s  0:04\n");
     close_capture(&c, p);
 }
 
@@ -193,8 +198,9 @@ static void harmless(void **state)
     close(c.fd[1]);
     signal(SIGPIPE, before);
     for (int mode = 0; mode < 4; mode++) {
-        qn_progress_options o = { .fd = 987654, .mode = (qn_progress_mode)mode, .epochs = 1,
-                                  .steps_per_epoch = INT64_MAX, .every = 1 };
+        qn_progress_options o = {
+            .fd = 987654, .mode = (qn_progress_mode)mode, .epochs = 1, .steps_per_epoch = INT64_MAX, .every = 1
+        };
         assert_int_equal(qn_progress_create(&p, &o, NULL), QN_OK);
         step(p, -5, INT64_MIN);
         step(p, INT64_MAX, INT64_MAX);
@@ -213,9 +219,8 @@ static void harmless(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_texts),   cmocka_unit_test(plain_lines),
-        cmocka_unit_test(one_line_per_epoch), cmocka_unit_test(terminal_line),
-        cmocka_unit_test(bar_length),    cmocka_unit_test(resumed),
+        cmocka_unit_test(small_texts),   cmocka_unit_test(plain_lines), cmocka_unit_test(one_line_per_epoch),
+        cmocka_unit_test(terminal_line), cmocka_unit_test(bar_length),  cmocka_unit_test(resumed),
         cmocka_unit_test(harmless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

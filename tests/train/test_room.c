@@ -64,8 +64,7 @@ static void expect(int64_t mib, const char *limit)
 static void machine_alone(void **state)
 {
     (void)state;
-    put("proc/meminfo",
-        "MemTotal:       900000 kB\nMemFree:        1024 kB\nMemAvailable:   819200 kB\n");
+    put("proc/meminfo", "MemTotal:       900000 kB\nMemFree:        1024 kB\nMemAvailable:   819200 kB\n");
     expect(800, "MemAvailable");
     put("proc/meminfo", "MemTotal:       900000 kB\nMemAvailable:   8192 kB\n");
     assert_int_equal(qn__memory_below(root).bytes, 0); /* less than the reserve */
@@ -83,8 +82,7 @@ static void cgroup_two(void **state)
     put("sys/fs/cgroup/a.slice/memory.max", "1073741824\n");
     put("sys/fs/cgroup/a.slice/memory.current", "536870912\n");
     expect(512, "cgroup");
-    put("sys/fs/cgroup/a.slice/memory.stat",
-        "anon 1\nfile 5\ninactive_file 104857600\nactive_file 3\n");
+    put("sys/fs/cgroup/a.slice/memory.stat", "anon 1\nfile 5\ninactive_file 104857600\nactive_file 3\n");
     expect(612, "cgroup");
     put("sys/fs/cgroup/a.slice/b/memory.max", "104857600\n");
     expect(99, "cgroup");
@@ -143,8 +141,7 @@ static void address_space(void **state)
         struct rlimit limit = { (rlim_t)2 << 30, (rlim_t)2 << 30 };
         setrlimit(RLIMIT_AS, &limit);
         qn_memory m = qn__memory_below(root); /* no other limits here */
-        _exit(strcmp(m.limit, "RLIMIT_AS") == 0 && m.bytes > 0 && m.bytes < (int64_t)2 << 30 ? 0
-                                                                                             : 1);
+        _exit(strcmp(m.limit, "RLIMIT_AS") == 0 && m.bytes > 0 && m.bytes < (int64_t)2 << 30 ? 0 : 1);
     }
     int status = 0;
     waitpid(child, &status, 0);
@@ -154,9 +151,8 @@ static void address_space(void **state)
 /* ---- does it fit? ------------------------------------------------------------------------------------------------ */
 
 static const char recipe_text[] =
-    "{\"quern\": 1, \"data\": {\"digits\": 100}, \"model\": [\"flatten\", {\"linear\": 64,"
-    " \"activation\": \"relu\"}, {\"linear\": 10}], \"loss\": \"cross_entropy\","
-    " \"optimizer\": \"adam\", \"batch\": 64}";
+    "{\"quern\": 1, \"data\": {\"digits\": 100}, \"model\": [\"flatten\", {\"linear\": 64, \"activation\": \"relu\"}, "
+    "{\"linear\": 10}], \"loss\": \"cross_entropy\", \"optimizer\": \"adam\", \"batch\": 64}";
 static const qn_transform shape = { .rank = 3, .dim = { 1, 28, 28 }, .n_classes = 10 };
 
 static int64_t need_of(const qn_recipe *r, int64_t batch)
@@ -172,8 +168,7 @@ static int64_t need_of(const qn_recipe *r, int64_t batch)
 static qn_recipe *recipe(void)
 {
     qn_recipe *r;
-    assert_int_equal(
-        qn_recipe_parse(&r, "r.json", recipe_text, sizeof recipe_text - 1, NULL, 0, NULL), QN_OK);
+    assert_int_equal(qn_recipe_parse(&r, "r.json", recipe_text, sizeof recipe_text - 1, NULL, 0, NULL), QN_OK);
     return r;
 }
 
@@ -212,12 +207,11 @@ static void exact_line(void **state)
     qn_bytes b = qn_program_bytes(plan.program);
     assert_int_equal(qn_plan_largest_batch(&largest, r, &shape, 63, 1, have, NULL), QN_OK);
     snprintf(line, sizeof line,
-             "error E5001 memory: host: needs %.2f MiB (weights %.1f, optimizer %.1f, activations "
-             "%.1f, workspace %.1f); "
-             "have %.2f MiB; largest batch that fits: %lld",
-             (double)need / MIB, (double)(b.params + b.buffers) / MIB,
-             (double)(b.state + b.grads) / MIB, (double)(b.io + b.work - b.workspace) / MIB,
-             (double)b.workspace / MIB, (double)have / MIB, (long long)largest);
+             "error E5001 memory: host: needs %.2f MiB (weights %.1f, optimizer %.1f, activations %.1f, workspace "
+             "%.1f); have %.2f MiB; largest batch that fits: %lld",
+             (double)need / MIB, (double)(b.params + b.buffers) / MIB, (double)(b.state + b.grads) / MIB,
+             (double)(b.io + b.work - b.workspace) / MIB, (double)b.workspace / MIB, (double)have / MIB,
+             (long long)largest);
     assert_string_equal(err.text, line);
     assert_int_equal(err.code, 5001);
     /* Gibibytes from one on. */

@@ -30,8 +30,9 @@ static void same_as_read(const char *data, int rank, int64_t c, int64_t h, int64
     qn_transform shape;
     qn_parts parts;
     qn_error err = { 0 };
-    snprintf(text, sizeof text, "{ \"quern\": 1, \"name\": \"t\", \"data\": %s, \"model\": [{ \"linear\": 3 }], "
-             "\"loss\": \"%s\" }", data, targets ? "mse" : "cross_entropy");
+    snprintf(text, sizeof text,
+             "{ \"quern\": 1, \"name\": \"t\", \"data\": %s, \"model\": [{ \"linear\": 3 }], \"loss\": \"%s\" }", data,
+             targets ? "mse" : "cross_entropy");
     if (qn_recipe_parse(&r, "t.json", text, strlen(text), NULL, 0, &errs)) fail_msg("%s", errs.list[0].text);
     if (qn_data_shape(r, &shape, &err)) fail_msg("%s", err.text);
     if (qn_parts_open(&parts, r, &err)) fail_msg("%s", err.text);
@@ -83,9 +84,8 @@ static void npy_files(void **state)
     in_dir(state);
     assert_int_equal(qn_npy_write("x.npy", &a, NULL), QN_OK);
     assert_int_equal(qn_npy_write("y.npy", &b, NULL), QN_OK);
-    same_as_read(
-        "{ \"npy\": { \"images\": \"x.npy\", \"labels\": \"y.npy\" }, \"regression\": true }", 1, 3,
-        0, 0, 0, 2);
+    same_as_read("{ \"npy\": { \"images\": \"x.npy\", \"labels\": \"y.npy\" }, \"regression\": true }", 1, 3, 0, 0, 0,
+                 2);
     unlink("x.npy");
     unlink("y.npy");
     rmdir(dir);
