@@ -4,7 +4,7 @@
 #                   libquern_cuda.so from the same kernels/cuda that nvcc compiles
 #
 # Only the CUDA headers are needed (scripts/cuda-home finds them).
-CUDA_INCLUDE := $(addsuffix /include,$(or $(CUDA_HOME),$(shell scripts/cuda-home 2>/dev/null)))
+CUDA_INCLUDE = $(addsuffix /include,$(CUDA_HOME_FOUND))
 
 ifeq ($(origin CXX),default)
 CXX := $(filter ccache,$(CC)) g++
@@ -25,10 +25,10 @@ SIM_TEST_CU := $(call find-c,tests/cudasim/*.cu)
 
 # The plugin, and what it needs of core.
 SIM_CU := $(call find-c,kernels/cuda/*.cu)
-SIM_C := $(call find-c,kernels/cuda/*.c) core/base.c core/dtype.c
+SIM_C := $(call find-c,kernels/cuda/*.c) $(CUDA_CORE)
 
 cudasim: ## CUDA kernels on the CPU: build the simulator and the plugin for it (needs the CUDA headers)
-ifeq ($(CUDA_INCLUDE),)
+ifeq ($(CUDA_HOME_FOUND),)
 	@echo "cudasim: no CUDA headers (set CUDA_HOME, or make cuda-toolchain); not built"
 else
 cudasim: $(foreach k,$(SIM_KINDS),$(SIM_LIBS:%=$(SIM)/$(k)/%) $(SIM)/$(k)/libquern_cuda.so \

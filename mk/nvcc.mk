@@ -4,11 +4,8 @@
 # scripts/cubins finds the machine code of each architecture. The host's C files are compiled by $(CC).
 CUDA_ARCHS ?= 80 86 89 90 100 120
 CUDA_BUILD := $(BUILD)/cuda
-CUDA_HOME_FOUND = $(or $(CUDA_HOME),$(shell scripts/cuda-home 2>/dev/null))
 CUDA_CU := $(call find-c,kernels/cuda/*.cu)
 CUDA_C := $(call find-c,kernels/cuda/*.c)
-# What the plugin needs of core, in its own copy: it must load beside any build of libquern.
-CUDA_CORE := core/base.c core/dtype.c
 CUDA_OBJ := $(CUDA_CU:kernels/cuda/%.cu=$(CUDA_BUILD)/%.cu.o) $(CUDA_C:kernels/cuda/%.c=$(CUDA_BUILD)/%.o) \
             $(CUDA_CORE:%.c=$(BUILD)/%.o)
 CUDA_PLUGIN := $(BUILD)/libquern_cuda.so
@@ -19,8 +16,11 @@ NVCC_FLAGS = -std=c++20 -O3 -lineinfo -Werror all-warnings -Xcompiler -fPIC,-fvi
              -Xptxas -warn-spills,-warn-lmem-usage,-warn-double-usage,-Werror $(NVCC_ARCHS)
 
 cuda: ## build libquern_cuda.so with nvcc (CUDA_ARCHS="80 90" selects)
-	$(Q)scripts/cuda-home >/dev/null
-	$(Q)$(MAKE) --no-print-directory $(CUDA_PLUGIN)
+ifeq ($(CUDA_HOME_FOUND),)
+	$(Q)scripts/cuda-home
+else
+cuda: $(CUDA_PLUGIN)
+endif
 
 cuda-toolchain: ## where there is no CUDA toolkit: set one up from PyPI in build/
 	$(Q)scripts/setup bench
