@@ -117,6 +117,9 @@ struct qn__backend {
     const char *name;
     const struct qn__kernel *const *kernel;  /* by opcode */
     const struct qn__device_api *device;     /* NULL for the CPU */
+    /* Asked before a kernel's pick: NULL, or which element types this backend has for the operator ("F32 or F64").
+     * Shape rules allow what any backend can compute. NULL: each pick decides for itself. */
+    const char *(*expects)(const struct qn__args *);
 };
 /* The CPU backend, f32 (oneDNN and SIMD loops) and f64 (the reference). Which of the two a node uses is decided
  * by qn__compute_dtype. */

@@ -2,6 +2,7 @@
 #include "pass.h"
 #include "program.h"
 #include <omp.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ---- passes ------------------------------------------------------------------------------------- */
@@ -128,6 +129,20 @@ static void describe_steps(qn_program *p)
     }
 }
 
+/* "loss: target_weight: I32 [8] BF16 [10] -> BF16 [8]; expected F32 or F64, in which the cpu backend computes" */
+static qn_status refuse_types(const struct qn__node *y, const struct qn__args *a, const char *backend,
+                              const char *expected, qn_error *err)
+{
+    char found[300] = "";
+    size_t n = 0;
+    for (int i = 0; i < a->n_in && n < sizeof found; i++)
+        n += (size_t)snprintf(found + n, sizeof found - n, "%s %s ", qn_dtype_name(a->x[i].dtype),
+                              qn__dims_show(a->x[i].rank, a->x[i].dim).s);
+    return qn__fail(err, 2208, QN_AT_FIELD(y->name), "%s: %s-> %s %s; expected %s, in which the %s backend computes",
+                    qn__op_of(y->op)->name, found, qn_dtype_name(y->dtype), qn__dims_show(y->rank, y->dim).s, expected,
+                    backend);
+}
+
 static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
 {
     const struct qn__node *y = qn__program_node(p, k), *x[QN_MAX_IN] = { NULL };
@@ -135,6 +150,8 @@ static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
     if (!is_launched(y)) return QN_OK;
     for (int i = 0; i < y->n_in; i++) x[i] = &p->g->node[y->in[i]];
     const struct qn__backend *backend = qn__compute_dtype(x, y) == QN_F64 ? &qn__cpu_f64 : &qn__cpu_f32;
+    const char *types = backend->expects ? backend->expects(&s->args) : NULL;
+    if (types) return refuse_types(y, &s->args, backend->name, types, err);
     s->kernel = backend->kernel[y->op];
     for (int i = 0; i < y->n_in; i++) s->choice.x_block[i] = s->args.x[i].block;
     s->choice.y_block = y->block;

@@ -60,11 +60,11 @@ typedef struct qn_train_result {
 } qn_train_result;
 
 /* Reads the data, builds and compiles the network, takes memory and makes the run's directory. With resume, the
- * recipe may be NULL: it comes from the run. With epochs, what comes out is, bit for bit, what the recipe would have led to
- * with that number from the beginning, and the run's recipe.json says so from then on; E2001 where that cannot be: the
- * schedule ends with the last epoch (cosine, one_cycle, linear), the run has gone further already, or early stopping has
- * ended it. Errors: E2xxx recipe does not fit the data, E3xxx data, E4xxx checkpoint, E5001 more memory needed than
- * there is (before any is taken), E6xxx files. */
+ * recipe may be NULL: it comes from the run. With epochs, what comes out is, bit for bit, what the recipe would have
+ * led to with that number from the beginning, and the run's recipe.json says so from then on; E2001 where that cannot
+ * be: the schedule ends with the last epoch (cosine, one_cycle, linear), the run has gone further already, or early
+ * stopping has ended it. Errors: E2xxx recipe does not fit the data, E3xxx data, E4xxx checkpoint, E5001 more memory
+ * needed than there is (before any is taken), E6xxx files. */
 QN_API QN_CHECKED qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *recipe, const qn_trainer_opts *opts,
                                             qn_error *err);
 /* Trains to the end of the recipe and evaluates the best weights on validation and test part. QN_STOPPED when asked to
