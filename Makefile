@@ -51,7 +51,7 @@ HARDEN_LD_release := -Wl,-z,relro,-z,now,-z,noexecstack
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(HARDEN_$(MODE)) $(OMP) -fPIC \
              -fvisibility=hidden -fno-math-errno -ffile-prefix-map=$(CURDIR)=.
 ALL_LDFLAGS = $(CFLAGS) $(HARDEN_LD_$(MODE)) $(LDFLAGS) $(filter -fopenmp,$(OMP)) $(OMP_LIB)
-LIBS := -ldnnl -ljansson -lpng -lz -lm -lpthread
+LIBS := -ldl -ldnnl -ljansson -lpng -lz -lm -lpthread
 
 # ---- files ---------------------------------------------------------------------------------------
 

@@ -56,8 +56,8 @@ struct qn__args {
     struct qn__view y, x[QN_MAX_IN];
     struct qn__view more[QN_MAX_MORE]; /* further results (row `output`), always plain; data NULL for those that */
     uint32_t wanted;                   /* nobody reads: bit k says whether more[k] is wanted                      */
-    const void *attr; /* the operator's struct of attr.h; NULL if it has none */
-    uint32_t writes;  /* bit i: x[i] is written in place (and y is x[0] after the write) */
+    const void *attr;                  /* the operator's struct of attr.h; NULL if it has none */
+    uint32_t writes;                   /* bit i: x[i] is written in place (and y is x[0] after the write) */
     int32_t threads;
     const struct qn__gpu *gpu; /* NULL on the CPU */
 };
@@ -72,14 +72,24 @@ struct qn__choice {
     int32_t x_block[QN_MAX_IN], y_block;
 };
 
+/* Where a step runs. Streams are given to steps before memory is placed: the work arena is reused in the order of
+ * the compute stream, so what another stream touches has bytes of its own. */
+enum qn__stream {
+    QN_STREAM_COMPUTE,
+    QN_STREAM_COPY, /* inputs on their way to a device */
+    QN_STREAM_COMM, /* collectives                     */
+};
+
 struct qn__step {
     struct qn__args args;
     struct qn__choice choice;
     const struct qn__kernel *kernel;
-    void *state;     /* what prepare made        */
-    void *workspace; /* NULL until bind          */
+    void *state;                   /* what prepare made        */
+    void *workspace;               /* NULL until bind          */
     const struct qn__queue *queue; /* NULL on the CPU */
-    int32_t position; /* in the schedule */
+    int32_t position;              /* in the schedule */
+    enum qn__stream stream;
+    const char *name; /* of the value, scoped; "" if it has none */
 };
 
 struct qn__kernel {
@@ -94,29 +104,95 @@ struct qn__kernel {
     void (*release)(struct qn__step *);
 };
 
-/* A device that is not the CPU: what core asks of it. Every function that returns a status fills err. */
-struct qn__device; /* one opened device */
+/* ---- devices that are not the CPU ------------------------------------------------------------------------ */
+
+struct qn__device_info {
+    char name[128];
+    int64_t memory, free; /* bytes */
+    struct qn__gpu gpu;
+};
+
+/* The first wrong value that a kernel of a program has met (an index out of range). */
+enum qn__fault_kind { QN_FAULT_INDEX, QN_FAULT_TARGET };
+struct qn__fault {
+    int32_t position; /* of the step in the schedule, plus 1; 0: nothing wrong */
+    int32_t kind;
+    int64_t at, value, limit; /* element `at` is `value`, which is not in 0..limit-1 */
+};
+
+/* Two of everything that the host and a running step touch at once; and how many runs back values can be read. */
+enum { QN_SLOTS = 2, QN_PAST = 4 };
+
+/* What a program hands over when its memory exists. Runs of the micro phase take the slots in turn; an update takes
+ * that of the micro run before it. */
+struct qn__load {
+    const struct qn__step *step[QN_SLOTS]; /* by position, with the addresses of a slot */
+    int32_t n_steps, n_micro;
+    const void *input_host; /* copied to input[slot] when a micro run starts */
+    void *input[QN_SLOTS];
+    size_t input_bytes;
+    const void *kept[QN_SLOTS][2]; /* by phase: brought back after each run */
+    size_t kept_bytes[2];
+    const void *rng; /* copied to rng_before[slot] when a micro run starts; may be NULL */
+    void *rng_before[QN_SLOTS];
+    size_t rng_bytes;
+};
+/* Pinned host memory for it: inputs on their way, and a ring of kept values with the faults beside them. */
+static inline size_t qn__pinned_bytes(const struct qn__load *l)
+{
+    return QN_SLOTS * l->input_bytes + QN_PAST * (l->kept_bytes[0] + l->kept_bytes[1] + 2 * sizeof(struct qn__fault));
+}
+struct qn__timing {
+    double start, seconds;
+}; /* of one step; start: since that of the phase */
+
+/* What core asks of a device. Every function that returns a status fills err. phase: 0 micro, 1 update. */
+struct qn__device; /* one opened device           */
+struct qn__runs;   /* the runs of a program on it */
 struct qn__device_api {
     qn_status (*count)(int *out, qn_error *err);
+    qn_status (*info)(int index, struct qn__device_info *out, qn_error *err);
     qn_status (*open)(struct qn__device **out, int index, const qn_alloc *alloc, qn_error *err);
     void (*close)(struct qn__device *);
     const struct qn__gpu *(*describe)(const struct qn__device *);
+    qn_status (*memory)(struct qn__device *, int64_t *free, int64_t *total, qn_error *err);
     /* Memory of the device, at multiples of 256 bytes; what it holds at first is unspecified. */
     qn_status (*take)(struct qn__device *, void **out, size_t bytes, qn_error *err);
     void (*give)(struct qn__device *, void *memory, size_t bytes);
     /* Copies that come after everything enqueued before and are done on return. */
     qn_status (*put)(struct qn__device *, void *device, const void *host, size_t bytes, qn_error *err);
     qn_status (*get)(struct qn__device *, void *host, const void *device, size_t bytes, qn_error *err);
-    const struct qn__queue *(*queue)(struct qn__device *, int stream); /* 0: compute */
-    /* Returns when everything enqueued is done; mistakes found on the device arrive here. */
-    qn_status (*wait)(struct qn__device *, qn_error *err);
+    /* The device's own queue, for kernels that are no program's. */
+    const struct qn__queue *(*queue)(struct qn__device *, int stream);
+    /* Returns when everything enqueued is done; what went wrong on the device arrives here. A wrong value that a kernel
+     * on the device's own queue has met is told once, in *out (may be NULL); else out->position is 0. */
+    qn_status (*wait)(struct qn__device *, struct qn__fault *out, qn_error *err);
+    /* Whether all elements of device memory are finite; after everything enqueued before. */
+    qn_status (*finite)(struct qn__device *, const struct qn__view *, bool *out, qn_error *err);
+
+    /* Opened when a program is compiled, for the queue that its kernels are prepared with; loaded once. plain: launch
+     * every kernel by itself instead of replaying a captured graph. */
+    qn_status (*runs_open)(struct qn__runs **out, struct qn__device *, bool plain, qn_error *err);
+    void (*runs_close)(struct qn__runs *);
+    const struct qn__queue *(*runs_queue)(const struct qn__runs *);
+    qn_status (*runs_load)(struct qn__runs *, const struct qn__load *, qn_error *err);
+    /* Enqueues a phase and returns. */
+    qn_status (*runs_start)(struct qn__runs *, int phase, qn_error *err);
+    /* The same with the time of each step, waited for; out: by position. */
+    qn_status (*runs_time)(struct qn__runs *, int phase, struct qn__timing *out, qn_error *err);
+    /* Returns when all runs of a phase but the latest `ago` are done. A wrong value that a kernel has met so far is
+     * told once, in *out; else out->position is 0. */
+    qn_status (*runs_wait)(struct qn__runs *, int phase, int ago, struct qn__fault *out, qn_error *err);
+    /* What the run `ago` runs back has left in kept, in host memory; NULL if there was none. Waits for nothing. */
+    const void *(*runs_kept)(const struct qn__runs *, int phase, int ago);
+    int (*runs_slot)(const struct qn__runs *, int ago); /* of a micro run */
 };
 
 /* A backend: for each opcode its kernel (NULL where the operator is lowered to others or needs none). */
 struct qn__backend {
     const char *name;
-    const struct qn__kernel *const *kernel;  /* by opcode */
-    const struct qn__device_api *device;     /* NULL for the CPU */
+    const struct qn__kernel *const *kernel; /* by opcode */
+    const struct qn__device_api *device;    /* NULL for the CPU */
     /* Asked before a kernel's pick: NULL, or which element types this backend has for the operator ("F32 or F64").
      * Shape rules allow what any backend can compute. NULL: each pick decides for itself. */
     const char *(*expects)(const struct qn__args *);

@@ -28,6 +28,11 @@ static void dump(const qn_graph *g, const qn_compile_opts *opts, const char *sta
     qn__free(&g->alloc, text, bytes);
 }
 
+static const struct qn__gpu *description(const qn_program *p)
+{
+    return p->gpu ? p->gpu->api->describe(p->gpu->device) : NULL;
+}
+
 /* One pass: *g is replaced by its result, p->map composed with the pass's map. */
 static qn_status run_pass(qn_program *p, const struct pass_row *row, const qn_compile_opts *opts, const qn_t *keep,
                           int n_keep, qn_error *err)
@@ -38,7 +43,10 @@ static qn_status run_pass(qn_program *p, const struct pass_row *row, const qn_co
     qn_status status = map && kept ? qn__graph_like(&out, in, err) : qn__nomem(err, row->stage, n * sizeof *map);
     if (!status) {
         for (int i = 0; i < n_keep; i++) kept[i] = p->map[keep[i].id];
-        struct qn__pass_env env = { kept, n_keep, { &qn__cpu_f32, &qn__cpu_f64 }, p->threads };
+        const struct qn__backend *gpu = p->gpu ? p->gpu->backend : NULL;
+        struct qn__pass_env env = {
+            kept, n_keep, { gpu ? gpu : &qn__cpu_f32, gpu ? gpu : &qn__cpu_f64 }, description(p), p->threads
+        };
         status = row->run(in, out, map, &env, err);
     }
     if (!status && qn__failed(out)) { /* a constructor that a pass used failed: running out of memory, or our mistake */
@@ -119,7 +127,8 @@ static void describe_steps(qn_program *p)
                                 .y = view_of(y),
                                 .attr = y->attr,
                                 .writes = qn__op_of(y->op)->writes,
-                                .threads = p->threads };
+                                .threads = p->threads,
+                                .gpu = description(p) };
         for (int i = 0; i < y->n_in; i++) a->x[i] = view_of(&p->g->node[y->in[i]]);
         if (y->op != QN_OP_output) continue;
         int index = ((const struct qn__output_attr *)y->attr)->index;
@@ -147,9 +156,15 @@ static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
 {
     const struct qn__node *y = qn__program_node(p, k), *x[QN_MAX_IN] = { NULL };
     struct qn__step *s = &p->step[k];
+    s->queue = p->runs ? p->gpu->api->runs_queue(p->runs) : NULL;
+    s->position = k;
+    s->stream = y->op == QN_OP_input ? QN_STREAM_COPY : QN_STREAM_COMPUTE;
+    s->name = y->name;
     if (!is_launched(y)) return QN_OK;
     for (int i = 0; i < y->n_in; i++) x[i] = &p->g->node[y->in[i]];
-    const struct qn__backend *backend = qn__compute_dtype(x, y) == QN_F64 ? &qn__cpu_f64 : &qn__cpu_f32;
+    const struct qn__backend *backend = p->gpu                              ? p->gpu->backend
+                                        : qn__compute_dtype(x, y) == QN_F64 ? &qn__cpu_f64
+                                                                            : &qn__cpu_f32;
     const char *types = backend->expects ? backend->expects(&s->args) : NULL;
     if (types) return refuse_types(y, &s->args, backend->name, types, err);
     s->kernel = backend->kernel[y->op];
@@ -195,6 +210,7 @@ static qn_status make_plan(qn_program *p, const qn_t *keep, int n_keep, const qn
         if (!status && opts->check_plan) status = qn__plan_verify(&plan, p->order, &p->alloc, err);
         p->work = plan.work;
         p->io = plan.io;
+        p->io_end = plan.io_end;
         p->naive = plan.naive;
         p->workspace = plan.workspace_total;
     }
@@ -225,15 +241,38 @@ static qn_status check_keep(const qn_graph *g, const qn_t *keep, int n_keep, qn_
     return QN_OK;
 }
 
+/* The device of the store, or of a program without one, and the queue that its kernels are prepared with. */
+static qn_status open_device(qn_program *p, const qn_compile_opts *opts, qn_error *err)
+{
+    if (p->store)
+        p->gpu = qn__device_share(p->store->gpu);
+    else if (opts->device)
+        QN_TRY(qn__device_open(&p->gpu, opts->device, &p->alloc, err));
+    return p->gpu ? p->gpu->api->runs_open(&p->runs, p->gpu->device, opts->no_graphs, err) : QN_OK;
+}
+
+static qn_status check_dtypes(const qn_program *p, qn_error *err)
+{
+    for (int32_t i = 1; p->gpu && i < p->g->n; i++)
+        if (p->g->node[i].dtype == QN_F64)
+            return qn__fail(err, 2208, QN_AT_FIELD(p->g->node[i].name),
+                            "%s of F64 on %s; expected F32, BF16 or F16, or "
+                            "the CPU",
+                            qn__op_of(p->g->node[i].op)->name, p->gpu->name);
+    return QN_OK;
+}
+
 static qn_status compile(qn_program *p, const qn_graph *g, const qn_t *keep, int n_keep, const qn_compile_opts *opts,
                          qn_error *err)
 {
+    QN_TRY(open_device(p, opts, err));
     QN_TRY(copy_graph(p, g, err));
     QN_TRY(qn__graph_verify(p->g, err));
     dump(p->g, opts, "graph");
     for (size_t i = 0; i < sizeof pass_rows / sizeof pass_rows[0]; i++)
         if (!(pass_rows[i].optional && opts->no_fuse) && !(pass_rows[i].physical && opts->outline))
             QN_TRY(run_pass(p, &pass_rows[i], opts, keep, n_keep, err));
+    QN_TRY(check_dtypes(p, err)); /* what is left: a constant that was cast is gone */
     QN_TRY(schedule(p, err));
     QN_TRY(choose_kernels(p, err));
     QN_TRY(make_plan(p, keep, n_keep, opts, err));
@@ -270,6 +309,7 @@ void qn_program_free(qn_program *p)
     if (!p) return;
     qn_alloc alloc = p->alloc;
     size_t n = p->g ? (size_t)p->g->n : 0;
+    if (p->runs) p->gpu->api->wait(p->gpu->device, NULL, NULL); /* whatever comes of it: nothing runs any more */
     for (int32_t k = 0; p->step && k < p->n_order; k++)
         if (p->step[k].kernel && p->step[k].kernel->release) p->step[k].kernel->release(&p->step[k]);
     qn__free(&alloc, p->map, (size_t)p->n_map * sizeof *p->map);
@@ -277,6 +317,7 @@ void qn_program_free(qn_program *p)
     qn__free(&alloc, p->position, n * sizeof *p->position);
     qn__free(&alloc, p->step, n * sizeof *p->step);
     qn__free(&alloc, p->slot, 2 * n * sizeof *p->slot);
+    qn__gpu_free(p);
     qn__free(&alloc, p->raw, p->raw_bytes);
     qn__free(&alloc, p->timing, n * sizeof *p->timing);
     qn_graph_free(p->g);

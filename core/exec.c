@@ -1,5 +1,6 @@
 /* exec.c - loading a program and running it: a loop of calls over fixed addresses. */
 #include "program.h"
+#include "rerun.h"
 #include "threads.h"
 #include <math.h>
 #include <omp.h>
@@ -26,15 +27,16 @@ static const struct qn__slot *slot_of(const qn_program *p, int32_t i)
     return s;
 }
 
-void *qn__program_address(const qn_program *p, int32_t i)
+void *qn__program_address(const qn_program *p, int32_t i, int slot)
 {
     const struct qn__slot *s = slot_of(p, i);
     if (s->place == QN_PLACE_STORE) {
-        const qn_store_entry *e = qn_store_find(p->store, p->g->node[s - p->slot].name);
-        return e ? e->data : NULL;
+        const struct qn__tensor *t = qn__store_find(p->store, p->g->node[s - p->slot].name);
+        return t ? t->device : NULL;
     }
     if (!p->raw || s->place == QN_PLACE_NONE) return NULL;
-    return (s->place == QN_PLACE_IO ? p->io_at : p->work_at) + s->offset;
+    if (s->place == QN_PLACE_WORK) return p->work_at + s->offset;
+    return p->gpu ? qn__gpu_io(p, s->offset, slot) : p->io_at + s->offset;
 }
 
 static void fill_constant(const struct qn__node *y, char *at)
@@ -49,47 +51,59 @@ static void fill_constant(const struct qn__node *y, char *at)
     }
 }
 
+/* What does not change from run to run is written once, into the host's io. */
+static void fill_constants(qn_program *p)
+{
+    for (int32_t i = 1; i < p->g->n; i++) {
+        const struct qn__node *y = &p->g->node[i];
+        const struct qn__slot *s = &p->slot[i];
+        if ((y->op == QN_OP_full || y->op == QN_OP_constant) && s->place == QN_PLACE_IO)
+            fill_constant(y, p->io_at + s->offset);
+    }
+}
+
 /* The `output` nodes of a step are in its phase and come after it. */
-static void *further_result(const qn_program *p, int32_t k, int index)
+static void *further_result(const qn_program *p, int32_t k, int index, int slot)
 {
     for (int32_t j = k + 1; j < p->n_order; j++) {
         const struct qn__node *y = qn__program_node(p, j);
         if (y->op == QN_OP_output && y->in[0] == p->order[k] &&
             ((const struct qn__output_attr *)y->attr)->index == index)
-            return qn__program_address(p, p->order[j]);
+            return qn__program_address(p, p->order[j], slot);
     }
     return NULL;
 }
 
-static qn_status bind_steps(qn_program *p, qn_error *err)
+static qn_status bind_steps(qn_program *p, struct qn__step *steps, int slot, qn_error *err)
 {
     for (int32_t k = 0; k < p->n_order; k++) {
-        struct qn__step *s = &p->step[k];
+        struct qn__step *s = &steps[k];
         const struct qn__node *y = qn__program_node(p, k);
         const struct qn__slot *w = &p->slot[p->g->n + k];
-        s->args.y.data = qn__program_address(p, p->order[k]);
-        for (int i = 0; i < y->n_in; i++) s->args.x[i].data = qn__program_address(p, y->in[i]);
+        s->args.y.data = qn__program_address(p, p->order[k], slot);
+        for (int i = 0; i < y->n_in; i++) s->args.x[i].data = qn__program_address(p, y->in[i], slot);
         for (int i = 0; i < QN_MAX_MORE; i++)
-            if (s->args.wanted >> i & 1) s->args.more[i].data = further_result(p, k, i);
+            if (s->args.wanted >> i & 1) s->args.more[i].data = further_result(p, k, i, slot);
         if (w->place == QN_PLACE_WORK) s->workspace = p->work_at + w->offset;
-        if (y->op == QN_OP_full || y->op == QN_OP_constant) fill_constant(y, s->args.y.data);
         if (s->kernel && s->kernel->bind) QN_TRY(s->kernel->bind(s, err));
     }
     return QN_OK;
 }
 
-/* Without a store the work arena is the program's own, behind io. */
+/* Without a store the work arena is the program's own, behind io; beside a GPU the host has only io. */
 static qn_status take_memory(qn_program *p, qn_error *err)
 {
     size_t bytes = p->io;
-    if (!p->store && !qn__add(&bytes, bytes, p->work)) return qn__nomem(err, "program", SIZE_MAX);
+    bool own_work = !p->store && !p->gpu;
+    if (own_work && !qn__add(&bytes, bytes, p->work)) return qn__nomem(err, "program", SIZE_MAX);
     if (!qn__add(&bytes, bytes, QN_ALIGN)) return qn__nomem(err, "program", SIZE_MAX);
     if (p->store) QN_TRY(qn__store_work(p->store, p->work, &p->work_at, err));
     p->raw = qn__calloc(&p->alloc, bytes, 1);
     if (!p->raw) return qn__nomem(err, "program", bytes);
     p->raw_bytes = bytes;
     p->io_at = (char *)(((uintptr_t)p->raw + QN_ALIGN - 1) & ~(uintptr_t)(QN_ALIGN - 1));
-    if (!p->store) p->work_at = p->io_at + p->io;
+    if (own_work) p->work_at = p->io_at + p->io;
+    fill_constants(p);
     return QN_OK;
 }
 
@@ -102,15 +116,29 @@ static qn_status start_threads(qn_program *p, qn_error *err)
     return QN_OK;
 }
 
+/* A program that could not be loaded can be tried again. */
+static void unload(qn_program *p)
+{
+    qn__gpu_unload(p);
+    qn__free(&p->alloc, p->raw, p->raw_bytes);
+    p->raw = NULL;
+    p->raw_bytes = 0;
+}
+
 qn_status qn_program_load(qn_program *p, qn_error *err)
 {
     if (p->raw) return QN_OK;
     if (p->outline) return qn__fail(err, 2206, NULL, "the program is an outline; expected one compiled to be run");
-    QN_TRY(start_threads(p, err));
+    if (!p->gpu) QN_TRY(start_threads(p, err));
     p->process = getpid();
     if (p->store) QN_TRY(qn__store_allocate(p->store, err));
-    QN_TRY(take_memory(p, err));
-    return bind_steps(p, err);
+    qn_status status = take_memory(p, err);
+    if (!status && p->gpu) status = qn__gpu_take(p, err);
+    if (!status) status = bind_steps(p, p->step, 0, err);
+    if (!status && p->gpu) status = bind_steps(p, p->step_1, 1, err);
+    if (!status && p->gpu) status = qn__gpu_load(p, err);
+    if (status) unload(p);
+    return status;
 }
 
 /* ---- running ------------------------------------------------------------------------------------- */
@@ -169,15 +197,20 @@ qn_status qn_program_profile(qn_program *p, bool on, qn_error *err)
 {
     size_t n = (size_t)p->g->n;
     qn__free(&p->alloc, p->timing, n * sizeof *p->timing);
+    qn__free(&p->alloc, p->device_timing, n * sizeof *p->device_timing);
     p->timing = on ? qn__calloc(&p->alloc, n, sizeof *p->timing) : NULL;
-    return on && !p->timing ? qn__nomem(err, "profile", n * sizeof *p->timing) : QN_OK;
+    p->device_timing = on && p->gpu ? qn__calloc(&p->alloc, n, sizeof *p->device_timing) : NULL;
+    if (!on || (p->timing && (!p->gpu || p->device_timing))) return QN_OK;
+    qn__free(&p->alloc, p->timing, n * sizeof *p->timing); /* half of it is worth nothing */
+    p->timing = NULL;
+    return qn__nomem(err, "profile", n * sizeof *p->timing);
 }
 
 /* After a fork OpenMP of the child would wait for ever for threads that only its parent has. */
 static qn_status check_loaded(const qn_program *p, qn_error *err)
 {
     if (!p->raw) return qn__fail(err, 2206, NULL, "the program is not loaded; expected qn_program_load before");
-    if (p->threads > 1 && p->process != getpid())
+    if ((p->threads > 1 || p->gpu) && p->process != getpid())
         return qn__fail(err, 2206, NULL,
                         "the program was loaded before a fork; expected one that this process has "
                         "loaded, on a thread of its own, or one that runs on 1 thread");
@@ -187,6 +220,7 @@ static qn_status check_loaded(const qn_program *p, qn_error *err)
 qn_status qn_program_run(qn_program *p, qn_phase phase, qn_error *err)
 {
     QN_TRY(check_loaded(p, err));
+    if (p->gpu) return qn__gpu_run(p, phase, err);
     int32_t begin = phase == QN_MICRO ? 0 : p->n_micro, end = phase == QN_MICRO ? p->n_micro : p->n_order;
     int before = omp_get_max_threads();
     if (before != p->threads) omp_set_num_threads(p->threads);
@@ -197,12 +231,23 @@ qn_status qn_program_run(qn_program *p, qn_phase phase, qn_error *err)
     return status;
 }
 
-void *qn_program_data(qn_program *p, qn_t t)
+qn_status qn_program_wait(qn_program *p, qn_phase phase, int ago, qn_error *err)
 {
-    if (!p->raw || t.id <= 0 || t.id >= p->n_map || !p->map[t.id]) return NULL;
-    const struct qn__slot *s = slot_of(p, p->map[t.id]);
-    return s->place == QN_PLACE_WORK ? NULL : qn__program_address(p, p->map[t.id]);
+    QN_TRY(check_loaded(p, err));
+    return p->gpu ? qn__gpu_wait(p, phase, ago, err) : QN_OK;
 }
+
+int qn_program_lag(const qn_program *p) { return p->gpu != NULL; }
+
+const void *qn_program_past(qn_program *p, qn_t t, int ago)
+{
+    if (!p->raw || t.id <= 0 || t.id >= p->n_map || !p->map[t.id] || ago < 0) return NULL;
+    const struct qn__slot *s = slot_of(p, p->map[t.id]);
+    if (s->place == QN_PLACE_WORK || (ago > 0 && !p->gpu)) return NULL;
+    return p->gpu ? qn__gpu_past(p, (int32_t)(s - p->slot), ago) : qn__program_address(p, p->map[t.id], 0);
+}
+
+void *qn_program_data(qn_program *p, qn_t t) { return (void *)(uintptr_t)qn_program_past(p, t, 0); }
 
 /* ---- finding the first non-finite value ------------------------------------------------------------ */
 
@@ -248,23 +293,46 @@ static qn_status search_nonfinite(qn_program *p, int32_t *found, qn_error *err)
     return QN_OK;
 }
 
-qn_status qn_program_find_nonfinite(qn_program *p, const int64_t *rng, char *where, size_t size, qn_error *err)
+/* On the CPU, with the same dropout masks as in the run that went wrong. */
+static qn_status find_nonfinite(qn_program *p, const int64_t *rng, int32_t *found, qn_error *err)
 {
-    QN_TRY(check_loaded(p, err));
     int64_t rng_now[4];
-    int32_t found = -1;
-    if (size) where[0] = 0;
     int before = omp_get_max_threads();
     omp_set_num_threads(p->threads);
-    if (p->rng) { /* the same dropout masks as in the run that went wrong */
+    if (p->rng) {
         memcpy(rng_now, p->rng->entry.data, sizeof rng_now);
         memcpy(p->rng->entry.data, rng ? rng : p->rng_before, sizeof rng_now);
     }
-    qn_status status = search_nonfinite(p, &found, err);
+    qn_status status = search_nonfinite(p, found, err);
     if (p->rng) memcpy(p->rng->entry.data, rng_now, sizeof rng_now);
     omp_set_num_threads(before);
+    return status;
+}
+
+static qn_status search(qn_program *p, int ago, const int64_t *rng, char *where, size_t size, qn_error *err)
+{
+    int32_t found = -1;
+    if (size) where[0] = 0;
+    QN_TRY(check_loaded(p, err));
+    QN_TRY(p->gpu ? qn__gpu_find_nonfinite(p, ago, rng, &found, err) : find_nonfinite(p, rng, &found, err));
     if (found >= 0 && size)
         snprintf(where, size, "%s: %s", qn__program_node(p, found)->name,
                  qn__op_of(qn__program_node(p, found)->op)->name);
-    return status;
+    return QN_OK;
+}
+
+qn_status qn_program_find_nonfinite(qn_program *p, const int64_t *rng, char *where, size_t size, qn_error *err)
+{
+    return search(p, 0, rng, where, size, err);
+}
+
+qn_status qn__find_nonfinite_past(qn_program *p, int ago, char *where, size_t size, qn_error *err)
+{
+    return search(p, ago, NULL, where, size, err);
+}
+
+qn_status qn__repeat_micro(qn_program *p, qn_error *err)
+{
+    QN_TRY(check_loaded(p, err));
+    return p->gpu ? qn__gpu_repeat(p, err) : QN_OK;
 }

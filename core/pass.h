@@ -9,6 +9,7 @@ struct qn__pass_env {
     const int32_t *keep;
     int n_keep;
     const struct qn__backend *backend[2]; /* f32 and f64: whose kernels the layout pass asks   */
+    const struct qn__gpu *gpu;            /* NULL: the CPU */
     int threads;
 };
 

@@ -71,7 +71,8 @@ static bool accepts(const struct layout *l, int32_t i, const struct wish *w, str
                           .y = view_of(y, w->y),
                           .attr = y->attr,
                           .writes = qn__op_of(y->op)->writes,
-                          .threads = l->env->threads };
+                          .threads = l->env->threads,
+                          .gpu = l->env->gpu };
     *c = (struct qn__choice){ .y_block = w->y };
     for (int k = 0; k < y->n_in; k++) {
         x[k] = &l->in->node[y->in[k]];

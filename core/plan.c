@@ -156,13 +156,24 @@ static qn_status place_work(struct qn__plan *p, const qn_alloc *alloc, qn_error 
     return status;
 }
 
+/* Which part of io a root belongs to, in the order of struct qn__io. */
+static int io_part(const struct qn__node *y)
+{
+    if (y->op == QN_OP_full || y->op == QN_OP_constant) return 0;
+    return y->op == QN_OP_input ? 1 : 2 + (y->phase == QN_UPDATE);
+}
+
 static qn_status place_io(struct qn__plan *p, qn_error *err)
 {
-    for (int32_t i = 1; i < p->g->n; i++) {
-        struct qn__slot *s = &p->slot[i];
-        if (s->root != i || s->place != QN_PLACE_IO) continue;
-        s->offset = p->io;
-        if (!qn__add(&p->io, p->io, s->bytes)) return qn__nomem(err, "plan", SIZE_MAX);
+    size_t *const end[] = { &p->io_end.constants, &p->io_end.inputs, &p->io_end.kept_micro, &p->io };
+    for (int part = 0; part < 4; part++) {
+        for (int32_t i = 1; i < p->g->n; i++) {
+            struct qn__slot *s = &p->slot[i];
+            if (s->root != i || s->place != QN_PLACE_IO || io_part(&p->g->node[i]) != part) continue;
+            s->offset = p->io;
+            if (!qn__add(&p->io, p->io, s->bytes)) return qn__nomem(err, "plan", SIZE_MAX);
+        }
+        *end[part] = p->io;
     }
     return QN_OK;
 }

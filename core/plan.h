@@ -21,6 +21,12 @@ struct qn__slot {
     size_t bytes, offset;
 };
 
+/* io is laid out by what happens to it: constants first, then what the caller writes before a run, then what it reads
+ * after one of each phase. Here each part ends; the update's at plan->io. */
+struct qn__io {
+    size_t constants, inputs, kept_micro;
+};
+
 struct qn__plan {
     const qn_graph *g;
     const int32_t *position; /* of each node in the schedule                                          */
@@ -30,6 +36,7 @@ struct qn__plan {
     bool reuse;              /* false: every value its own bytes                                      */
     /* results */
     struct qn__slot *slot; /* g->n of the values, then n_steps of the workspaces; the caller's memory */
+    struct qn__io io_end;
     size_t work, io, naive, workspace_total;
 };
 

@@ -13,6 +13,9 @@ qn_bytes qn_program_bytes(const qn_program *p)
         const struct qn__store_attr *attr = y->attr;
         if (qn__slot_bytes(&bytes, (size_t)y->count * qn_dtype_size(y->dtype))) *by_kind[attr->kind] += bytes;
     }
+    if (!p->gpu) return b;
+    b.io = qn__gpu_io_bytes(p);
+    b.host = qn__gpu_host_bytes(p, b.params + b.buffers + b.state + b.grads);
     return b;
 }
 
@@ -33,7 +36,7 @@ size_t qn_program_used_bytes(const qn_program *p)
         work = span_end(s, QN_PLACE_WORK, work);
         io = span_end(s, QN_PLACE_IO, io);
     }
-    return work + io;
+    return p->gpu ? p->device_bytes + (p->store ? work : 0) : work + io;
 }
 
 int qn_program_steps(const qn_program *p)

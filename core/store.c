@@ -6,16 +6,29 @@
 
 qn_status qn_store_new(qn_store **out, const char *device, uint64_t seed, const qn_alloc *alloc, qn_error *err)
 {
+    struct qn__gpu_device *gpu;
     *out = NULL;
-    if (!device || strcmp(device, "cpu") != 0)
-        return qn__fail(err, 7001, NULL, "%s: not built for this device; expected cpu", qn__show(device).s);
     if (!alloc) alloc = &qn__std_alloc;
+    QN_TRY(qn__device_open(&gpu, device ? device : "cpu", alloc, err));
     qn_store *s = qn__calloc(alloc, 1, sizeof *s);
-    if (!s) return qn__nomem(err, "store", sizeof *s);
+    if (!s) {
+        qn__device_close(gpu);
+        return qn__nomem(err, "store", sizeof *s);
+    }
     s->alloc = *alloc;
     s->seed = seed;
+    s->gpu = gpu;
     *out = s;
     return QN_OK;
+}
+
+const char *qn_store_device(const qn_store *s) { return s->gpu ? s->gpu->name : "cpu"; }
+
+static void free_slab(qn_store *s, struct qn__slab *b)
+{
+    if (b->device) s->gpu->api->give(s->gpu->device, b->device, b->bytes);
+    qn__free(&s->alloc, b->raw, b->raw_bytes);
+    qn__free(&s->alloc, b, sizeof *b);
 }
 
 void qn_store_free(qn_store *s)
@@ -30,9 +43,9 @@ void qn_store_free(qn_store *s)
     qn__free(&alloc, s->tensor, s->cap * sizeof *s->tensor);
     for (struct qn__slab *b = s->slab, *next; b; b = next) {
         next = b->next;
-        qn__free(&alloc, b->raw, b->raw_bytes);
-        qn__free(&alloc, b, sizeof *b);
+        free_slab(s, b);
     }
+    qn__device_close(s->gpu);
     qn__free(&alloc, s, sizeof *s);
 }
 
@@ -41,7 +54,7 @@ const qn_store_entry *qn_store_at(const qn_store *s, int i)
 {
     return i >= 0 && (size_t)i < s->n ? &s->tensor[i]->entry : NULL;
 }
-static struct qn__tensor *find(const qn_store *s, const char *name)
+struct qn__tensor *qn__store_find(const qn_store *s, const char *name)
 {
     for (size_t i = 0; i < s->n; i++)
         if (strcmp(s->tensor[i]->entry.name, name) == 0) return s->tensor[i];
@@ -49,7 +62,7 @@ static struct qn__tensor *find(const qn_store *s, const char *name)
 }
 const qn_store_entry *qn_store_find(const qn_store *s, const char *name)
 {
-    struct qn__tensor *t = find(s, name);
+    struct qn__tensor *t = qn__store_find(s, name);
     return t ? &t->entry : NULL;
 }
 size_t qn_store_bytes(const qn_store *s, qn_kind kind)
@@ -76,7 +89,7 @@ static qn_status check_same(const qn_store_entry *e, const struct qn__node *y, q
 qn_status qn__store_declare(qn_store *s, const struct qn__node *y, struct qn__tensor **out, qn_error *err)
 {
     const struct qn__store_attr *attr = y->attr;
-    *out = find(s, y->name);
+    *out = qn__store_find(s, y->name);
     if (*out) return check_same(&(*out)->entry, y, err);
     size_t length = strlen(y->name) + 1, bytes;
     if (!qn__mul(&bytes, (size_t)y->count, qn_dtype_size(y->dtype)) ||
@@ -176,28 +189,44 @@ static void fill(const qn_store *s, struct qn__tensor *t)
     if (strcmp(e->name, "quern.rng") == 0) memcpy(e->data, &s->seed, sizeof s->seed);
 }
 
-/* A zeroed allocation of `bytes` at a multiple of QN_ALIGN, kept in the store's list. */
-static qn_status add_slab(qn_store *s, size_t bytes, const char *what, char **at, qn_error *err)
+/* ---- memory --------------------------------------------------------------------------------------- */
+
+/* Where the host's part of a slab starts. */
+static char *slab_at(const struct qn__slab *b)
+{
+    return (char *)(((uintptr_t)b->raw + QN_ALIGN - 1) & ~(uintptr_t)(QN_ALIGN - 1));
+}
+
+/* A zeroed allocation of `bytes` at a multiple of QN_ALIGN, kept in the store's list; on a GPU its memory, and the
+ * host's only if it is to mirror it. */
+static qn_status add_slab(qn_store *s, size_t bytes, bool mirror, const char *what, struct qn__slab **out,
+                          qn_error *err)
 {
     size_t raw;
     if (!qn__add(&raw, bytes, QN_ALIGN)) return qn__nomem(err, what, bytes);
     struct qn__slab *slab = qn__calloc(&s->alloc, 1, sizeof *slab);
-    if (slab) slab->raw = qn__calloc(&s->alloc, raw, 1);
-    if (!slab || !slab->raw) {
-        qn__free(&s->alloc, slab, sizeof *slab);
-        return qn__nomem(err, what, raw);
+    if (!slab) return qn__nomem(err, what, sizeof *slab);
+    slab->bytes = bytes;
+    slab->raw_bytes = mirror ? raw : 0;
+    if (mirror) slab->raw = qn__calloc(&s->alloc, raw, 1);
+    qn_status status = mirror && !slab->raw ? qn__nomem(err, what, raw) : QN_OK;
+    if (!status && s->gpu) status = s->gpu->api->take(s->gpu->device, &slab->device, bytes, err);
+    if (status) {
+        free_slab(s, slab);
+        return status;
     }
-    slab->raw_bytes = raw;
     slab->next = s->slab;
     s->slab = slab;
-    *at = (char *)(((uintptr_t)slab->raw + QN_ALIGN - 1) & ~(uintptr_t)(QN_ALIGN - 1));
+    *out = slab;
     return QN_OK;
 }
 
 qn_status qn__store_work(qn_store *s, size_t bytes, char **out, qn_error *err)
 {
     if (bytes > s->work_bytes || !s->work_at) {
-        QN_TRY(add_slab(s, bytes, "work arena", &s->work_at, err));
+        struct qn__slab *slab;
+        QN_TRY(add_slab(s, bytes, !s->gpu, "work arena", &slab, err));
+        s->work_at = s->gpu ? slab->device : slab_at(slab);
         s->work_bytes = bytes;
     }
     *out = s->work_at;
@@ -206,28 +235,64 @@ qn_status qn__store_work(qn_store *s, size_t bytes, char **out, qn_error *err)
 
 qn_status qn__store_allocate(qn_store *s, qn_error *err)
 {
-    size_t total = 0, bytes;
-    char *at;
+    size_t total = 0, bytes, at = 0, first = 0;
+    struct qn__slab *slab;
     for (size_t i = 0; i < s->n; i++)
         if (!s->tensor[i]->entry.data)
             if (!qn__slot_bytes(&bytes, s->tensor[i]->entry.bytes) || !qn__add(&total, total, bytes))
                 return qn__nomem(err, "store", SIZE_MAX);
     if (total == 0) return QN_OK;
-    QN_TRY(add_slab(s, total, "store", &at, err));
-    for (size_t i = 0; i < s->n; i++) {
-        qn_store_entry *e = &s->tensor[i]->entry;
-        if (e->data) continue;
-        e->data = at;
-        if (qn__slot_bytes(&bytes, e->bytes)) at += bytes; /* cannot fail: it did not above */
-        fill(s, s->tensor[i]);
+    QN_TRY(add_slab(s, total, true, "store", &slab, err));
+    while (s->tensor[first]->entry.data) first++;
+    for (size_t i = first; i < s->n; i++) { /* those without memory are the last ones */
+        struct qn__tensor *t = s->tensor[i];
+        t->entry.data = slab_at(slab) + at;
+        t->device = s->gpu ? (char *)slab->device + at : t->entry.data;
+        if (qn__slot_bytes(&bytes, t->entry.bytes)) at += bytes; /* cannot fail: it did not above */
+        fill(s, t);
     }
-    return QN_OK;
+    qn_status status = s->gpu ? s->gpu->api->put(s->gpu->device, slab->device, slab_at(slab), total, err) : QN_OK;
+    for (size_t i = first; i < s->n && status; i++) s->tensor[i]->entry.data = NULL; /* to be tried again */
+    return status;
 }
 
-/* A slab holds the slack that aligns its start; what the plan asked for is the rest. */
+/* What the plan asked for; the slack that aligns a slab's start is left out. */
 size_t qn_store_used_bytes(const qn_store *s)
 {
     size_t bytes = 0;
-    for (const struct qn__slab *slab = s->slab; slab; slab = slab->next) bytes += slab->raw_bytes - QN_ALIGN;
+    for (const struct qn__slab *slab = s->slab; slab; slab = slab->next) bytes += slab->bytes;
     return bytes;
+}
+
+/* What captured graphs and the driver take beside the plan. */
+static const int64_t RESERVE = (int64_t)256 << 20;
+
+/* ---- a GPU's tensors and their mirror ------------------------------------------------------------------ */
+
+static qn_status move(qn_store *s, const char *name, bool pull, qn_error *err)
+{
+    bool found = !name;
+    for (size_t i = 0; i < s->n; i++) {
+        struct qn__tensor *t = s->tensor[i];
+        if (name && strcmp(name, t->entry.name) != 0) continue;
+        found = true;
+        if (!s->gpu || !t->entry.data || !t->entry.bytes) continue;
+        QN_TRY(pull ? s->gpu->api->get(s->gpu->device, t->entry.data, t->device, t->entry.bytes, err)
+                    : s->gpu->api->put(s->gpu->device, t->device, t->entry.data, t->entry.bytes, err));
+    }
+    return found ? QN_OK : qn__fail(err, 2207, QN_AT_FIELD(name), "no such tensor; expected one of the store");
+}
+
+qn_status qn_store_pull(qn_store *s, const char *name, qn_error *err) { return move(s, name, true, err); }
+qn_status qn_store_push(qn_store *s, const char *name, qn_error *err) { return move(s, name, false, err); }
+
+qn_status qn_store_room(const qn_store *s, int64_t *bytes, qn_error *err)
+{
+    int64_t total;
+    *bytes = INT64_MAX;
+    if (!s->gpu) return QN_OK;
+    QN_TRY(s->gpu->api->memory(s->gpu->device, bytes, &total, err));
+    int64_t reserve = total / 64 < RESERVE ? total / 64 : RESERVE;
+    *bytes = *bytes > reserve ? *bytes - reserve : 0;
+    return QN_OK;
 }

@@ -5,6 +5,7 @@
 #include "quern/checkpoint.h"
 #include "quern/core.h"
 #include "quern/data.h"
+#include "quern/device.h"
 #include "quern/layers.h"
 #include "quern/log.h"
 #include "quern/metrics.h"

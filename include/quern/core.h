@@ -25,7 +25,9 @@ extern "C" {
 typedef struct qn_graph qn_graph;     /* being built; append-only                            */
 typedef struct qn_program qn_program; /* compiled; cannot grow                               */
 typedef struct qn_store qn_store;     /* persistent tensors by name: weights, state, scalars */
-typedef struct qn_t { int32_t id; } qn_t; /* a value; {0} is "no value"                      */
+typedef struct qn_t {
+    int32_t id;
+} qn_t; /* a value; {0} is "no value"                      */
 
 /* ---- graph -------------------------------------------------------------------------------- */
 
@@ -70,8 +72,18 @@ QN_API qn_t qn_input(qn_graph *g, const char *name, qn_dtype dtype, int rank, co
  *   sqrt(2/(fan_in+fan_out)) (Glorot, Bengio 2010); HE normal, deviation sqrt(2/fan_in), HE_UNIFORM
  *   +-sqrt(6/fan_in) (He et al. 2015); LECUN uniform +-1/sqrt(fan_in).  gain 0 means 1. */
 typedef enum qn_init_kind {
-    QN_INIT_ZEROS, QN_INIT_ONES, QN_INIT_VALUE, QN_INIT_UNIFORM, QN_INIT_NORMAL, QN_INIT_TRUNCATED_NORMAL,
-    QN_INIT_XAVIER, QN_INIT_XAVIER_NORMAL, QN_INIT_HE, QN_INIT_HE_UNIFORM, QN_INIT_LECUN, QN_INIT_COUNT
+    QN_INIT_ZEROS,
+    QN_INIT_ONES,
+    QN_INIT_VALUE,
+    QN_INIT_UNIFORM,
+    QN_INIT_NORMAL,
+    QN_INIT_TRUNCATED_NORMAL,
+    QN_INIT_XAVIER,
+    QN_INIT_XAVIER_NORMAL,
+    QN_INIT_HE,
+    QN_INIT_HE_UNIFORM,
+    QN_INIT_LECUN,
+    QN_INIT_COUNT
 } qn_init_kind;
 typedef struct qn_init {
     qn_init_kind kind;
@@ -92,8 +104,7 @@ typedef enum qn_kind {
  * every program; dtype and dims must agree. init NULL: zeros. */
 QN_API qn_t qn_tensor(qn_graph *g, qn_kind kind, const char *name, qn_dtype dtype, int rank, const int64_t *dims,
                       const qn_init *init);
-QN_API qn_t qn_param(qn_graph *g, const char *name, qn_dtype dtype, int rank, const int64_t *dims,
-                     const qn_init *init);
+QN_API qn_t qn_param(qn_graph *g, const char *name, qn_dtype dtype, int rank, const int64_t *dims, const qn_init *init);
 
 QN_API qn_t qn_full(qn_graph *g, qn_dtype dtype, int rank, const int64_t *dims, double value);
 QN_API qn_t qn_scalar(qn_graph *g, qn_dtype dtype, double value); /* rank 0 */
@@ -155,18 +166,18 @@ QN_API qn_t qn_sum(qn_graph *g, qn_t x, uint32_t axes, bool keep);
 QN_API qn_t qn_mean(qn_graph *g, qn_t x, uint32_t axes, bool keep);
 QN_API qn_t qn_reduce_max(qn_graph *g, qn_t x, uint32_t axes, bool keep);
 QN_API qn_t qn_reduce_min(qn_graph *g, qn_t x, uint32_t axes, bool keep);
-QN_API qn_t qn_sum_all(qn_graph *g, qn_t x);  /* rank 0 */
-QN_API qn_t qn_mean_all(qn_graph *g, qn_t x); /* rank 0 */
+QN_API qn_t qn_sum_all(qn_graph *g, qn_t x);                     /* rank 0 */
+QN_API qn_t qn_mean_all(qn_graph *g, qn_t x);                    /* rank 0 */
 QN_API qn_t qn_argmax(qn_graph *g, qn_t x, int axis, bool keep); /* I32; first of equals; NaN counts as largest */
-QN_API qn_t qn_sum_squares(qn_graph *g, qn_t x); /* rank 0, dtype of x; accumulated in double */
+QN_API qn_t qn_sum_squares(qn_graph *g, qn_t x);                 /* rank 0, dtype of x; accumulated in double */
 
 /* ---- shape -------------------------------------------------------------------------------- */
 
 QN_API qn_t qn_broadcast(qn_graph *g, qn_t x, int rank, const int64_t *dims);
-QN_API qn_t qn_sum_to(qn_graph *g, qn_t x, int rank, const int64_t *dims); /* reverse of broadcast */
-QN_API qn_t qn_reshape(qn_graph *g, qn_t x, int rank, const int64_t *dims); /* one dim may be -1 */
-QN_API qn_t qn_flatten(qn_graph *g, qn_t x);                                /* [N, everything else] */
-QN_API qn_t qn_transpose(qn_graph *g, qn_t x, const int *permutation);      /* NULL: reverse all axes */
+QN_API qn_t qn_sum_to(qn_graph *g, qn_t x, int rank, const int64_t *dims);            /* reverse of broadcast */
+QN_API qn_t qn_reshape(qn_graph *g, qn_t x, int rank, const int64_t *dims);           /* one dim may be -1 */
+QN_API qn_t qn_flatten(qn_graph *g, qn_t x);                                          /* [N, everything else] */
+QN_API qn_t qn_transpose(qn_graph *g, qn_t x, const int *permutation);                /* NULL: reverse all axes */
 QN_API qn_t qn_slice(qn_graph *g, qn_t x, const int64_t *begin, const int64_t *size); /* per axis */
 QN_API qn_t qn_concat(qn_graph *g, const qn_t *x, int n, int axis);
 QN_API qn_t qn_pad(qn_graph *g, qn_t x, const int64_t *before, const int64_t *after); /* zeros */
@@ -179,7 +190,9 @@ QN_API qn_t qn_scatter_add(qn_graph *g, qn_t x, qn_t index, int axis, int64_t si
 
 /* [.., M,K] x [.., K,N] -> [.., M,N]; leading dims broadcast; transpose flags swap the last two dims first.
  * A rank-2 right operand is shared by the whole batch. */
-typedef struct qn_matmul_opts { bool transpose_a, transpose_b; } qn_matmul_opts;
+typedef struct qn_matmul_opts {
+    bool transpose_a, transpose_b;
+} qn_matmul_opts;
 QN_API qn_t qn_matmul(qn_graph *g, qn_t a, qn_t b, const qn_matmul_opts *opts);
 
 /* All [0] is vertical, [1] horizontal. 0 means 1 for stride, dilation and groups. Output size
@@ -251,10 +264,10 @@ typedef struct qn_cross_entropy_opts {
     bool use_ignore;
 } qn_cross_entropy_opts;
 QN_API qn_t qn_cross_entropy(qn_graph *g, qn_t logits, qn_t target, const qn_cross_entropy_opts *opts);
-QN_API qn_t qn_mse(qn_graph *g, qn_t x, qn_t target);                     /* mean (x-t)^2 */
-QN_API qn_t qn_l1(qn_graph *g, qn_t x, qn_t target);                      /* mean |x-t|   */
-QN_API qn_t qn_huber(qn_graph *g, qn_t x, qn_t target, double delta);     /* mean; Huber 1964 */
-QN_API qn_t qn_bce_with_logits(qn_graph *g, qn_t x, qn_t target);         /* mean softplus(x) - x t */
+QN_API qn_t qn_mse(qn_graph *g, qn_t x, qn_t target);                 /* mean (x-t)^2 */
+QN_API qn_t qn_l1(qn_graph *g, qn_t x, qn_t target);                  /* mean |x-t|   */
+QN_API qn_t qn_huber(qn_graph *g, qn_t x, qn_t target, double delta); /* mean; Huber 1964 */
+QN_API qn_t qn_bce_with_logits(qn_graph *g, qn_t x, qn_t target);     /* mean softplus(x) - x t */
 
 /* ---- updates ------------------------------------------------------------------------------ */
 
@@ -266,15 +279,16 @@ QN_API qn_t qn_accumulate(qn_graph *g, qn_t dst, qn_t src);
  * qn_train_build. 0 in the first micro run of an update, and always where each update has a single one. */
 QN_API qn_t qn_pending_samples(qn_graph *g);
 
-#define QN_SCHEDULE_MAP(X)                                                                         \
-    X(CONSTANT, "constant") X(STEP, "step") X(MULTI_STEP, "multi_step")                            \
-    X(EXPONENTIAL, "exponential") X(COSINE, "cosine") X(ONE_CYCLE, "one_cycle")                    \
-    X(LINEAR, "linear") X(PLATEAU, "plateau")
+#define QN_SCHEDULE_MAP(X) \
+    X(CONSTANT, "constant") \
+    X(STEP, "step") \
+    X(MULTI_STEP, "multi_step") X(EXPONENTIAL, "exponential") X(COSINE, "cosine") X(ONE_CYCLE, "one_cycle") \
+        X(LINEAR, "linear") X(PLATEAU, "plateau")
 typedef enum qn_schedule_kind {
 #define X(e, s) QN_SCHEDULE_##e,
     QN_SCHEDULE_MAP(X)
 #undef X
-    QN_SCHEDULE_COUNT
+        QN_SCHEDULE_COUNT
 } qn_schedule_kind;
 
 enum { QN_SCHEDULE_MAX_AT = 16 };
@@ -306,10 +320,10 @@ QN_API qn_t qn_schedule(qn_graph *g, qn_t updates, qn_t plateau, double base, co
 typedef struct qn_update_opts {
     double beta1, beta2; /* adam, lamb, lion; rmsprop: beta2                 */
     double eps, weight_decay, momentum;
-    double lr_scale;     /* not 1 by default: set it                         */
+    double lr_scale; /* not 1 by default: set it                         */
     double clip_value;
-    bool nesterov;       /* momentum                                         */
-    bool decoupled;      /* adam: weight decay beside the gradient, as AdamW */
+    bool nesterov;  /* momentum                                         */
+    bool decoupled; /* adam: weight decay beside the gradient, as AdamW */
 } qn_update_opts;
 /* w -= lr (g + e w) */
 QN_API qn_t qn_sgd(qn_graph *g, qn_t w, qn_t grad, qn_t hyper, const qn_update_opts *opts);
@@ -342,7 +356,7 @@ QN_API qn_status qn_grad(qn_graph *g, qn_t loss, const qn_t *wrt, qn_t *dwrt, in
 
 /* ---- store -------------------------------------------------------------------------------- */
 
-/* seed: of initial contents and of qn_rng. device: "cpu". */
+/* seed: of initial contents and of qn_rng. device: "cpu", "cuda", "cuda:1" or "auto" (see device.h); NULL: the CPU. */
 QN_API QN_CHECKED qn_status qn_store_new(qn_store **out, const char *device, uint64_t seed, const qn_alloc *alloc,
                                          qn_error *err);
 QN_API void qn_store_free(qn_store *s);
@@ -354,23 +368,38 @@ typedef struct qn_store_entry {
     int rank;
     int64_t dims[QN_MAX_DIMS];
     size_t bytes;
-    void *data; /* fixed for the life of the store; NULL until a program that uses it is loaded */
+    void *data; /* host memory, fixed for the life of the store; NULL until a program that uses it is loaded. On a
+                   GPU a mirror: qn_store_pull before it is read, qn_store_push after it was written */
 } qn_store_entry;
 QN_API int qn_store_count(const qn_store *s);
 QN_API const qn_store_entry *qn_store_at(const qn_store *s, int i);              /* in order of first use */
 QN_API const qn_store_entry *qn_store_find(const qn_store *s, const char *name); /* NULL if absent */
 QN_API size_t qn_store_bytes(const qn_store *s, qn_kind kind);
-QN_API size_t qn_store_used_bytes(const qn_store *s); /* taken by loaded programs: tensors and the work arena */
+QN_API size_t qn_store_used_bytes(const qn_store *s);  /* taken by loaded programs: tensors and the work arena */
+QN_API const char *qn_store_device(const qn_store *s); /* "cpu", "cuda:0", ... */
+
+/* Brings the tensor of a name (NULL: every tensor) from the GPU to its mirror, or from the mirror to the GPU, after all
+ * runs that were started before; done on return. A tensor keeps its address on the GPU. Nothing to do on the CPU. E2207
+ * for an unknown name, E7003 if the GPU fails. */
+QN_API QN_CHECKED qn_status qn_store_pull(qn_store *s, const char *name, qn_error *err);
+QN_API QN_CHECKED qn_status qn_store_push(qn_store *s, const char *name, qn_error *err);
+
+/* Bytes that the store's GPU can still give, less a reserve of 1/64 of its memory, at most 256 MiB, for the driver;
+ * INT64_MAX on the CPU, whose limits are qn_memory_available's. */
+QN_API QN_CHECKED qn_status qn_store_room(const qn_store *s, int64_t *bytes, qn_error *err);
 
 /* ---- programs ----------------------------------------------------------------------------- */
 
 typedef struct qn_compile_opts {
-    int threads;      /* 0: as many as OpenMP gives                                             */
-    bool no_plan;     /* every value its own bytes (QN_PLAN=none); results are bit-identical    */
-    bool no_fuse;     /* leave out pointwise, epilogue and layout passes                        */
-    bool check_plan;  /* prove the plan: no range reused before its last reader is done         */
-    bool outline;     /* leave out what belongs to this machine: physical layouts, the libraries' primitives and
+    int threads;        /* 0: as many as OpenMP gives                                             */
+    bool no_plan;       /* every value its own bytes (QN_PLAN=none); results are bit-identical    */
+    bool no_fuse;       /* leave out pointwise, epilogue and layout passes                        */
+    bool check_plan;    /* prove the plan: no range reused before its last reader is done         */
+    bool outline;       /* leave out what belongs to this machine: physical layouts, the libraries' primitives and
                          the kernels' workspace. Compiles in well under a millisecond; cannot be loaded */
+    bool no_graphs;     /* GPU: launch each kernel by itself instead of replaying a captured CUDA graph
+                         (QN_GRAPHS=off); results are bit-identical */
+    const char *device; /* of a program without a store: as in qn_store_new; NULL: the CPU */
     /* Receives the text of a stage: "graph", "dead", "fold", "cse", "epilogue", "fuse", "layout", "plan". */
     void (*dump)(void *user, const char *stage, const char *text);
     void *user;
@@ -382,13 +411,17 @@ QN_API QN_CHECKED qn_status qn_compile(qn_program **out, qn_graph *g, const qn_t
                                        const qn_compile_opts *opts, qn_error *err);
 QN_API void qn_program_free(qn_program *p);
 
-/* Bytes by class, exact and before anything is allocated. `naive` is work without reuse. */
+/* Bytes by class, exact and before anything is allocated, of the memory that kernels work on: the GPU's if the store
+ * is on one. There io is taken twice, so that the next batch arrives while a step runs. `naive` is work without
+ * reuse. */
 typedef struct qn_bytes {
     size_t params, buffers, state, grads; /* of the store, for the tensors of this program */
     size_t io;                            /* inputs and kept values                        */
     size_t work;                          /* activations, gradients, workspace: one arena   */
     size_t workspace;                     /* share of work that is kernels' workspace       */
     size_t naive;                         /* work if every value had its own bytes          */
+    size_t host;                          /* beside a GPU: memory of the host for the mirror of the tensors, inputs
+                                             and kept values, some of it pinned; 0 on the CPU */
 } qn_bytes;
 QN_API qn_bytes qn_program_bytes(const qn_program *p);
 QN_API size_t qn_program_used_bytes(const qn_program *p); /* what qn_program_load has allocated for io and work */
@@ -396,11 +429,24 @@ QN_API size_t qn_program_used_bytes(const qn_program *p); /* what qn_program_loa
 /* Allocates io and work, creates and fills new store tensors. Idempotent; qn_program_run needs it. */
 QN_API QN_CHECKED qn_status qn_program_load(qn_program *p, qn_error *err);
 
-/* Runs a phase. Allocates nothing. */
+/* Runs a phase. Allocates nothing. On a GPU the run is started, and inputs may be filled again as soon as this returns;
+ * what goes wrong in it is told by a later call. E3041 for an index or a class out of range, E7003 if the GPU fails. */
 QN_API QN_CHECKED qn_status qn_program_run(qn_program *p, qn_phase phase, qn_error *err);
 
-/* Host memory of an input or kept value, row-major; NULL for any other. Valid until the program is freed. */
+/* Returns when all runs of a phase but the latest `ago` (0..2) are done, with what went wrong in runs until then. On
+ * the CPU a run is done when it returns. */
+QN_API QN_CHECKED qn_status qn_program_wait(qn_program *p, qn_phase phase, int ago, qn_error *err);
+
+/* Host memory of an input or kept value, row-major, valid until the program is freed; NULL for any other. On a GPU a
+ * kept value must be asked for again after each run: the call waits for the latest run of its phase and gives what it
+ * has left, which stays until two more runs of that phase are started; NULL if a run failed (qn_program_wait says
+ * why). */
 QN_API void *qn_program_data(qn_program *p, qn_t t);
+/* The value that the run `ago` runs (0..2) of its phase back has left, without waiting for the one under way: 0 is
+ * qn_program_data. Only a GPU keeps earlier values: on the CPU NULL for any other `ago`. So a loop that asks for the
+ * values of the run before never waits: qn_program_lag says how many runs back it should ask. */
+QN_API const void *qn_program_past(qn_program *p, qn_t t, int ago);
+QN_API int qn_program_lag(const qn_program *p); /* 1 on a GPU, 0 on the CPU */
 
 /* Runs the micro phase without its writes to the store, looking at every value; the first operator whose output is not
  * finite though its inputs are is named in `where` ("block2.conv: conv2d"). QN_OK and "" if there is none. rng: the
@@ -412,8 +458,8 @@ QN_API QN_CHECKED qn_status qn_program_find_nonfinite(qn_program *p, const int64
 typedef struct qn_step_info {
     const char *op, *name, *variant;
     qn_phase phase;
-    double flops;        /* floating-point operations                      */
-    double bytes;        /* compulsory traffic: operands read, result written */
+    double flops; /* floating-point operations                      */
+    double bytes; /* compulsory traffic: operands read, result written */
     size_t result_bytes;
 } qn_step_info;
 QN_API int qn_program_steps(const qn_program *p);

@@ -17,21 +17,17 @@
 extern "C" {
 #endif
 
-/* The first wrong value that kernels of a program have met: element `at` of an index or a target is `value`, which is
- * not in 0..limit-1. Kept on the device, seen when the program's results are read. `position` is the step's place in
- * the schedule plus 1; 0: nothing wrong. A kernel that meets one goes on with a result that shows (NaN). */
-enum qn__fault_kind { QN_FAULT_INDEX, QN_FAULT_TARGET };
-struct qn__fault { int32_t position, kind; int64_t at, value, limit; };
-
-/* Where a kernel is enqueued. One per stream of a program. */
+/* Where a program's kernels are enqueued. Everything but the fault is its device's. */
 struct qn__queue {
     cudaStream_t stream;
     cublasLtHandle_t lt;
+    bool sync;               /* QN_SYNC=1: every launch is waited for */
     struct qn__dnn **dnn;    /* cuDNN, as dnn.c keeps it; *dnn is NULL until the first convolution is prepared */
-    struct qn__fault *fault; /* device memory */
+    struct qn__fault *fault; /* device memory: kernels tell of a wrong index there, see raise_fault; they go on with a
+                                result that shows it (NaN) */
 };
 /* Gives back what dnn.c keeps; called once, when the device is closed. */
-void qn__dnn_close(struct qn__dnn *dnn);
+void qn__dnn_close(struct qn__dnn *dnn) __attribute__((weak));
 
 /* The status of a library's answer: QN_OK, or an error that names the call, the operator and its shapes. s may be
  * NULL where no operator is concerned. */
@@ -41,10 +37,11 @@ qn_status qn__dnn_check(cudnnStatus_t answer, const char *call, const struct qn_
 
 #ifdef __cplusplus
 }
+#include "gpu.h"
 
 /* The descriptor of an operator's kernel: KERNEL(sum) = { .variants = VARIANTS("row"), .pick = ..., .launch = ... }; */
-#define KERNEL(op)                                                                                 \
-    extern "C" const struct qn__kernel qn__cuda_##op;                                              \
+#define KERNEL(op) \
+    extern "C" const struct qn__kernel qn__cuda_##op; \
     const struct qn__kernel qn__cuda_##op
 
 /* Calls f with a value of a dtype's storage type: with_float(dtype, [&](auto t) { using T = decltype(t); ... }). */
@@ -65,7 +62,6 @@ static inline unsigned grid_for(const struct qn__args *a, int64_t pieces, int th
     return (unsigned)(n < 1 ? 1 : n);
 }
 
-#ifdef QN_KERNELS_CUDA_GPU_H
 /* In a kernel: tells of a wrong value; the first one of the program's run is kept. position: step->position. */
 static __device__ __forceinline__ void raise_fault(struct qn__fault *fault, int position, enum qn__fault_kind kind,
                                                    int64_t at, int64_t value, int64_t limit)
@@ -76,6 +72,5 @@ static __device__ __forceinline__ void raise_fault(struct qn__fault *fault, int 
     fault->value = value;
     fault->limit = limit;
 }
-#endif
 #endif
 #endif

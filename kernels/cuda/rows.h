@@ -35,7 +35,7 @@ static inline int32_t rows_variant(const qn__args *a, int64_t width, size_t size
 {
     if (width <= QN_THREAD_ROW) return QN_ROWS_THREAD;
     bool aligned = width * (int64_t)size % 16 == 0;
-    int64_t lane = aligned ? QN_VECTOR_PARTS * 16 / (int64_t)size : QN_SCALAR_PARTS;
+    int64_t lane = aligned ? QN_VECTOR_PARTS * 16 / (int64_t)size : (int64_t)QN_SCALAR_PARTS;
     if (width <= 32 * lane) return aligned ? QN_ROWS_WARP : QN_ROWS_WARP_SCALAR;
     if (width * (int64_t)size * copies > a->gpu->shared_per_block - 1024) return QN_ROWS_LONG;
     return aligned ? QN_ROWS_SHARED : QN_ROWS_SHARED_SCALAR;

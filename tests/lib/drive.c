@@ -1,5 +1,6 @@
 /* drive.c - see drive.h. */
 #include "drive.h"
+#include "../../core/device.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -135,7 +136,9 @@ static qn_status launch_on_device(const struct drive_on *on, struct qn__step *s,
         if (s->args.wanted >> i & 1) s->args.more[i].data = bring(&w, host.args.more[i].data, err);
     if (s->choice.workspace && api->take(on->device, &s->workspace, s->choice.workspace, err))
         fail_msg("%s", err->text);
-    qn_status status = launch(s, launches, err), done = api->wait(on->device, err);
+    struct qn__fault fault;
+    qn_status status = launch(s, launches, err), done = api->wait(on->device, &fault, err);
+    if (!done && fault.position) done = qn__fault_fail(s->args.op, &fault, err);
     for (int i = 0; i < w.n; i++) {
         struct twin *t = &w.at[i];
         qn_status got = api->get(on->device, t->host->data, t->memory, t->host->bytes, err);

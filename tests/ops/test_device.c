@@ -48,9 +48,10 @@ static qn_status copy_from(struct qn__device *d, void *host, const void *device,
     d->copied[1] += (int64_t)bytes;
     return QN_OK;
 }
-static qn_status wait(struct qn__device *d, qn_error *err)
+static qn_status wait(struct qn__device *d, struct qn__fault *out, qn_error *err)
 {
     (void)d, (void)err;
+    memset(out, 0, sizeof *out);
     return QN_OK;
 }
 
