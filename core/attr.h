@@ -44,7 +44,7 @@ struct qn__conv_attr {
 struct qn__pool_attr { int32_t window[2], stride[2], pad[2]; int64_t size[2]; };
 
 struct qn__norm_attr { double eps; int32_t groups, unused; }; /* groups: of group_norm; else 1 */
-struct qn__attention_attr { double scale; int32_t causal, unused; };
+struct qn__attention_attr { double scale; int32_t causal, unused; int64_t heads, kv_heads; }; /* heads: if packed */
 struct qn__bn_attr { double eps; int32_t act, unused; }; /* act: 0 or relu, folded in by the epilogue pass */
 struct qn__dropout_attr { double p; uint64_t name_hash; };
 struct qn__xent_attr {

@@ -237,6 +237,9 @@ typedef struct qn_attention_opts {
     bool causal;
 } qn_attention_opts;
 QN_API qn_t qn_attention(qn_graph *g, qn_t q, qn_t k, qn_t v, const qn_attention_opts *opts);
+/* The same as one projection leaves them: qkv [B,T,(H + 2 Hk) D] holds at each time the heads of q, of k and of v; the
+ * result is [B,T,H D]. Nothing is copied. */
+QN_API qn_t qn_attention_packed(qn_graph *g, qn_t qkv, int64_t heads, int64_t kv_heads, const qn_attention_opts *opts);
 
 /* Zeroes elements with probability p in [0,1) and scales the rest by 1/(1-p); the mask is a function of
  * (seed, scoped name, global sample, element, step) and is drawn again, not stored, in the backward pass.

@@ -38,7 +38,7 @@ static inline __attribute__((always_inline)) void take_scores(REAL *s, int64_t s
 static inline __attribute__((always_inline)) void add_keys(const struct heads *h, struct block *b, int64_t first,
                                                            int64_t rows, int64_t begin)
 {
-    int64_t keys = h->keys - begin < ATTENTION_BLOCK ? h->keys - begin : ATTENTION_BLOCK;
+    int64_t keys = at_most_block(h->keys - begin);
     block_product(b->scores, b->q, h->padded, b->keys, ATTENTION_BLOCK, rows, keys, h->size, false);
     for (int64_t i = 0; i < ATTENTION_BLOCK; i++) {
         REAL *s = b->scores + i * ATTENTION_BLOCK;
@@ -52,28 +52,31 @@ static inline __attribute__((always_inline)) void add_keys(const struct heads *h
     block_product(b->sum, b->scores, ATTENTION_BLOCK, b->values, h->padded, rows, h->padded, keys, true);
 }
 
-QN_CLONES static void attend(const struct heads *h, struct block *b, const REAL *q, const REAL *k, const REAL *v,
-                             REAL *y, REAL *l, int64_t first)
+/* Block `first` of the queries of a head. */
+QN_CLONES static void attend(const struct heads *h, struct block *b, const struct lanes *qkv, const struct lanes *out,
+                             REAL *l, int64_t head, int64_t first)
 {
-    int64_t rows = h->queries - first < ATTENTION_BLOCK ? h->queries - first : ATTENTION_BLOCK;
-    int64_t last = keys_seen(h, first + rows - 1), width = h->size;
-    take_rows(h, b->q, q + first * width, rows);
+    int64_t rows = at_most_block(h->queries - first), last = keys_seen(h, first + rows - 1), width = h->size;
+    int64_t kv = head / (h->heads / h->kv_heads);
+    const REAL *k = lane(&qkv[1], kv), *v = lane(&qkv[2], kv);
+    REAL *y = lane(out, head);
+    take_rows(h, b->q, lane(&qkv[0], head) + first * qkv[0].row, qkv[0].row, rows);
     memset(b->sum, 0, (size_t)(ATTENTION_BLOCK * h->padded) * sizeof(REAL));
     for (int64_t i = 0; i < ATTENTION_BLOCK; i++) {
         b->largest[i] = -(REAL)INFINITY;
         b->total[i] = 0;
     }
     for (int64_t begin = 0; begin < last; begin += ATTENTION_BLOCK) {
-        int64_t keys = h->keys - begin < ATTENTION_BLOCK ? h->keys - begin : ATTENTION_BLOCK;
-        take_columns(h, b->keys, k + begin * width, keys);
-        take_rows(h, b->values, v + begin * width, keys);
+        int64_t keys = at_most_block(h->keys - begin);
+        take_columns(h, b->keys, k + begin * qkv[1].row, qkv[1].row, keys);
+        take_rows(h, b->values, v + begin * qkv[2].row, qkv[2].row, keys);
         add_keys(h, b, first, rows, begin);
     }
     for (int64_t i = 0; i < rows; i++) {
         bool any = keys_seen(h, first + i) > 0;
         REAL share = any ? (REAL)(1 / b->total[i]) : 0;
-        for (int64_t d = 0; d < width; d++) y[(first + i) * width + d] = b->sum[i * h->padded + d] * share;
-        if (l) l[first + i] = any ? (REAL)((double)b->largest[i] + log(b->total[i])) : 0;
+        for (int64_t d = 0; d < width; d++) y[(first + i) * out->row + d] = b->sum[i * h->padded + d] * share;
+        if (l) l[head * h->queries + first + i] = any ? (REAL)((double)b->largest[i] + log(b->total[i])) : 0;
     }
 }
 
@@ -82,24 +85,23 @@ static qn_status launch(const struct qn__step *step, qn_error *err)
     (void)err;
     const struct qn__args *a = &step->args;
     struct heads h = heads_of(a);
-    int64_t blocks = attention_blocks(h.queries), rows = h.queries * h.size, columns = h.keys * h.size;
-    const REAL *q = qn__real(&a->x[0]), *k = qn__real(&a->x[1]), *v = qn__real(&a->x[2]);
-    REAL *y = qn__real(&a->y), *l = a->more[0].data ? qn__real(&a->more[0]) : NULL;
+    struct lanes qkv[3], y = lanes_of(&a->y, &h, h.heads, h.queries);
+    lanes_of_qkv(qkv, (const struct qn__view *const[]){ &a->x[0], &a->x[1], &a->x[2] }, &h);
+    REAL *l = a->more[0].data;
+    int64_t blocks = attention_blocks(h.queries), side = ATTENTION_BLOCK * h.padded;
     int threads = qn__threads_for(a, a->y.count * (h.keys / 16 + 1));
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t i = 0; i < h.batch * h.heads * blocks; i++) {
-        int64_t head = i / blocks, kv = head / (h.heads / h.kv_heads);
-        int64_t side = ATTENTION_BLOCK * h.padded;
-        REAL *room = attention_room(step, threads);
+        REAL *room = (REAL *)step->workspace +
+                     (4 * side + ATTENTION_BLOCK * ATTENTION_BLOCK) * (threads > 1 ? omp_get_thread_num() : 0);
         struct block b = {
             .q = room, .keys = room + side, .values = room + 2 * side, .sum = room + 3 * side, .scores = room + 4 * side
         };
-        attend(&h, &b, q + head * rows, k + kv * columns, v + kv * columns, y + head * rows,
-               l ? l + head * h.queries : NULL, i % blocks * ATTENTION_BLOCK);
+        attend(&h, &b, qkv, &y, l, i / blocks, i % blocks * ATTENTION_BLOCK);
     }
     return QN_OK;
 }
 
-static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return attention_pick(a, c, 4, 1); }
+static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return attention_pick(a, c, 4, 1, 0); }
 
 KERNEL(attention) = { .variants = (const char *const[]){ "blocks", NULL }, .pick = pick, .launch = launch };

@@ -14,16 +14,52 @@ enum { ATTENTION_BLOCK = 64 }; /* queries, and keys */
 struct heads {
     int64_t batch, heads, kv_heads, queries, keys, size, padded; /* padded: size, to a multiple of 16 */
     REAL scale;
-    bool causal;
+    bool causal, packed;
 };
 
 static inline struct heads heads_of(const struct qn__args *a)
 {
     const struct qn__attention_attr *attr = a->attr;
     const int64_t *q = a->x[0].dim, *k = a->x[1].dim;
-    return (struct heads){
-        q[0], q[1], k[1], q[2], k[2], q[3], (q[3] + 15) & ~(int64_t)15, (REAL)attr->scale, attr->causal != 0
-    };
+    struct heads h = { .batch = q[0], .scale = (REAL)attr->scale, .causal = attr->causal != 0, .packed = attr->heads };
+    h.heads = h.packed ? attr->heads : q[1];
+    h.kv_heads = h.packed ? attr->kv_heads : k[1];
+    h.queries = h.packed ? q[1] : q[2];
+    h.keys = h.packed ? q[1] : k[2];
+    h.size = h.packed ? q[2] / (h.heads + 2 * h.kv_heads) : q[3];
+    h.padded = (h.size + 15) & ~(int64_t)15;
+    return h;
+}
+
+/* Heads of a tensor: element d of time t of head n (batch included) is data[batch.. + head.. + t row + d]. */
+struct lanes {
+    REAL *data;
+    int64_t batch, head, row, heads;
+};
+
+static inline struct lanes lanes_of(const struct qn__view *v, const struct heads *h, int64_t heads, int64_t times)
+{
+    if (!v->data) return (struct lanes){ NULL, 0, 0, 0, 1 };
+    if (h->packed) return (struct lanes){ qn__real(v), times * heads * h->size, h->size, heads * h->size, heads };
+    return (struct lanes){ qn__real(v), heads * times * h->size, times * h->size, h->size, heads };
+}
+/* q, k and v in the packed operand, or their gradients */
+static inline void lanes_of_qkv(struct lanes *to, const struct qn__view *const *v, const struct heads *h)
+{
+    if (!h->packed) {
+        to[0] = lanes_of(v[0], h, h->heads, h->queries);
+        to[1] = lanes_of(v[1], h, h->kv_heads, h->keys);
+        to[2] = lanes_of(v[2], h, h->kv_heads, h->keys);
+        return;
+    }
+    int64_t row = (h->heads + 2 * h->kv_heads) * h->size, at[] = { 0, h->heads, h->heads + h->kv_heads };
+    for (int i = 0; i < 3; i++)
+        to[i] = (struct lanes){ qn__real(v[0]) + at[i] * h->size, h->queries * row, h->size, row,
+                                i ? h->kv_heads : h->heads };
+}
+static inline REAL *lane(const struct lanes *l, int64_t head)
+{
+    return l->data + head / l->heads * l->batch + head % l->heads * l->head;
 }
 
 static inline int64_t attention_blocks(int64_t n) { return (n + ATTENTION_BLOCK - 1) / ATTENTION_BLOCK; }
@@ -36,41 +72,36 @@ static inline int64_t keys_seen(const struct heads *h, int64_t t)
     return n < 0 ? 0 : n;
 }
 
-/* `n` blocks of a head and `squares` of scores for each thread. */
-static inline qn_status attention_pick(const struct qn__args *a, struct qn__choice *c, size_t n, size_t squares)
+/* Bytes of `n` blocks of a head and `squares` of scores for each thread, after `before` numbers for all. */
+static inline qn_status attention_pick(const struct qn__args *a, struct qn__choice *c, size_t n, size_t squares,
+                                       size_t before)
 {
     struct heads h = heads_of(a);
-    size_t bytes, block;
+    size_t block, all;
     c->variant = 0;
     if (a->x[0].dtype != QN_REAL_DTYPE) return QN_EUSAGE;
     if (!qn__mul(&block, ATTENTION_BLOCK * n, (size_t)h.padded) ||
-        !qn__add(&block, block, squares * ATTENTION_BLOCK * ATTENTION_BLOCK) || !qn__mul(&bytes, block, sizeof(REAL)) ||
-        !qn__mul(&c->workspace, bytes, (size_t)a->threads))
+        !qn__add(&block, block, squares * ATTENTION_BLOCK * ATTENTION_BLOCK) ||
+        !qn__mul(&all, block, (size_t)a->threads) || !qn__add(&all, all, before) ||
+        !qn__mul(&c->workspace, all, sizeof(REAL)))
         return QN_EUSAGE;
     return QN_OK;
 }
 
-/* The calling thread's share. */
-static inline REAL *attention_room(const struct qn__step *s, int threads)
-{
-    return (REAL *)s->workspace + s->choice.workspace / sizeof(REAL) / (size_t)s->args.threads *
-                                      (size_t)(threads > 1 ? omp_get_thread_num() : 0);
-}
-
 /* to[64][padded] = rows of a head, zeros below and beside. */
-static inline void take_rows(const struct heads *h, REAL *to, const REAL *from, int64_t rows)
+static inline void take_rows(const struct heads *h, REAL *to, const REAL *from, int64_t row, int64_t rows)
 {
     for (int64_t i = 0; i < ATTENTION_BLOCK; i++)
-        for (int64_t d = 0; d < h->padded; d++)
-            to[i * h->padded + d] = i < rows && d < h->size ? from[i * h->size + d] : 0;
+        for (int64_t d = 0; d < h->padded; d++) to[i * h->padded + d] = i < rows && d < h->size ? from[i * row + d] : 0;
 }
 /* to[size][64], the same transposed. */
-static inline void take_columns(const struct heads *h, REAL *to, const REAL *from, int64_t rows)
+static inline void take_columns(const struct heads *h, REAL *to, const REAL *from, int64_t row, int64_t rows)
 {
     for (int64_t d = 0; d < h->size; d++)
-        for (int64_t i = 0; i < ATTENTION_BLOCK; i++)
-            to[d * ATTENTION_BLOCK + i] = i < rows ? from[i * h->size + d] : 0;
+        for (int64_t i = 0; i < ATTENTION_BLOCK; i++) to[d * ATTENTION_BLOCK + i] = i < rows ? from[i * row + d] : 0;
 }
+
+static inline int64_t at_most_block(int64_t n) { return n < ATTENTION_BLOCK ? n : ATTENTION_BLOCK; }
 
 /* c[rows][columns] = or += a[rows][depth] b[depth][columns]. Rows of c and b are n apart, of a `a_row`. Up to 3 rows
  * and 15 columns more are computed, of whatever lies in the blocks there. */

@@ -1,14 +1,14 @@
 /* attention.c - cases of attention and the two rows of its gradient.
  *
  * The bounds follow the sums: a score of D products is off by (D + 2) u sum |q k|, which makes p relative; sums of S
- * products of p add (S + 8) u. The gradient rows take l, d and y as any numbers: their formulas do not ask where they
- * come from. */
+ * products of p add (S + 8) u. The gradient takes l and y as any numbers: its formulas do not ask where they come
+ * from. */
 #include "ops.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* p[0]: causal; p[1]: which result; p[2]: head size; q[0]: scale, 0 for the default */
+/* p[0]: causal; p[1]: which result; p[2]: head size; p[3]: through the packed operand; q[0]: scale, 0 for the default */
 enum { KEYS_MAX = 300 };
 
 static double scale_of(const struct op_case *c) { return c->q[0] != 0 ? c->q[0] : 1 / sqrt((double)c->p[2]); }
@@ -94,11 +94,39 @@ static const struct query *query_of(const struct op_case *c, const struct op_dat
     return &k;
 }
 
+/* [B,n,T,D] as [B,T,n D] and back */
+static qn_t by_time(qn_graph *g, qn_t x)
+{
+    int64_t d[4];
+    for (int i = 0; i < 4; i++) d[i] = qn_dim(g, x, i);
+    return qn_reshape(g, qn_transpose(g, x, (const int[]){ 0, 2, 1, 3 }), 3, (int64_t[]){ d[0], d[2], d[1] * d[3] });
+}
+static qn_t by_head(qn_graph *g, qn_t x, int64_t heads, int64_t size)
+{
+    qn_t y = qn_reshape(g, x, 4, (int64_t[]){ qn_dim(g, x, 0), qn_dim(g, x, 1), heads, size });
+    return qn_transpose(g, y, (const int[]){ 0, 2, 1, 3 });
+}
+static qn_t packed(qn_graph *g, const qn_t *x)
+{
+    return qn_concat(g, (qn_t[]){ by_time(g, x[0]), by_time(g, x[1]), by_time(g, x[2]) }, 3, 2);
+}
+/* part `which` of a packed gradient */
+static qn_t part_of(qn_graph *g, qn_t x, const struct op_case *c, int which)
+{
+    int64_t h = c->in[0].dim[1], kv = c->in[1].dim[1], n = c->p[2], at[] = { 0, h * n, (h + kv) * n };
+    qn_t part = qn_slice(g, x, (int64_t[]){ 0, 0, at[which] },
+                         (int64_t[]){ qn_dim(g, x, 0), qn_dim(g, x, 1), (which ? kv : h) * n });
+    return by_head(g, part, which ? kv : h, n);
+}
+
 static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
-    qn_t y = qn_attention(g, x[0], x[1], x[2], &(qn_attention_opts){ .causal = c->p[0] != 0, .scale = c->q[0] });
-    struct qn__node shape = *qn__at(g, y);
-    return c->p[1] ? qn__output(g, y, 0, shape.dtype, 3, shape.dim) : y;
+    const qn_attention_opts opts = { .causal = c->p[0] != 0, .scale = c->q[0] };
+    int64_t h = qn_dim(g, x[0], 1), dims[] = { qn_dim(g, x[0], 0), h, qn_dim(g, x[0], 2) };
+    qn_t y = c->p[3] ? qn_attention_packed(g, packed(g, x), h, qn_dim(g, x[1], 1), &opts)
+                     : qn_attention(g, x[0], x[1], x[2], &opts);
+    if (c->p[1]) return qn__output(g, y, 0, qn_dtype_of(g, x[0]), 3, dims);
+    return c->p[3] ? by_head(g, y, h, c->p[2]) : y;
 }
 static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
@@ -124,20 +152,19 @@ static double bound(const struct op_case *c, const struct op_data *x, const stru
 
 /* ---- gradients ---------------------------------------------------------------------------------------- */
 
-/* q, k, v, y, l, dy for dq and d; q, k, v, dy, l, d for dk and dv */
-static qn_t build_dq(qn_graph *g, const qn_t *x, const struct op_case *c)
+static qn_t build_grad(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     struct qn__attention_attr attr = attr_of(c);
-    qn_t y = qn__node(g, QN_OP_attention_grad_q, x, 6, &attr);
-    struct qn__node shape = *qn__at(g, y);
-    return c->p[1] ? qn__output(g, y, 0, shape.dtype, 3, shape.dim) : y;
-}
-static qn_t build_dkv(qn_graph *g, const qn_t *x, const struct op_case *c)
-{
-    struct qn__attention_attr attr = attr_of(c);
-    qn_t y = qn__node(g, QN_OP_attention_grad_kv, x, 6, &attr);
-    struct qn__node shape = *qn__at(g, y);
-    return c->p[1] ? qn__output(g, y, 0, shape.dtype, 4, shape.dim) : y;
+    int which = (int)c->p[1];
+    if (!c->p[3]) {
+        qn_t y = qn__node(g, QN_OP_attention_grad, x, 6, &attr);
+        struct qn__node kv = *qn__at(g, x[1]);
+        return which ? qn__output(g, y, which - 1, kv.dtype, 4, kv.dim) : y;
+    }
+    attr.heads = qn_dim(g, x[0], 1);
+    attr.kv_heads = qn_dim(g, x[1], 1);
+    qn_t in[] = { packed(g, x), by_time(g, x[3]), x[4], by_time(g, x[5]) };
+    return part_of(g, qn__node(g, QN_OP_attention_grad, in, 4, &attr), c, which);
 }
 
 /* p and ds of a pair, with errors; d: sum of dy y and its error. */
@@ -183,20 +210,7 @@ static double dq_of(const struct op_case *c, const struct op_data *x, int64_t i,
     *error += u * fabs((double)sum);
     return (double)sum;
 }
-static void oracle_dq(const struct op_case *c, const struct op_data *x, struct op_data *y)
-{
-    double error;
-    for (int64_t i = 0; i < y->count; i++) y->v[i] = c->p[1] ? sum_of_dy_y(x, i, 0, &error) : dq_of(c, x, i, 0, &error);
-}
-static double bound_dq(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double u)
-{
-    double error;
-    (void)y;
-    (void)(c->p[1] ? sum_of_dy_y(x, i, u, &error) : dq_of(c, x, i, u, &error));
-    return error;
-}
-
-static double dkv_of(const struct op_case *c, const struct op_data *x, int64_t i, double u, double *error)
+static double dkv_of(const struct op_case *c, const struct op_data *x, int64_t i, double u, bool of_v, double *error)
 {
     int64_t n = x[0].dim[3], key = i / n, s = x[1].dim[2], t = x[0].dim[2], group = x[0].dim[1] / x[1].dim[1];
     long double sum = 0;
@@ -204,24 +218,30 @@ static double dkv_of(const struct op_case *c, const struct op_data *x, int64_t i
     double terms = (double)(group * t) + 4;
     for (int64_t row = key / s * group * t; row < (key / s + 1) * group * t; row++) {
         if (keys_seen(c, &x[0], &x[1], row % t) <= key % s) continue;
-        struct pair r = pair_of(c, x, row, key, x[3].v + row * n, x[5].v[row], 0, u);
-        double with = c->p[1] ? x[3].v[row * n + i % n] : x[0].v[row * n + i % n], from = c->p[1] ? r.p : r.ds;
+        double of_d, d = sum_of_dy_y(x, row, u, &of_d);
+        struct pair r = pair_of(c, x, row, key, x[5].v + row * n, d, of_d, u);
+        double with = of_v ? x[5].v[row * n + i % n] : x[0].v[row * n + i % n], from = of_v ? r.p : r.ds;
         sum += (long double)from * (long double)with;
-        *error += fabs(with) * ((c->p[1] ? r.p_error : r.ds_error) + u * terms * fabs(from));
+        *error += fabs(with) * ((of_v ? r.p_error : r.ds_error) + u * terms * fabs(from));
     }
     *error += u * fabs((double)sum);
     return (double)sum;
 }
-static void oracle_dkv(const struct op_case *c, const struct op_data *x, struct op_data *y)
+/* p[1]: 0 dq, 1 dk, 2 dv */
+static double grad_of(const struct op_case *c, const struct op_data *x, int64_t i, double u, double *error)
+{
+    return c->p[1] ? dkv_of(c, x, i, u, c->p[1] == 2, error) : dq_of(c, x, i, u, error);
+}
+static void oracle_grad(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
     double error;
-    for (int64_t i = 0; i < y->count; i++) y->v[i] = dkv_of(c, x, i, 0, &error);
+    for (int64_t i = 0; i < y->count; i++) y->v[i] = grad_of(c, x, i, 0, &error);
 }
-static double bound_dkv(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double u)
+static double bound_grad(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double u)
 {
     double error;
     (void)y;
-    dkv_of(c, x, i, u, &error);
+    grad_of(c, x, i, u, &error);
     return error;
 }
 
@@ -249,29 +269,42 @@ static double bound_dkv(const struct op_case *c, const struct op_data *x, const 
     X("one query", 2, 4, 2, 1, 70, 16, 0) X("more queries", 1, 2, 1, 100, 40, 8, 0)                \
     X("size 64", 1, 2, 2, 66, 66, 64, 0) X("size 128", 1, 1, 1, 20, 20, 128, 0) X("no keys", 1, 2, 2, 3, 0, 4, 0)
 
-#define CASE(text, b, h, hk, t, s, n, scale, causal, which, ...)                                   \
-    { .name = text, .build = build, .oracle = oracle, .bound = bound, .n_in = 3, .p = { causal, which, n }, \
+/* for qn_attention_packed: as many keys as queries */
+#define PACKED(X)                                                                                  \
+    TIMES(X, 0) TIMES(X, 1) TIMES(X, 33) TIMES(X, 65) X("heads shared by 4", 2, 8, 2, 10, 10, 16, 0) \
+    X("size 64", 2, 3, 3, 20, 20, 64, 0) X("size 5", 2, 2, 1, 9, 9, 5, 0)
+
+#define CASE(text, b, h, hk, t, s, n, scale, causal, which, pack, ...)                             \
+    { .name = text, .build = build, .oracle = oracle, .bound = bound, .n_in = 3, .p = { causal, which, n, pack }, \
       .q = { scale }, .in = { HEADS(b, h, t, n), HEADS(b, hk, s, n), HEADS(b, hk, s, n) }, __VA_ARGS__ },
-#define Y(text, ...) CASE(text, __VA_ARGS__, 0, 0, .finite_only = NULL)
-#define L(text, ...) CASE(text ", further result", __VA_ARGS__, 0, 1, ONLY_Y)
-#define Y_CAUSAL(text, ...) CASE(text " causal", __VA_ARGS__, 1, 0, MASKED)
-#define L_CAUSAL(text, ...) CASE(text " causal, further result", __VA_ARGS__, 1, 1, MASKED, ONLY_Y)
-static const struct op_case forward[] = { FULL(Y) LARGE(Y) CAUSAL(Y_CAUSAL) FULL(L) CAUSAL(L_CAUSAL) };
+#define Y(text, ...) CASE(text, __VA_ARGS__, 0, 0, 0, .finite_only = NULL)
+#define L(text, ...) CASE(text ", further result", __VA_ARGS__, 0, 1, 0, ONLY_Y)
+#define Y_CAUSAL(text, ...) CASE(text " causal", __VA_ARGS__, 1, 0, 0, MASKED)
+#define L_CAUSAL(text, ...) CASE(text " causal, further result", __VA_ARGS__, 1, 1, 0, MASKED, ONLY_Y)
+#define Y_PACKED(text, ...) CASE(text " packed", __VA_ARGS__, 0, 0, 1, .finite_only = NULL)
+#define L_PACKED(text, ...) CASE(text " packed causal, further result", __VA_ARGS__, 1, 1, 1, MASKED, ONLY_Y)
+#define Y_PACKED_CAUSAL(text, ...) CASE(text " packed causal", __VA_ARGS__, 1, 0, 1, MASKED)
+static const struct op_case forward[] = {
+    FULL(Y) LARGE(Y) CAUSAL(Y_CAUSAL) FULL(L) CAUSAL(L_CAUSAL) PACKED(Y_PACKED) PACKED(Y_PACKED_CAUSAL) PACKED(L_PACKED)
+};
 OP_CASES(attention, forward);
 #undef CASE
 
-#define CASE(text, b, h, hk, t, s, n, scale, causal, which, ...)                                   \
-    { .name = text, .build = build_dq, .oracle = oracle_dq, .bound = bound_dq, .n_in = 6, .p = { causal, which, n }, \
-      .q = { scale }, .in = { HEADS(b, h, t, n), HEADS(b, hk, s, n), HEADS(b, hk, s, n), HEADS(b, h, t, n), \
-                              SUMS(b, h, t), HEADS(b, h, t, n) }, __VA_ARGS__ },
-static const struct op_case dq[] = { FULL(Y) LARGE(Y) CAUSAL(Y_CAUSAL) FULL(L) };
-OP_CASES(attention_grad_q, dq);
-#undef CASE
-
-#define CASE(text, b, h, hk, t, s, n, scale, causal, which, ...)                                   \
-    { .name = text, .build = build_dkv, .oracle = oracle_dkv, .bound = bound_dkv, .n_in = 6, .p = { causal, which, n }, \
-      .q = { scale }, .in = { HEADS(b, h, t, n), HEADS(b, hk, s, n), HEADS(b, hk, s, n), HEADS(b, h, t, n), \
-                              SUMS(b, h, t), SUMS(b, h, t) }, __VA_ARGS__ },
-static const struct op_case dkv[] = { FULL(Y) LARGE(Y) CAUSAL(Y_CAUSAL) FULL(L) CAUSAL(L_CAUSAL) };
-OP_CASES(attention_grad_kv, dkv);
+#define CASE(text, b, h, hk, t, s, n, scale, causal, which, pack, ...)                             \
+    { .name = text, .build = build_grad, .oracle = oracle_grad, .bound = bound_grad, .n_in = 6,    \
+      .p = { causal, which, n, pack }, .q = { scale },                                             \
+      .in = { HEADS(b, h, t, n), HEADS(b, hk, s, n), HEADS(b, hk, s, n), HEADS(b, h, t, n), SUMS(b, h, t), \
+              HEADS(b, h, t, n) }, __VA_ARGS__ },
+#define ALL(what, pack, causal, ...) CASE(what " dq", __VA_ARGS__, causal, 0, pack, .finite_only = FINITE(causal)) \
+    CASE(what " dk", __VA_ARGS__, causal, 1, pack, .finite_only = FINITE(causal))                  \
+    CASE(what " dv", __VA_ARGS__, causal, 2, pack, .finite_only = FINITE(causal))
+#define FINITE(causal) (causal) ? "a NaN in a hidden key may meet a factor 0" : NULL
+#define GRAD(text, ...) ALL(text, 0, 0, __VA_ARGS__)
+#define GRAD_CAUSAL(text, ...) ALL(text " causal", 0, 1, __VA_ARGS__)
+#define GRAD_PACKED(text, ...) ALL(text " packed", 1, 0, __VA_ARGS__)
+#define GRAD_PACKED_CAUSAL(text, ...) ALL(text " packed causal", 1, 1, __VA_ARGS__)
+static const struct op_case gradient[] = {
+    FULL(GRAD) LARGE(GRAD) CAUSAL(GRAD_CAUSAL) PACKED(GRAD_PACKED) PACKED(GRAD_PACKED_CAUSAL)
+};
+OP_CASES(attention_grad, gradient);
 /* clang-format on */
