@@ -44,7 +44,7 @@ SIM_KERNEL_FLAGS := -x c++ -w -fno-strict-aliasing -Itests/cudasim
 # The checked build uses the compiler's ThreadSanitizer and UBSan instrumentation with hooks of our own: every load
 # and store calls shadow.cpp. The sanitizers' libraries are not linked.
 SIM_OPT_fast := -O2
-SIM_OPT_checked := -O1 -fsanitize=thread,alignment,bounds -fno-omit-frame-pointer \
+SIM_OPT_checked := -O1 -fsanitize=thread,alignment,bounds -fno-tree-sra \
                    --param tsan-instrument-func-entry-exit=0 --param tsan-distinguish-volatile=0
 SIM_LINK = $(CXX) -shared -Wl,-soname,$(@F) -Wl,-rpath,'$$ORIGIN' -o $@
 

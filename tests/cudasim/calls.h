@@ -15,7 +15,7 @@ enum Reduction { ADD, MIN, MAX, AND, OR, XOR };
 void *shared_static(const void *key, size_t bytes, const char *name);
 void *shared_dynamic();
 /* An access that the compiler does not report: atomics, vector instructions. */
-void touch(const void *p, size_t bytes, Access kind);
+void touch(const void *p, size_t bytes, Access kind, const void *place);
 void fence(int scope); /* 0: block, 1: device, 2: system */
 
 /* ---- barriers and warp operations ---- */

@@ -8,17 +8,17 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#include <tuple>
 #include <type_traits>
+#include <utility>
 #define __launch_bounds__(...)
 #include <cuda_runtime.h>
 #include <cuda_fp16.h>
 #include <cuda_bf16.h>
 #include "calls.h"
 
-/* Constant for the thread that runs, as in CUDA: the compiler may keep them in registers across a barrier. */
-extern const uint3 threadIdx, blockIdx;
-extern const dim3 blockDim, gridDim;
+/* Constant for the thread that runs, as in CUDA: the compiler may keep them in registers across a barrier. (A dim3,
+ * which has constructors, would count as a variable.) */
+extern const uint3 threadIdx, blockIdx, blockDim, gridDim;
 enum { warpSize = 32 };
 
 #define CUDASIM_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
@@ -33,24 +33,25 @@ template <class T> static inline bool check_argument(const char *kernel, int pos
         return argument_fits(kernel, position, (const void *)value);
     return (void)kernel, (void)position, (void)value, true;
 }
-/* A kernel with its arguments. */
-template <class... P> struct Call {
+/* A kernel with its arguments. Not instrumented: this is the simulator's own business. */
+#define CUDASIM_OWN __attribute__((no_sanitize("thread", "alignment", "bounds")))
+template <size_t I, class T> struct Argument {
+    T value;
+};
+template <class Places, class... P> struct Arguments;
+template <size_t... I, class... P> struct Arguments<std::index_sequence<I...>, P...> : Argument<I, P>... {
     void (*kernel)(P...);
-    std::tuple<P...> arguments;
-    static void run(const void *self)
+    CUDASIM_OWN static void run(const void *self)
     {
-        const Call *c = static_cast<const Call *>(self);
-        std::apply(c->kernel, c->arguments);
+        const Arguments *a = static_cast<const Arguments *>(self);
+        a->kernel(static_cast<const Argument<I, P> *>(a)->value...);
     }
-    static bool fits(const void *self, const char *name)
+    CUDASIM_OWN static bool fits(const void *self, const char *name)
     {
-        int position = 0;
-        auto all = [&](const auto &...x) {
-            bool fit = true;
-            ((fit = check_argument(name, position++, x) && fit), ...);
-            return fit;
-        };
-        return std::apply(all, static_cast<const Call *>(self)->arguments);
+        const Arguments *a = static_cast<const Arguments *>(self);
+        bool fit = true;
+        ((fit = check_argument(name, (int)I, static_cast<const Argument<I, P> *>(a)->value) && fit), ...);
+        return (void)a, (void)name, fit;
     }
 };
 
@@ -77,10 +78,10 @@ static inline cudaError_t gpu_launch(const char *name, void (*kernel)(P...), dim
 {
     static_assert(sizeof...(P) == sizeof...(A), "wrong number of kernel arguments");
     static_assert((std::is_trivially_copyable<P>::value && ...), "kernel arguments are copied as bytes");
-    using Call = cudasim::Call<P...>;
-    Call call = { kernel, std::tuple<P...>(static_cast<P>(a)...) };
-    return cudasim::launch({ name, (const void *)kernel, Call::run, Call::fits }, &call, sizeof call, grid, block,
-                           shared, stream);
+    using Arguments = cudasim::Arguments<std::make_index_sequence<sizeof...(P)>, P...>;
+    Arguments arguments = { { static_cast<P>(a) }..., kernel };
+    return cudasim::launch({ name, (const void *)kernel, Arguments::run, Arguments::fits }, &arguments,
+                           sizeof arguments, grid, block, shared, stream);
 }
 
 /* ---- shared memory ---------------------------------------------------------------------------------- */
@@ -176,9 +177,9 @@ template <class T> struct only_integer {
     typedef T type;
 };
 template <class T, class F>
-__attribute__((noinline, no_sanitize("thread", "alignment"))) T update(T *p, F f)
+__attribute__((noinline)) CUDASIM_OWN T update(T *p, F f)
 {
-    touch(p, sizeof(T), ATOMIC);
+    touch(p, sizeof(T), ATOMIC, __builtin_return_address(0));
     T old = *p;
     *p = f(old);
     return old;
@@ -188,7 +189,7 @@ __attribute__((noinline, no_sanitize("thread", "alignment"))) T update(T *p, F f
     template <class T> static inline T name(T *p, typename cudasim::only_integer<T>::type b)       \
     {                                                                                              \
         return cudasim::update(                                                                    \
-            p, [b](T a) __attribute__((no_sanitize("thread", "alignment"))) -> T { return (T)(expression); });            \
+            p, [b](T a) CUDASIM_OWN -> T { return (T)(expression); });            \
     }
 CUDASIM_ATOMIC(atomicAdd, a + b)
 CUDASIM_ATOMIC(atomicSub, a - b)
@@ -204,7 +205,7 @@ template <class T>
 static inline T atomicCAS(T *p, typename cudasim::only_integer<T>::type expected,
                           typename cudasim::only_integer<T>::type b)
 {
-    return cudasim::update(p, [=](T a) __attribute__((no_sanitize("thread", "alignment"))) -> T {
+    return cudasim::update(p, [=](T a) CUDASIM_OWN -> T {
         return a == expected ? b : a;
     });
 }

@@ -29,6 +29,7 @@ static void reserve()
     arena = (char *)mmap((void *)0x200000000000, SPAN * MAX_DEVICES, settings.protect ? PROT_NONE : PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (arena == MAP_FAILED) fatal("no addresses for the simulated device memory");
+    madvise(arena, SPAN * MAX_DEVICES, MADV_HUGEPAGE); /* changing the protection of few large pages is quick */
     for (int d = 0; d < MAX_DEVICES; d++) top[d] = PAGE;
 }
 
@@ -110,6 +111,15 @@ size_t live_allocations()
     size_t n = 0;
     for (const auto &entry : allocations) n += !entry.second.freed;
     return n;
+}
+
+const Allocation *allocation_in(const void *p, size_t page)
+{
+    char *begin = (char *)((uintptr_t)p / page * page);
+    auto i = allocations.lower_bound(begin + page);
+    if (i == allocations.begin()) return nullptr;
+    const Allocation *a = &(--i)->second;
+    return a->p + a->bytes > begin ? a : nullptr;
 }
 
 bool device_range(const void *p, size_t bytes, int device)

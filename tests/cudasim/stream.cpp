@@ -77,12 +77,14 @@ static bool advance_any()
 
 void try_one(Stream *s)
 {
+    OpenMemory open;
     if (!advance(s, s->done + 1) && !advance_any()) let_others_in();
 }
 
 cudaError_t finish(Stream *s, uint64_t at)
 {
     double since = now_ms();
+    OpenMemory open; /* once for all that runs */
     while (!advance(s, at)) {
         /* Something waits for a peer: another stream of this process, another thread, another process. */
         if (advance_any()) {
