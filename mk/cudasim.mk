@@ -93,4 +93,7 @@ $(SIM)/host/%.o: %.c $(BUILD)/flags
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -isystem $(CUDA_INCLUDE) -MMD -MP -c $< -o $@
 
+# Tests that call the libraries themselves.
+$(BUILD)/tests/cudasim/%.o $(BUILD)/tests/cuda/%.o: ALL_CFLAGS += $(if $(CUDA_HOME_FOUND),-isystem $(CUDA_INCLUDE))
+
 .PHONY: cudasim

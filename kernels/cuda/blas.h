@@ -48,7 +48,10 @@ qn_status qn__blas_plan(struct qn__blas_plan **out, cublasLtHandle_t lt, const s
                         size_t workspace, const struct qn__step *step, qn_error *err);
 void qn__blas_plan_free(struct qn__blas_plan *plan);
 
-struct qn__blas_data { const void *a, *b; void *y, *bias /* or bias_grad */, *aux, *workspace; };
+struct qn__blas_data {
+    const void *a, *b;
+    void *y, *bias /* or bias_grad */, *aux, *workspace;
+};
 qn_status qn__blas_run(const struct qn__blas_plan *plan, const struct qn__blas_data *data, cudaStream_t stream,
                        const struct qn__step *step, qn_error *err);
 

@@ -65,7 +65,9 @@ void qn__dnn_plan_free(struct qn__dnn_plan *plan);
 struct qn__dnn_engine qn__dnn_plan_engine(const struct qn__dnn_plan *plan);
 
 /* Addresses of a run: device memory at multiples of 16 bytes; bias only if the convolution has one. */
-struct qn__dnn_data { void *x, *w, *y, *bias, *workspace; };
+struct qn__dnn_data {
+    void *x, *w, *y, *bias, *workspace;
+};
 qn_status qn__dnn_run(struct qn__dnn_plan *plan, const struct qn__dnn_data *data, const struct qn__step *step,
                       qn_error *err);
 

@@ -67,8 +67,14 @@ cublasStatus_t cublasLtGetProperty(libraryPropertyType type, int *value)
     }
 }
 
-static const struct { cublasStatus_t status; const char *name, *text; } statuses[] = {
-#define STATUS(name, text) { name, #name, text }
+static const struct {
+    cublasStatus_t status;
+    const char *name, *text;
+} statuses[] = {
+#define STATUS(name, text) \
+    { \
+        name, #name, text \
+    }
     STATUS(CUBLAS_STATUS_SUCCESS, "success"),
     STATUS(CUBLAS_STATUS_NOT_INITIALIZED, "the library was not initialized"),
     STATUS(CUBLAS_STATUS_ALLOC_FAILED, "the resource allocation failed"),
@@ -102,9 +108,14 @@ struct Attribute {
     int name;
     size_t offset, bytes;
 };
-#define AT(name, type, field) { name, offsetof(type, field), sizeof(type::field) }
+#define AT(name, type, field) \
+    { \
+        name, offsetof(type, field), sizeof(type::field) \
+    }
 #define AT_INDEX(name, type, field, i) \
-    { name, offsetof(type, field) + (i) * sizeof(type::field[0]), sizeof(type::field[0]) }
+    { \
+        name, offsetof(type, field) + (i) * sizeof(type::field[0]), sizeof(type::field[0]) \
+    }
 
 static const Attribute desc_attributes[] = {
     AT(CUBLASLT_MATMUL_DESC_COMPUTE_TYPE, Desc, compute),

@@ -12,7 +12,8 @@
 extern "C" size_t cudasim_blas_live(void);
 #pragma GCC visibility pop
 
-namespace blas {
+namespace blas
+{
 
 struct Desc {
     uint32_t magic;

@@ -197,8 +197,8 @@ static void *field_of(Algo *a, cublasLtMatmulAlgoConfigAttributes_t name, size_t
 }
 
 cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
-                                                    cublasLtMatmulAlgoConfigAttributes_t name, void *out,
-                                                    size_t bytes, size_t *written)
+                                                    cublasLtMatmulAlgoConfigAttributes_t name, void *out, size_t bytes,
+                                                    size_t *written)
 {
     cublasStatus_t status = CUBLAS_STATUS_INTERNAL_ERROR;
     size_t size = 0;

@@ -138,7 +138,8 @@ static cublasStatus_t examine_epilogue(const Problem *p)
         if (status) return status;
     }
     /* gradients of several products must not be written to one vector */
-    bool gradient = e->epilogue & 16 || e->epilogue == CUBLASLT_EPILOGUE_BGRADA || e->epilogue == CUBLASLT_EPILOGUE_BGRADB;
+    bool gradient = e->epilogue & 16 || e->epilogue == CUBLASLT_EPILOGUE_BGRADA ||
+                    e->epilogue == CUBLASLT_EPILOGUE_BGRADB;
     int64_t length = e->epilogue == CUBLASLT_EPILOGUE_BGRADB ? p->n : p->m;
     if (gradient && p->d->batch > 1 && e->bias_stride < length) return CUBLAS_STATUS_INVALID_VALUE;
     if (e->bias_stride < 0) return CUBLAS_STATUS_INVALID_VALUE;

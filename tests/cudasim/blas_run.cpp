@@ -274,5 +274,5 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     }
     if (!device) w->alpha_value = *(const float *)alpha, w->beta_value = *(const float *)beta;
     return cudasim_enqueue(stream, "cublasLtMatmul", run, w, release) ? CUBLAS_STATUS_EXECUTION_FAILED
-                                                                     : CUBLAS_STATUS_SUCCESS;
+                                                                      : CUBLAS_STATUS_SUCCESS;
 }

@@ -58,7 +58,8 @@ cudnnStatus_t cudnnGetProperty(libraryPropertyType type, int *value)
 const char *cudnnGetErrorString(cudnnStatus_t status)
 {
     switch (status) {
-#define NAME(name) case name: return #name
+#define NAME(name) \
+    case name: return #name
         NAME(CUDNN_STATUS_SUCCESS);
         NAME(CUDNN_STATUS_NOT_INITIALIZED);
         NAME(CUDNN_STATUS_BAD_PARAM);

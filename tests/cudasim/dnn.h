@@ -1,5 +1,5 @@
-/* dnn.h - the simulated cuDNN, shared by its files: descriptors of the backend API as an attribute store, convolutions as
- * plain numbers, and the handle.
+/* dnn.h - the simulated cuDNN, shared by its files: descriptors of the backend API as an attribute store,
+ * convolutions as plain numbers, and the handle.
  *
  * As in the real library setting a descriptor as an attribute copies it, so that it may be destroyed afterwards; here a
  * finalized descriptor never changes and is shared. */
@@ -19,7 +19,8 @@ struct cudnnContext {
     cudaStream_t stream;
 };
 
-namespace dnn {
+namespace dnn
+{
 
 enum : uint32_t { HANDLE = 0x4e4e4443, DESCRIPTOR = 0x53454444, LEGACY = 0x47454c44 };
 enum { MAX_VALUES = 16, MAX_TENSORS = 8 };

@@ -123,8 +123,10 @@ static void convolve(const Conv *c, float *x, float *w, float *y, bool backwards
                     else
                         for (int64_t o = 0; o < O; o++) {
                             float *ws = w + (o * R * S + tap) * cg, *group = xs + o / og * cg;
-                            if (c->direction == GRAD_X) add(group, ws, ys[o], cg);
-                            else add(ws, group, ys[o], cg);
+                            if (c->direction == GRAD_X)
+                                add(group, ws, ys[o], cg);
+                            else
+                                add(ws, group, ys[o], cg);
                         }
                 }
     }
@@ -200,7 +202,8 @@ static bool there(const Tensor *t, const void *p, const char *what)
 
 static bool overlap(const Tensor *a, const void *p, const Tensor *b, const void *q)
 {
-    const char *pe = (const char *)p + span_of(a) * size_of(a->type), *qe = (const char *)q + span_of(b) * size_of(b->type);
+    const char *pe = (const char *)p + span_of(a) * size_of(a->type),
+               *qe = (const char *)q + span_of(b) * size_of(b->type);
     return (const char *)p < qe && (const char *)q < pe;
 }
 
@@ -211,12 +214,13 @@ cudnnStatus_t dnn::enqueue(cudaStream_t stream, const char *what, const Conv *c,
                 (!c->has_bias || there(&c->bias, at->bias, "cuDNN: bias")) &&
                 (!workspace || cudasim_range(at->workspace, workspace, -1, "cuDNN: workspace"));
     if (!good) return fail(CUDNN_STATUS_EXECUTION_FAILED, "%s: an address is not the device's", what);
-    if (overlap(&c->x, at->x, &c->y, at->y) || overlap(&c->x, at->x, &c->w, at->w) || overlap(&c->w, at->w, &c->y, at->y)) {
+    if (overlap(&c->x, at->x, &c->y, at->y) || overlap(&c->x, at->x, &c->w, at->w) ||
+        overlap(&c->w, at->w, &c->y, at->y)) {
         cudasim_report("%s: tensors of a convolution lie on each other", what);
         return fail(CUDNN_STATUS_EXECUTION_FAILED, "%s: tensors lie on each other", what);
     }
     Work *w = new (std::nothrow) Work{ *c, *at, workspace, flaw };
     if (!w) return fail(CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED, "%s: no memory", what);
     return cudasim_enqueue(stream, what, run, w, release) ? fail(CUDNN_STATUS_EXECUTION_FAILED, "%s: stream", what)
-                                                         : CUDNN_STATUS_SUCCESS;
+                                                          : CUDNN_STATUS_SUCCESS;
 }

@@ -106,14 +106,16 @@ static cudnnStatus_t finalize_convolution(Descriptor *d)
                      *w = part_of(d, operations[k].w, CUDNN_BACKEND_TENSOR_DESCRIPTOR),
                      *y = part_of(d, operations[k].y, CUDNN_BACKEND_TENSOR_DESCRIPTOR),
                      *g = part_of(d, operations[k].geometry, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
-    if (!x || !w || !y || !g) return fail(CUDNN_STATUS_BAD_PARAM, "convolution: an operand is missing or not finalized");
+    if (!x || !w || !y || !g)
+        return fail(CUDNN_STATUS_BAD_PARAM, "convolution: an operand is missing or not finalized");
     Conv *c = &d->conv;
     *c = g->conv;
     c->direction = operations[k].direction;
     c->x = x->tensor, c->w = w->tensor, c->y = y->tensor;
     c->alpha = float_of(d, operations[k].alpha, 1);
     c->beta = float_of(d, operations[k].beta, 0);
-    if (!rows_fit(c, g, 0) || !rows_fit(c, g, 1)) return fail(CUDNN_STATUS_BAD_PARAM, "convolution: size of the result");
+    if (!rows_fit(c, g, 0) || !rows_fit(c, g, 1))
+        return fail(CUDNN_STATUS_BAD_PARAM, "convolution: size of the result");
     return examine(c);
 }
 
@@ -188,7 +190,8 @@ static bool match(const Descriptor *graph, Conv *c)
 static bool engines_take(const Conv *c)
 {
     bool order = false;
-    for (int nhwc = 0; nhwc < 2; nhwc++) order = order || (packed(&c->x, nhwc) && packed(&c->w, nhwc) && packed(&c->y, nhwc));
+    for (int nhwc = 0; nhwc < 2; nhwc++)
+        order = order || (packed(&c->x, nhwc) && packed(&c->w, nhwc) && packed(&c->y, nhwc));
     if (!order || c->x.type != c->w.type || c->x.type != c->y.type) return false;
     if (c->x.is_virtual || c->w.is_virtual || c->y.is_virtual) return false;
     if (c->has_bias && (c->bias.type != c->x.type || c->bias.is_virtual || c->beta != 0)) return false;
@@ -197,7 +200,8 @@ static bool engines_take(const Conv *c)
 
 static cudnnStatus_t finalize_graph(Descriptor *d)
 {
-    const Value *ops = value_of(d, CUDNN_ATTR_OPERATIONGRAPH_OPS), *handle = value_of(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE);
+    const Value *ops = value_of(d, CUDNN_ATTR_OPERATIONGRAPH_OPS),
+                *handle = value_of(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE);
     if (!ops || ops->count == 0) return fail(CUDNN_STATUS_BAD_PARAM, "graph: no operations");
     d->handle = handle ? *(cudnnHandle_t *)handle->data : nullptr;
     if (handle && !handle_is_live(d->handle)) return fail(CUDNN_STATUS_NOT_INITIALIZED, "graph: not a handle");
@@ -227,12 +231,12 @@ static int rank(const Conv *c, bool all, Engine *e)
 
 static cudnnStatus_t finalize_heuristics(Descriptor *d)
 {
-    const Descriptor *g =
-        part_of(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    const Descriptor *g = part_of(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     bool described = part_of(d, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR) != nullptr;
     if (!g) return fail(CUDNN_STATUS_BAD_PARAM, "heuristics: no graph");
     int64_t mode = int_of(d, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_HEUR_MODE_A);
-    if (mode < 0 || mode >= CUDNN_HEUR_MODES_COUNT) return fail(CUDNN_STATUS_BAD_PARAM, "heuristics: mode %d", (int)mode);
+    if (mode < 0 || mode >= CUDNN_HEUR_MODES_COUNT)
+        return fail(CUDNN_STATUS_BAD_PARAM, "heuristics: mode %d", (int)mode);
     d->conv = g->conv;
     d->handle = g->handle;
     d->described = described;
@@ -243,8 +247,7 @@ static cudnnStatus_t finalize_heuristics(Descriptor *d)
 
 static cudnnStatus_t finalize_plan(Descriptor *d)
 {
-    const Descriptor *config =
-        part_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    const Descriptor *config = part_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     const Value *handle = value_of(d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE);
     if (!config) return fail(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "plan: no configuration of an engine");
     d->described = part_of(d, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR) != nullptr;
@@ -269,12 +272,29 @@ static cudnnStatus_t finalize_pack(const Descriptor *d)
 /* The keys that the real library asks for. */
 static cudnnStatus_t finalize_device(const Descriptor *d)
 {
-    static const char *const keys[] = { "deviceName", "deviceVer", "driverVer", "driverVersion", "cudaDeviceId",
-                                        "pciDeviceId", "isTccDriver", "supportCoopLaunch", "warpSize",
-                                        "maxThreadsPerBlock", "maxBlockSize", "maxGridSize", "regsPerBlock",
-                                        "maxRegistersPerSM", "maxSharedMemoryPerBlock", "maxSharedMemoryPerBlockOptin",
-                                        "reservedSharedMemoryPerBlock", "multiProcessorCount", "maxThreadsPerSM",
-                                        "maxCtasPerSM", "smClockRateKHz", "memClockRateKHz", "l2CacheSize",
+    static const char *const keys[] = { "deviceName",
+                                        "deviceVer",
+                                        "driverVer",
+                                        "driverVersion",
+                                        "cudaDeviceId",
+                                        "pciDeviceId",
+                                        "isTccDriver",
+                                        "supportCoopLaunch",
+                                        "warpSize",
+                                        "maxThreadsPerBlock",
+                                        "maxBlockSize",
+                                        "maxGridSize",
+                                        "regsPerBlock",
+                                        "maxRegistersPerSM",
+                                        "maxSharedMemoryPerBlock",
+                                        "maxSharedMemoryPerBlockOptin",
+                                        "reservedSharedMemoryPerBlock",
+                                        "multiProcessorCount",
+                                        "maxThreadsPerSM",
+                                        "maxCtasPerSM",
+                                        "smClockRateKHz",
+                                        "memClockRateKHz",
+                                        "l2CacheSize",
                                         "totalGlobalMem" };
     const Value *json = value_of(d, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION);
     if (!json) return fail(CUDNN_STATUS_NOT_INITIALIZED, "device: not described");
@@ -409,7 +429,8 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
         p->kind != CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR || v->kind != CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)
         return fail(CUDNN_STATUS_BAD_PARAM, "execute: a handle, a plan and addresses are needed, finalized");
     if (!p->handle || p->handle->device != handle->device)
-        return fail(CUDNN_STATUS_BAD_PARAM, "execute: the plan is for %s", p->handle ? "another device" : "a description");
+        return fail(CUDNN_STATUS_BAD_PARAM, "execute: the plan is for %s",
+                    p->handle ? "another device" : "a description");
     const Conv *c = &p->conv;
     const Value *w = value_of(v, CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
     status = CUDNN_STATUS_SUCCESS;

@@ -109,8 +109,8 @@ cudnnStatus_t cudnnSetConvolution2dDescriptor(cudnnConvolutionDescriptor_t d, in
     if (!d || d->magic != LEGACY) return fail(CUDNN_STATUS_BAD_PARAM, "cudnnSetConvolution2dDescriptor: no descriptor");
     if (pad_h < 0 || pad_w < 0 || stride_h < 1 || stride_w < 1 || dilation_h < 1 || dilation_w < 1)
         return fail(CUDNN_STATUS_BAD_PARAM, "convolution: geometry out of range");
-    *d = { LEGACY, { pad_h, pad_w }, { stride_h, stride_w }, { dilation_h, dilation_w }, d->groups, mode, type,
-           CUDNN_DEFAULT_MATH };
+    *d = { LEGACY, { pad_h, pad_w },  { stride_h, stride_w }, { dilation_h, dilation_w }, d->groups, mode,
+           type,   CUDNN_DEFAULT_MATH };
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -164,7 +164,8 @@ static cudnnStatus_t assemble(Conv *out, Direction direction, const cudnnTensorD
     cudnnStatus_t status = cudnnGetConvolution2dForwardOutputDim(c, x, w, &n, &k, &h, &wide);
     if (status) return status;
     const int64_t *d = y->t.dim;
-    if (n != d[0] || k != d[1] || h != d[2] || wide != d[3]) return fail(CUDNN_STATUS_BAD_PARAM, "convolution: size of y");
+    if (n != d[0] || k != d[1] || h != d[2] || wide != d[3])
+        return fail(CUDNN_STATUS_BAD_PARAM, "convolution: size of y");
     if (x->t.type != w->t.type || x->t.type != y->t.type || c->type != CUDNN_DATA_FLOAT)
         return fail(CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE, "convolution: one type and sums in f32 are simulated");
     *out = {};

@@ -6,9 +6,11 @@
     __has_include(<nccl.h>)
 #define REAL_LIBRARIES 1
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+void real_answers_to(FILE *f);
 void real_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void real_blas(void *library);
 void real_dnn(void *library);

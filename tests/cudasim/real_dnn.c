@@ -46,7 +46,10 @@ static int set(desc d, cudnnBackendAttributeName_t name, cudnnBackendAttributeTy
 {
     return dnn.cudnnBackendSetAttribute(d, name, type, n, v);
 }
-static int set_int(desc d, cudnnBackendAttributeName_t name, int64_t v) { return set(d, name, CUDNN_TYPE_INT64, 1, &v); }
+static int set_int(desc d, cudnnBackendAttributeName_t name, int64_t v)
+{
+    return set(d, name, CUDNN_TYPE_INT64, 1, &v);
+}
 static int set_dtype(desc d, cudnnBackendAttributeName_t name, cudnnDataType_t v)
 {
     return set(d, name, CUDNN_TYPE_DATA_TYPE, 1, &v);
@@ -113,17 +116,23 @@ static desc forward(const int64_t *x, const int64_t *w, const int64_t *y, int wi
 static void descriptors(void)
 {
     desc d = NULL;
-    static const int types[] = { CUDNN_BACKEND_POINTWISE_DESCRIPTOR, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR,
-                                 CUDNN_BACKEND_ENGINE_DESCRIPTOR, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR,
-                                 CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR,
+    static const int types[] = { CUDNN_BACKEND_POINTWISE_DESCRIPTOR,
+                                 CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR,
+                                 CUDNN_BACKEND_ENGINE_DESCRIPTOR,
+                                 CUDNN_BACKEND_ENGINECFG_DESCRIPTOR,
+                                 CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR,
+                                 CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR,
                                  CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
                                  CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
                                  CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
-                                 CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR,
-                                 CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_BACKEND_TENSOR_DESCRIPTOR,
+                                 CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR,
+                                 CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR,
+                                 CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR,
+                                 CUDNN_BACKEND_TENSOR_DESCRIPTOR,
                                  CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        real_say("create %d: %d", types[i], (int)dnn.cudnnBackendCreateDescriptor((cudnnBackendDescriptorType_t)types[i], &d));
+        real_say("create %d: %d", types[i],
+                 (int)dnn.cudnnBackendCreateDescriptor((cudnnBackendDescriptorType_t)types[i], &d));
         if (types[i] != CUDNN_BACKEND_ENGINECFG_DESCRIPTOR) /* the real library crashes */
             real_say("finalize %d with nothing set: %d", types[i], finish(d));
         real_say("destroy %d: %d", types[i], (int)dnn.cudnnBackendDestroyDescriptor(d));
@@ -148,7 +157,8 @@ static void tensors(void)
     desc t = tensor(1, dims, 0);
     int64_t got[8] = { 0 }, n = -1;
     double x = 1;
-    real_say("get before finalize: %d", (int)dnn.cudnnBackendGetAttribute(t, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 8, &n, got));
+    real_say("get before finalize: %d",
+             (int)dnn.cudnnBackendGetAttribute(t, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 8, &n, got));
     real_say("wrong type: %d", set(t, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_DOUBLE, 1, &x));
     real_say("attribute of another: %d", set_int(t, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, 2));
     real_say("unknown attribute: %d", set_int(t, (cudnnBackendAttributeName_t)9999, 2));
@@ -186,15 +196,17 @@ static void tensors(void)
     memset(got, 0, sizeof got);
     status = dnn.cudnnBackendGetAttribute(t, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 2, &n, got);
     real_say("get 2 of 4 dims: %d count %d: %d %d", status, (int)n, (int)got[0], (int)got[1]);
-    real_say("get as another type: %d", (int)dnn.cudnnBackendGetAttribute(t, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_FLOAT, 8, &n, got));
-    real_say("get of another: %d", (int)dnn.cudnnBackendGetAttribute(t, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 8, &n, got));
+    real_say("get as another type: %d",
+             (int)dnn.cudnnBackendGetAttribute(t, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_FLOAT, 8, &n, got));
+    real_say("get of another: %d",
+             (int)dnn.cudnnBackendGetAttribute(t, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 8, &n, got));
     drop(t);
 }
 
 static void geometries(void)
 {
-    static const int without[] = { CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_ATTR_CONVOLUTION_COMP_TYPE,
-                                   CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS,
+    static const int without[] = { CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS,  CUDNN_ATTR_CONVOLUTION_COMP_TYPE,
+                                   CUDNN_ATTR_CONVOLUTION_CONV_MODE,     CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS,
                                    CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_ATTR_CONVOLUTION_DILATIONS,
                                    CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES };
     for (int i = 0; i < 7; i++) {
@@ -202,10 +214,13 @@ static void geometries(void)
         real_say("convolution without %d: %d", without[i], finish(c));
         drop(c);
     }
-    static const int64_t values[][3] = { { 1, 1, 1 }, { 0, 3, 2 }, { -1, 1, 1 }, { 1, 0, 1 }, { 1, 1, 0 }, { 1, -1, 1 } };
+    static const int64_t values[][3] = {
+        { 1, 1, 1 }, { 0, 3, 2 }, { -1, 1, 1 }, { 1, 0, 1 }, { 1, 1, 0 }, { 1, -1, 1 }
+    };
     for (int i = 0; i < 6; i++) {
         desc c = geometry(0, values[i][0], values[i][1], values[i][2]);
-        real_say("pad %d stride %d dilation %d: %d", (int)values[i][0], (int)values[i][1], (int)values[i][2], finish(c));
+        real_say("pad %d stride %d dilation %d: %d", (int)values[i][0], (int)values[i][1], (int)values[i][2],
+                 finish(c));
         drop(c);
     }
 }
@@ -220,7 +235,8 @@ static void operations(void)
     real_say("wrong batch: %d", finish(forward(DIMS(2, 8, 5, 6), DIMS(4, 8, 3, 3), DIMS(3, 4, 5, 6), 0)));
     real_say("wrong filters: %d", finish(forward(DIMS(2, 8, 5, 6), DIMS(4, 8, 3, 3), DIMS(2, 5, 5, 6), 0)));
     desc op = make(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-    real_say("tensor not finalized: %d", set_desc(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, tensor(1, DIMS(2, 8, 5, 6), 0)));
+    real_say("tensor not finalized: %d",
+             set_desc(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, tensor(1, DIMS(2, 8, 5, 6), 0)));
     real_say("NULL tensor: %d", set_desc(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, NULL));
 }
 
@@ -323,11 +339,16 @@ static void legacy(void)
     real_say("4d of 0: %d", (int)dnn.cudnnSetTensor4dDescriptor(t, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, 2, 0, 9, 7));
     real_say("4d NULL: %d", (int)dnn.cudnnSetTensor4dDescriptor(NULL, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, 2, 1, 9, 7));
     real_say("filters: %d", (int)dnn.cudnnSetFilter4dDescriptor(f, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, 6, 4, 3, 3));
-    real_say("filters of 0: %d", (int)dnn.cudnnSetFilter4dDescriptor(f, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, 6, 0, 3, 3));
-    real_say("geometry: %d", (int)dnn.cudnnSetConvolution2dDescriptor(c, 1, 2, 2, 1, 1, 2, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
-    real_say("pad -1: %d", (int)dnn.cudnnSetConvolution2dDescriptor(c, -1, 2, 2, 1, 1, 2, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
-    real_say("stride 0: %d", (int)dnn.cudnnSetConvolution2dDescriptor(c, 1, 2, 0, 1, 1, 2, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
-    real_say("dilation 0: %d", (int)dnn.cudnnSetConvolution2dDescriptor(c, 1, 2, 2, 1, 0, 2, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
+    real_say("filters of 0: %d",
+             (int)dnn.cudnnSetFilter4dDescriptor(f, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, 6, 0, 3, 3));
+    real_say("geometry: %d",
+             (int)dnn.cudnnSetConvolution2dDescriptor(c, 1, 2, 2, 1, 1, 2, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
+    real_say("pad -1: %d",
+             (int)dnn.cudnnSetConvolution2dDescriptor(c, -1, 2, 2, 1, 1, 2, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
+    real_say("stride 0: %d",
+             (int)dnn.cudnnSetConvolution2dDescriptor(c, 1, 2, 0, 1, 1, 2, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
+    real_say("dilation 0: %d",
+             (int)dnn.cudnnSetConvolution2dDescriptor(c, 1, 2, 2, 1, 0, 2, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
     dnn.cudnnSetConvolution2dDescriptor(c, 1, 2, 2, 1, 1, 2, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
     dnn.cudnnSetTensor4dDescriptor(t, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, 2, 8, 9, 7);
     dnn.cudnnSetFilter4dDescriptor(f, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, 6, 4, 3, 3);
@@ -338,7 +359,8 @@ static void legacy(void)
     real_say("result: %d: %d %d %d %d", status, n, k, h, w);
     dnn.cudnnSetConvolutionGroupCount(c, 1);
     real_say("channels that differ: %d", (int)dnn.cudnnGetConvolution2dForwardOutputDim(c, t, f, &n, &k, &h, &w));
-    real_say("destroy: %d %d %d", (int)dnn.cudnnDestroyTensorDescriptor(t), (int)dnn.cudnnDestroyFilterDescriptor(f), (int)dnn.cudnnDestroyConvolutionDescriptor(c));
+    real_say("destroy: %d %d %d", (int)dnn.cudnnDestroyTensorDescriptor(t), (int)dnn.cudnnDestroyFilterDescriptor(f),
+             (int)dnn.cudnnDestroyConvolutionDescriptor(c));
     real_say("destroy NULL: %d", (int)dnn.cudnnDestroyTensorDescriptor(NULL));
 }
 

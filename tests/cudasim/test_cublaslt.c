@@ -1,5 +1,5 @@
-/* test_cublaslt.c - the simulated cuBLASLt does what the manual of the real one says, and refuses the rest. Products are
- * held against plain double loops written from the manual: D = f(alpha op(A) op(B) + beta C), column-major. */
+/* test_cublaslt.c - the simulated cuBLASLt does what the manual of the real one says, and refuses the rest. Products
+ * are held against plain double loops written from the manual: D = f(alpha op(A) op(B) + beta C), column-major. */
 #define CALLS(X) \
     X(cublasLtCreate) \
     X(cublasLtDestroy) \
@@ -34,8 +34,8 @@ struct product {
     int32_t op_a, op_b, compute;
     cudaDataType ab, cd;
     uint32_t epilogue;
-    int64_t pad;      /* added to every leading dimension */
-    bool same_a;      /* batch step 0 */
+    int64_t pad; /* added to every leading dimension */
+    bool same_a; /* batch step 0 */
     float alpha, beta;
     size_t workspace; /* offered */
     uint32_t schemes;
@@ -79,8 +79,10 @@ static void *to_device(const float *v, size_t n, cudaDataType t)
 static void to_host(float *v, const void *device, size_t n, cudaDataType t)
 {
     uint16_t *half = malloc(n * 2);
-    if (t == CUDA_R_32F) host_copy(v, device, n * 4);
-    else host_copy(half, device, n * 2);
+    if (t == CUDA_R_32F)
+        host_copy(v, device, n * 4);
+    else
+        host_copy(half, device, n * 2);
     for (size_t i = 0; t != CUDA_R_32F && i < n; i++)
         v[i] = t == CUDA_R_16BF ? qn__f32_of_bf16(half[i]) : qn__f32_of_f16(half[i]);
     free(half);
@@ -103,8 +105,8 @@ static void batched(const struct product *p, cublasLtMatrixLayout_t l, int64_t s
 {
     int32_t count = (int32_t)p->batch;
     assert_int_equal(calls.cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, 4), 0);
-    assert_int_equal(
-        calls.cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, 8), 0);
+    assert_int_equal(calls.cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, 8),
+                     0);
 }
 
 static bool bits(uint32_t e) { return e & (CUBLASLT_EPILOGUE_RELU | 8); }
@@ -190,9 +192,8 @@ static cublasStatus_t proposals(struct product *p, cublasLtMatmulHeuristicResult
 
 static cublasStatus_t run(struct product *p, const cublasLtMatmulAlgo_t *algo)
 {
-    cublasStatus_t status =
-        calls.cublasLtMatmul(p->lt, p->desc, &p->alpha, p->A, p->a, p->B, p->b, &p->beta, p->D, p->d, p->D, p->d, algo,
-                             p->scratch, p->workspace, NULL);
+    cublasStatus_t status = calls.cublasLtMatmul(p->lt, p->desc, &p->alpha, p->A, p->a, p->B, p->b, &p->beta, p->D,
+                                                 p->d, p->D, p->d, algo, p->scratch, p->workspace, NULL);
     return status ? status : calls.cudaDeviceSynchronize() ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
 }
 
@@ -254,9 +255,7 @@ static void check_gradient(const struct product *p, const float *d)
         for (int64_t i = 0; i < (of_b ? p->n : p->m); i++) {
             double sum = 0;
             for (int64_t j = 0; j < (of_a || of_b ? p->k : p->n); j++)
-                sum += of_a   ? a_of(p, b, i, j)
-                       : of_b ? b_of(p, b, j, i)
-                              : (double)d[b * p->step_d + j * p->ldd + i];
+                sum += of_a ? a_of(p, b, i, j) : of_b ? b_of(p, b, j, i) : (double)d[b * p->step_d + j * p->ldd + i];
             /* of D the sum is taken before D is rounded */
             double room = tolerance(p, p->cd, sum) + (of_a || of_b ? 0 : (double)p->n * tolerance(p, p->cd, 2));
             assert_true(fabs((double)got[b * longest(p) + i] - sum) <= room);
@@ -281,7 +280,8 @@ static void check_result(const struct product *p)
                 bool bit = p->epilogue & 128 && bits(p->epilogue) && aux_bit(p, aux_at);
                 double want = d_of(p, b, i, j, bit), z = z_of(p, b, i, j);
                 if (!(fabs((double)d[at] - want) <= tolerance(p, p->cd, want)))
-                    fail_msg("batch %d row %d column %d: %.9g; expected %.9g", (int)b, (int)i, (int)j, (double)d[at], want);
+                    fail_msg("batch %d row %d column %d: %.9g; expected %.9g", (int)b, (int)i, (int)j, (double)d[at],
+                             want);
                 if ((p->epilogue & ~4u) == CUBLASLT_EPILOGUE_RELU_AUX && fabs(z) > 1e-5) assert_true(bit == (z > 0));
                 if ((p->epilogue & ~4u) == CUBLASLT_EPILOGUE_GELU_AUX)
                     assert_true(fabs((double)aux[aux_at] - z) <= tolerance(p, p->cd, z));
@@ -331,18 +331,19 @@ static void products(void **state)
 static void epilogues(void **state)
 {
     (void)state;
-    static const uint32_t all[] = { CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_RELU, CUBLASLT_EPILOGUE_RELU_BIAS,
-                                    CUBLASLT_EPILOGUE_RELU_AUX, CUBLASLT_EPILOGUE_RELU_AUX_BIAS,
-                                    CUBLASLT_EPILOGUE_GELU, CUBLASLT_EPILOGUE_GELU_BIAS, CUBLASLT_EPILOGUE_GELU_AUX,
-                                    CUBLASLT_EPILOGUE_GELU_AUX_BIAS, CUBLASLT_EPILOGUE_DRELU,
-                                    CUBLASLT_EPILOGUE_DRELU_BGRAD, CUBLASLT_EPILOGUE_DGELU,
-                                    CUBLASLT_EPILOGUE_DGELU_BGRAD, CUBLASLT_EPILOGUE_BGRADA, CUBLASLT_EPILOGUE_BGRADB };
+    static const uint32_t all[] = {
+        CUBLASLT_EPILOGUE_BIAS,        CUBLASLT_EPILOGUE_RELU,          CUBLASLT_EPILOGUE_RELU_BIAS,
+        CUBLASLT_EPILOGUE_RELU_AUX,    CUBLASLT_EPILOGUE_RELU_AUX_BIAS, CUBLASLT_EPILOGUE_GELU,
+        CUBLASLT_EPILOGUE_GELU_BIAS,   CUBLASLT_EPILOGUE_GELU_AUX,      CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+        CUBLASLT_EPILOGUE_DRELU,       CUBLASLT_EPILOGUE_DRELU_BGRAD,   CUBLASLT_EPILOGUE_DGELU,
+        CUBLASLT_EPILOGUE_DGELU_BGRAD, CUBLASLT_EPILOGUE_BGRADA,        CUBLASLT_EPILOGUE_BGRADB
+    };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         for (int type = 0; type < 3; type++) {
             cudaDataType t = type == 0 ? CUDA_R_32F : type == 1 ? CUDA_R_16BF : CUDA_R_16F;
             all_algorithms((struct product){ .ab = t, .cd = t, .epilogue = all[i] });
-            all_algorithms((struct product){ .ab = t, .cd = t, .epilogue = all[i], .batch = 2, .m = 11,
-                                               .op_b = CUBLAS_OP_T });
+            all_algorithms(
+                (struct product){ .ab = t, .cd = t, .epilogue = all[i], .batch = 2, .m = 11, .op_b = CUBLAS_OP_T });
         }
 }
 
@@ -376,7 +377,8 @@ static void types(void **state)
                 make_descriptors(&p);
                 bool plain = compute[c] == CUBLAS_COMPUTE_32F || compute[c] == CUBLAS_COMPUTE_32F_PEDANTIC;
                 bool listed = plain ? i < 3 && (j == i || j == 0) : c == 3 && i == 0 && j == 0;
-                assert_int_equal(proposals(&p, &r, 1, &n), listed ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED);
+                assert_int_equal(proposals(&p, &r, 1, &n),
+                                 listed ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED);
                 taken += listed;
                 drop(&p);
             }
@@ -413,7 +415,7 @@ static void refusals(void **state)
     REFUSED(bad, p, LAYOUT(p.b, CUBLASLT_MATRIX_LAYOUT_COLS, uint64_t, 0));
     REFUSED(no, p, LAYOUT(p.b, CUBLASLT_MATRIX_LAYOUT_ORDER, int32_t, CUBLASLT_ORDER_COL32));
     REFUSED(no, p, LAYOUT(p.b, CUBLASLT_MATRIX_LAYOUT_BATCH_MODE, uint32_t, CUBLASLT_BATCH_MODE_POINTER_ARRAY));
-    REFUSED(bad, p, LAYOUT(p.a, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, int32_t, 2)); /* of A alone */
+    REFUSED(bad, p, LAYOUT(p.a, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, int32_t, 2));                   /* of A alone */
     REFUSED(bad, p, p.batch = 2, batched(&p, p.a, 45), batched(&p, p.b, 63), batched(&p, p.d, 34)); /* D on D */
     REFUSED(no, p, SET(&p, CUBLASLT_MATMUL_DESC_TRANSC, int32_t, CUBLAS_OP_T));
     REFUSED(bad, p, SET(&p, CUBLASLT_MATMUL_DESC_TRANSA, int32_t, 7));
@@ -476,7 +478,8 @@ static void refused_calls(void **state)
     drop(&p);
 }
 
-/* A caller may throw descriptors away as soon as the call has returned; the product comes when the stream's turn does. */
+/* A caller may throw descriptors away as soon as the call has returned; the product comes when the stream's turn
+ * does. */
 static void descriptors_may_go(void **state)
 {
     (void)state;
