@@ -36,13 +36,20 @@ static inline QN_EVERYWHERE struct qn__words qn__philox(uint64_t key, uint32_t c
     return words;
 }
 
-/* Key of a named stream: mixes the user's seed with the hash of a (scoped) name. */
+/* Key of a named stream: mixes the user's seed with the hash of a (scoped) name. Of the hash 63 bits count: two names
+ * share a stream with probability 2^-63 instead of 2^-64. Not for numbers that follow each other. */
 static inline QN_EVERYWHERE uint64_t qn__stream_key(uint64_t seed, uint64_t name_hash)
 {
     uint64_t z = seed + 0x9E3779B97F4A7C15u * (name_hash | 1u); /* splitmix64 finaliser */
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
     return z ^ (z >> 31);
+}
+
+/* Key of a numbered stream (of an epoch, say) below another key; indices below 2^63. */
+static inline QN_EVERYWHERE uint64_t qn__stream_at(uint64_t key, uint64_t index)
+{
+    return qn__stream_key(key, index << 1); /* its lowest bit would not count */
 }
 
 /* A word as a float in [0, 1) with 24 bits, and as a double in [0, 1) with 32 bits. */

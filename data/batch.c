@@ -6,8 +6,7 @@
 
 static int64_t sample_at(const struct qn__plan *p, int64_t epoch, int64_t position)
 {
-    /* Twice the epoch: qn__stream_key sets the lowest bit of the name it is given. */
-    if (p->shuffle) position = qn__permute(qn__stream_key(p->order_key, 2 * (uint64_t)epoch), position, p->n);
+    if (p->shuffle) position = qn__permute(qn__stream_at(p->order_key, (uint64_t)epoch), position, p->n);
     return p->over[position];
 }
 

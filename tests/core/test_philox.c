@@ -3,6 +3,7 @@
 #include "../../core/base.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <cmocka.h>
 
 /* Rows "philox4x32 10" of kat_vectors in Random123 (Salmon, Moraes, Dror, Shaw). */
@@ -61,6 +62,25 @@ static void stream_keys_are_distinct(void **state)
     assert_in_range(flips, 64 * 28, 64 * 36);
 }
 
+static int by_value(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Epoch n + 1 must not have the order of epoch n. */
+static void numbered_streams_are_distinct(void **state)
+{
+    (void)state;
+    enum { KEYS = 1 << 14 };
+    static uint64_t keys[KEYS];
+    uint64_t above = qn__stream_key(7, qn__hash_str("order"));
+    for (uint64_t i = 0; i < KEYS; i++) keys[i] = qn__stream_at(above, i);
+    assert_true(keys[1] == qn__stream_key(above, 2)); /* orders of runs that have begun stay what they are */
+    qsort(keys, KEYS, sizeof *keys, by_value);
+    for (int i = 1; i < KEYS; i++) assert_true(keys[i] != keys[i - 1]);
+}
+
 /* Mean and variance of 2^16 draws: within five standard errors of 1/2 and 1/12. */
 static void draws_are_uniform(void **state)
 {
@@ -87,6 +107,7 @@ int main(void)
         cmocka_unit_test(matches_known_answers),
         cmocka_unit_test(unit_numbers_stay_below_one),
         cmocka_unit_test(stream_keys_are_distinct),
+        cmocka_unit_test(numbered_streams_are_distinct),
         cmocka_unit_test(draws_are_uniform),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
