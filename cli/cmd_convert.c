@@ -121,13 +121,12 @@ static qn_status read_npy(struct tensors *t, const char *path, qn_dtype wish, qn
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* NumPy has no bfloat16, and Quern writes no half: such tensors become f32. */
+/* NumPy has no bfloat16; f32 holds each of its values. */
 static qn_status write_npy(const qn_tensor_data *t, const char *path, qn_error *err)
 {
     int64_t count;
     size_t bytes;
-    bool half = t->dtype == QN_BF16 || t->dtype == QN_F16;
-    qn_array a = { .dtype = half ? QN_F32 : t->dtype, .rank = t->rank };
+    qn_array a = { .dtype = t->dtype == QN_BF16 ? QN_F32 : t->dtype, .rank = t->rank };
     memcpy(a.dim, t->dim, sizeof a.dim);
     QN_TRY(element_count(&count, t->rank, t->dim, t->name, err));
     if (!qn__mul(&bytes, (size_t)count, qn_dtype_size(a.dtype)) || !(a.data = calloc(bytes + 1, 1)))
@@ -191,8 +190,8 @@ static qn_status convert(const char *from, const char *to, qn_dtype wish, qn_err
     if (!npy_out && !has_suffix(to, ".safetensors"))
         return qn__fail(err, 2001, QN_AT_FILE(to),
                         "name of an unknown kind; expected .safetensors, .npy or a directory");
-    if (npy_out && wish != QN_DTYPE_COUNT && wish != QN_F32)
-        return qn__fail(err, 2001, QN_AT_FIELD("--dtype"), "bf16 or f16 in a .npy file; expected f32");
+    if (npy_out && wish == QN_BF16)
+        return qn__fail(err, 2001, QN_AT_FIELD("--dtype"), "bf16 in a .npy file, which has none; expected f32 or f16");
     if (npy_in) {
         QN_TRY(read_npy(&t, from, wish, err));
     } else {

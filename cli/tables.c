@@ -184,8 +184,8 @@ static const struct option_row convert_options[] = {
 };
 COMMAND(convert, "change the format or element type of a model", "INPUT OUTPUT", 2, 2,
         "Reads a .safetensors or .npy file and writes the other format or another element type. A file of many tensors "
-        "goes into a directory (an existing one, or a name that ends in /), one NAME.npy each; bf16 and f16 become f32 "
-        "there. Integer tensors keep their type.")
+        "goes into a directory (an existing one, or a name that ends in /), one NAME.npy each; bf16 becomes f32 "
+        "there, which NumPy has. Integer tensors keep their type.")
 
 static const struct option_row demo_options[] = {
     OUT("DIR", "Where checkpoint, log and pictures go; default: out/demo"),

@@ -14,7 +14,8 @@ static const struct {
     const char *descr;
     qn_dtype dtype;
 } npy_types[] = {
-    { "<f4", QN_F32 }, { "<f8", QN_F64 }, { "<i4", QN_I32 }, { "<i8", QN_I64 }, { "|u1", QN_U8 }, { "|b1", QN_BOOL },
+    { "<f4", QN_F32 }, { "<f2", QN_F16 }, { "<f8", QN_F64 },  { "<i4", QN_I32 },
+    { "<i8", QN_I64 }, { "|u1", QN_U8 },  { "|b1", QN_BOOL },
 };
 enum { N_TYPES = sizeof npy_types / sizeof npy_types[0], NPY_ALIGN = 64, MAX_HEADER = 1 << 16 };
 
@@ -87,7 +88,7 @@ static qn_status parse_descr(struct scan *s, qn_array *a)
         }
     }
     return qn__fail(s->err, 3061, QN_AT_BYTE(s->name, offset, "descr"),
-                    "'%s'; expected '<f4', '<f8', '<i4', '<i8', '|u1' or '|b1'", qn__show(descr).s);
+                    "'%s'; expected '<f2', '<f4', '<f8', '<i4', '<i8', '|u1' or '|b1'", qn__show(descr).s);
 }
 
 static qn_status parse_shape(struct scan *s, qn_array *a)
@@ -246,7 +247,7 @@ qn_status qn_npy_write(const char *path, const qn_array *array, qn_error *err)
     for (int i = 0; i < N_TYPES; i++)
         if (npy_types[i].dtype == array->dtype) descr = npy_types[i].descr;
     if (!descr)
-        return qn__fail(err, 3061, QN_AT_FILE(path), "element type %s; expected F32, F64, I32, I64, U8 or BOOL",
+        return qn__fail(err, 3061, QN_AT_FILE(path), "element type %s; expected F16, F32, F64, I32, I64, U8 or BOOL",
                         qn_dtype_name(array->dtype));
     if (array->rank < 0 || array->rank > QN_MAX_DIMS || !qn__count(&count, array->dim, array->rank))
         return qn__fail(err, 3061, QN_AT_FILE(path), "rank %d; expected 0..8 and fewer than 2^48 elements",

@@ -312,6 +312,15 @@ def conversions():
           b'"BF16"' in read("h.safetensors") and b'"who":"me"' in read("h.safetensors") and
           run("convert", "h.safetensors", "n/").returncode == 0 and sorted(os.listdir("n")) == ["a.w.npy", "b.npy"] and
           read("n/a.w.npy")[-24:] == data[:24] and read("n/b.npy")[-8:] == data[24:])
+    check("f16 to .npy and back", run("convert", "m.safetensors", "h/", "--dtype=f16").returncode == 0 and
+          b"'descr': '<f2'" in read("h/a.w.npy") and
+          read("h/a.w.npy")[-12:] == struct.pack("<6e", 1, 2, 3, 4, 5, 6.5) and
+          b"'descr': '<i8'" in read("h/b.npy") and run("convert", "h/a.w.npy", "h.safetensors").returncode == 0 and
+          b'"F16"' in read("h.safetensors") and run("convert", "h.safetensors", "h.npy").returncode == 0 and
+          read("h.npy") == read("h/a.w.npy") and
+          run("convert", "h.npy", "w.npy", "--dtype=f32").returncode == 0 and read("w.npy")[-24:] == data[:24])
+    expect_error("NumPy has no bf16", ["convert", "m.safetensors", "n/", "--dtype=bf16"], 2,
+                 "error E2001 usage: --dtype: bf16 in a .npy file, which has none; expected f32 or f16")
     check(".npy to .safetensors", run("convert", "n/a.w.npy", "a.safetensors").returncode == 0 and
           b'"a.w":{"dtype":"F32","shape":[2,3]' in read("a.safetensors") and read("a.safetensors")[-24:] == data[:24])
     expect_error("two tensors, one array", ["convert", "m.safetensors", "x.npy"], 2,

@@ -62,9 +62,9 @@ static void names_header_faults(void **state)
 {
     (void)state;
     expect("{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", 4,
-           "error E3061 data: f.npy@20: descr: '>f4'; expected '<f4', '<f8', '<i4', '<i8', '|u1' or '|b1'");
+           "error E3061 data: f.npy@20: descr: '>f4'; expected '<f2', '<f4', '<f8', '<i4', '<i8', '|u1' or '|b1'");
     expect("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", 8,
-           "error E3061 data: f.npy@20: descr: '|O'; expected '<f4', '<f8', '<i4', '<i8', '|u1' or '|b1'");
+           "error E3061 data: f.npy@20: descr: '|O'; expected '<f2', '<f4', '<f8', '<i4', '<i8', '|u1' or '|b1'");
     expect("{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", 4,
            "error E3061 data: f.npy@44: fortran_order: 0x54; expected False (C order)");
     expect("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", 4,
@@ -107,9 +107,9 @@ static void writes_what_it_reads(void **state)
 {
     (void)state;
     float v[6] = { 0, -1.5f, 2, 3, 4, 1e-30f };
-    const qn_dtype types[] = { QN_F32, QN_F64, QN_I32, QN_I64, QN_U8, QN_BOOL };
+    const qn_dtype types[] = { QN_F16, QN_F32, QN_F64, QN_I32, QN_I64, QN_U8, QN_BOOL };
     for (int rank = 0; rank <= 3; rank++) {
-        for (size_t i = 0; i < 6; i++) {
+        for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
             uint8_t bytes[48] = { 0 };
             qn_array a = { .dtype = types[i], .rank = rank, .dim = { rank == 1 ? 6 : 2, 3, 1 }, .data = bytes }, b;
             size_t count = rank == 0 ? 1 : 6;
