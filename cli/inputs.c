@@ -96,7 +96,7 @@ static qn_status check_finite(const struct samples *s, const char *path, qn_erro
     return QN_OK;
 }
 
-/* Numbers of a table's features, in order, stand for a row of it. */
+/* Numbers of a table's features, in the order of the training file, stand for a row of it. */
 static qn_status table_rows(struct samples *s, const qn_transform *t, const float *x, int64_t n, const char *path,
                             qn_error *err)
 {
@@ -231,45 +231,59 @@ static qn_status read_numbers(struct samples *s, const char *text, const char *p
 
 /* ---- rows of a table ------------------------------------------------------------------------- */
 
-/* Counts the fields of the first line; *heading: one of them is the name of a feature. */
-static int64_t first_fields(const char *text, const qn_transform *t, bool *heading)
+/* What the first line that is not empty says of the others. */
+struct first_line {
+    int64_t line, fields;
+    bool heading; /* one of its fields is the name of a feature */
+};
+
+static bool is_feature(const qn_transform *t, const char *field, size_t n)
 {
-    int64_t n = 1;
+    while (n > 0 && is_blank(field[n - 1])) n--;
+    while (n > 0 && is_blank(*field)) field++, n--;
+    for (int c = 0; c < t->n_columns; c++)
+        if (strlen(t->column[c].name) == n && memcmp(t->column[c].name, field, n) == 0) return true;
+    return false;
+}
+
+static struct first_line read_first_line(const char *text, const qn_transform *t)
+{
+    struct first_line first = { .line = 1, .fields = 1 };
     char field[256];
     size_t at = 0;
     bool quoted = false;
-    *heading = false;
     if (strncmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3;
+    for (; *text == '\n' || *text == '\r'; text++) first.line += *text == '\n';
     for (const char *p = text;; p++) {
-        bool end = *p == 0 || (!quoted && (*p == '\n' || *p == t->delimiter));
+        bool end = *p == 0 || (!quoted && (*p == '\n' || *p == '\r' || *p == t->delimiter));
         if (*p == '"') quoted = !quoted;
-        if (!end && *p != '"' && *p != '\r' && at + 1 < sizeof field) field[at++] = *p;
+        if (!end && *p != '"' && at < sizeof field) field[at++] = *p;
         if (!end) continue;
-        field[at] = 0;
+        first.heading = first.heading || is_feature(t, field, at);
         at = 0;
-        for (int c = 0; c < t->n_columns; c++) *heading = *heading || strcmp(field, t->column[c].name) == 0;
-        if (*p != t->delimiter) return n;
-        n++;
+        if (*p != t->delimiter) return first;
+        first.fields++;
     }
 }
 
-/* A file with a heading is read by its names, one without by position: all columns of the training file, or the
- * features in order. */
+/* A file with a heading is read by its names, one without by position: all columns of the training file, or nothing
+ * but the features, in its order. */
 static qn_status read_table(struct samples *s, const char *path, const char *text, const qn_transform *t, qn_error *err)
 {
-    bool heading;
-    int64_t n = first_fields(text, t, &heading), highest = 0;
+    struct first_line first = read_first_line(text, t);
+    int64_t highest = 0;
     qn_dataset *ds = NULL;
     qn_transform own;
     QN_TRY(qn_transform_copy(&own, t, err));
     for (int c = 0; c < t->n_columns; c++)
         if (t->column[c].index > highest) highest = t->column[c].index;
-    for (int c = 0; c < t->n_columns && !heading && n <= highest; c++) own.column[c].index = c;
-    qn_csv_options o = { .delimiter = t->delimiter, .no_header = !heading, .transform = &own };
-    qn_status status = n <= highest && !heading && n != t->n_columns
-                           ? qn__fail(err, 3032, QN_AT_LINE(path, 1, 0, NULL),
+    bool features = !first.heading && first.fields <= highest;
+    for (int c = 0; c < t->n_columns && features; c++) own.column[c].index = qn_transform_place(t, c);
+    qn_csv_options o = { .delimiter = t->delimiter, .no_header = !first.heading, .transform = &own };
+    qn_status status = features && first.fields != t->n_columns
+                           ? qn__fail(err, 3032, QN_AT_LINE(path, first.line, 0, NULL),
                                       "%lld fields; expected the %d features, or a row of the training file",
-                                      (long long)n, t->n_columns)
+                                      (long long)first.fields, t->n_columns)
                            : qn_dataset_from_csv(&ds, path, &o, err);
     if (!status) status = take(s, t, qn_dataset_count(ds), err);
     for (int64_t i = 0; !status && i < s->n; i++) status = qn_dataset_read(ds, i, s->x + i * s->size, err);

@@ -478,6 +478,13 @@ qn_status qn_dataset_from_csv(qn_dataset **out, const char *path, const qn_csv_o
 
 /* ---- one more row ------------------------------------------------------------------------- */
 
+int qn_transform_place(const qn_transform *t, int c)
+{
+    int place = 0;
+    for (int i = 0; i < t->n_columns; i++) place += t->column[i].index < t->column[c].index;
+    return place;
+}
+
 static qn_status transform_fields(const qn_transform *t, const struct qn__csv *c, double *raw, qn_error *err)
 {
     int64_t highest = 0;
@@ -488,7 +495,7 @@ static qn_status transform_fields(const qn_transform *t, const struct qn__csv *c
         return qn__fail(err, 3032, QN_AT_LINE(c->name, c->row_line, 0, NULL),
                         "%zu fields; expected the %d features, or a row of the training file", c->n, t->n_columns);
     for (int i = 0; i < t->n_columns; i++) {
-        size_t k = whole ? (size_t)t->column[i].index : (size_t)i;
+        size_t k = whole ? (size_t)t->column[i].index : (size_t)qn_transform_place(t, i);
         const struct qn__field_policy p = { c->name, c->field[k].line, c->field[k].column, t->column[i].may_miss,
                                             t->column[i].may_miss };
         QN_TRY(qn__parse_field(&raw[i], &t->column[i], qn__csv_text(c, k), &p, err));

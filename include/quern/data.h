@@ -145,9 +145,11 @@ QN_API int64_t qn_transform_size(const qn_transform *t);
  * x[C,H,W]. E3014. */
 QN_API QN_CHECKED qn_status qn_transform_image(const qn_transform *t, const qn_array *image, float *x, qn_error *err);
 
-/* One CSV line to floats x[F]. The line holds either every column of the training file up to the
- * last feature, or just the features in order. `where` names the source in messages.
- * E3031..E3036. */
+/* Where feature column c stands in a row that has nothing but the features, in the order of the training file. */
+QN_API int qn_transform_place(const qn_transform *t, int c);
+
+/* One CSV line to floats x[F]. The line holds either every column of the training file up to the last feature, or
+ * nothing but the features, in the order of the training file. `where` names the source in messages. E3031..E3036. */
 QN_API QN_CHECKED qn_status qn_transform_row(const qn_transform *t, const char *line, const char *where, float *x,
                                              qn_error *err);
 

@@ -201,6 +201,27 @@ def tables():
     for name in ("plain.csv", "blanks.txt"):
         answers = lines(run("predict", "runs/t-1", name))
         check(f"{name} as with names", len(answers) == 2 and all(map(close, answers, named)), answers)
+    rows = [",".join([r.split(",")[3], *r.split(",")[:3]]) for r in rows]
+    write("u.csv", "\n".join(rows[1:]) + "\n")
+    write("u.json", dict(TABLE, data=dict(TABLE["data"], csv="u.csv", header=False, label="0", columns=["3", "1"],
+                                          categorical=["2"])))
+    write("l.csv", "\n".join(rows) + "\n")
+    write("l.json", dict(TABLE, data=dict(TABLE["data"], csv="l.csv")))
+    write("whole.csv", "yes,70,red,170\r\n\r\n?,10,blue,170\r\n")
+    write("later.csv", "\n\n70, red ,170\n10,blue,170\n")
+    for model in ("l", "u"):
+        check(f"{model}: a table whose label comes first", run("train", model + ".json", "-q").returncode == 0)
+        answers = {name: lines(run("predict", f"runs/{model}-1", name))
+                   for name in ("plain.csv", "whole.csv", "later.csv")}
+        check(f"{model}: rows without names in the order of the file", all(
+            [a["class"] for a in answer] == ["yes", "no"] and all(map(close, answer, answers["whole.csv"]))
+            for answer in answers.values()), answers)
+    write("short.csv", "\n70,red\n")
+    expect_error("neither a row nor the features", ["predict", "runs/l-1", "short.csv"], 3,
+                 "error E3032 data: short.csv:2: 2 fields; expected the 3 features, or a row of the training file")
+    write("spaced.csv", "\n height, colour , age\n170,red,70\n")
+    spaced = lines(run("predict", "runs/l-1", "spaced.csv"))
+    check("names between blanks, below an empty line", [a["class"] for a in spaced] == ["yes"], spaced)
     write("bad.csv", "age,colour,height\n50,red,180\n40,purple,170\n")
     expect_error("unknown category", ["predict", "runs/t-1", "bad.csv"], 3,
                  'error E3036 data: bad.csv:3:4: column "colour": "purple"; expected one of 3 known categories')

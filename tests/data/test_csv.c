@@ -259,6 +259,31 @@ static void transforms_one_row(void **state)
     qn_dataset_free(ds);
 }
 
+/* The order of the training file counts, not the one in which the features are encoded. */
+static void features_alone_stand_in_the_order_of_the_file(void **state)
+{
+    (void)state;
+    static const char text[] = "class,city,age,note,height\nno,Rome,20,x,1\nyes,Oslo,40,y,2\n";
+    const char *numeric[] = { "height", "age" }, *city = "city";
+    const qn_csv_options o = {
+        .numeric = numeric, .n_numeric = 2, .categorical = &city, .n_categorical = 1, .label = "class"
+    };
+    qn_dataset *ds;
+    qn_error err = { 0 };
+    float a[4], b[4];
+    assert_int_equal(parse_with(text, strlen(text), &o, &ds, &err), QN_OK);
+    const qn_transform *t = qn_dataset_transform(ds);
+    assert_int_equal(qn_transform_place(t, 0), 2);
+    assert_int_equal(qn_transform_place(t, 1), 1);
+    assert_int_equal(qn_transform_place(t, 2), 0);
+    assert_int_equal(qn_dataset_read(ds, 1, a, &err), QN_OK);
+    assert_int_equal(qn_transform_row(t, "Oslo,40,2", "-", b, &err), QN_OK);
+    assert_memory_equal(a, b, sizeof a);
+    assert_int_equal(qn_transform_row(t, "?,Oslo,40,,2", "-", b, &err), QN_OK);
+    assert_memory_equal(a, b, sizeof a);
+    qn_dataset_free(ds);
+}
+
 /* A test file is read with the training file's categories, classes and statistics. */
 static void applies_training_transform(void **state)
 {
@@ -363,6 +388,7 @@ int main(void)
         cmocka_unit_test(fills_missing_values),
         cmocka_unit_test(clips_and_standardises),
         cmocka_unit_test(transforms_one_row),
+        cmocka_unit_test(features_alone_stand_in_the_order_of_the_file),
         cmocka_unit_test(applies_training_transform),
         cmocka_unit_test(skips_and_counts_bad_rows),
         cmocka_unit_test(locale_does_not_matter),
