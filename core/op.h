@@ -91,6 +91,8 @@ static inline qn_t qn__in(const struct qn__node *y, int i) { return (qn_t){ y->i
 
 /* y like operand 0 */
 qn_status qn__infer_like(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
+/* y.dim: the dims of all operands broadcast together; dtype is the caller's */
+qn_status qn__infer_broadcast(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
 /* float operand; y.dim = x.dim without (or, if keep, with 1 for) the axes of struct qn__reduce_attr */
 qn_status qn__infer_reduce(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
 /* the same where there is no result for nothing (max, min): the reduced extent must not be empty */

@@ -193,44 +193,56 @@ static qn_status build(qn_dataset **out, qn_array *x, qn_array *y, const struct 
     return status;
 }
 
+/* Parses a file of labels; says where they begin and how far they are apart. */
+typedef qn_status label_parser(qn_array *y, struct source *from, const uint8_t *bytes, size_t n, qn_error *err);
+
+static qn_status idx_labels(qn_array *y, struct source *from, const uint8_t *bytes, size_t n, qn_error *err)
+{
+    QN_TRY(qn__idx_parse(y, &from->stride, bytes, n, from->labels, err));
+    from->label_at = QN_IDX_HEADER(y->rank);
+    return QN_OK;
+}
+
+static qn_status npy_labels(qn_array *y, struct source *from, const uint8_t *bytes, size_t n, qn_error *err)
+{
+    QN_TRY(qn__npy_parse(y, &from->label_at, bytes, n, from->labels, err));
+    from->stride = (int)qn_dtype_size(y->dtype);
+    return QN_OK;
+}
+
+/* Consumes x, the samples that were read. */
+static qn_status add_labels(qn_dataset **out, qn_array *x, struct source from, label_parser *parse,
+                            const qn_dataset_options *options, qn_error *err)
+{
+    qn_array y = { 0 };
+    char *bytes = NULL;
+    size_t n = 0;
+    qn_status status = from.labels ? qn__file_read_all(NULL, from.labels, QN_DATA_FILE_MAX, &bytes, &n, err) : QN_OK;
+    if (!status && from.labels) {
+        status = parse(&y, &from, (const uint8_t *)bytes, n, err);
+        qn__free(NULL, bytes, n + 1);
+    }
+    if (!status) return build(out, x, &y, &from, options, err);
+    qn_array_free(x);
+    return status;
+}
+
 qn_status qn_dataset_from_idx(qn_dataset **out, const char *samples, const char *labels,
                               const qn_dataset_options *options, qn_error *err)
 {
-    qn_array x = { 0 }, y = { 0 };
-    struct source from = { samples, labels, -1, 0 };
-    char *bytes = NULL;
-    size_t n = 0;
+    qn_array x = { 0 };
     *out = NULL;
     QN_TRY(qn_idx_read(&x, samples, err));
-    qn_status status = labels ? qn__file_read_all(NULL, labels, QN_DATA_FILE_MAX, &bytes, &n, err) : QN_OK;
-    if (!status && labels) {
-        status = qn__idx_parse(&y, &from.stride, (const uint8_t *)bytes, n, labels, err);
-        from.label_at = QN_IDX_HEADER(y.rank);
-        qn__free(NULL, bytes, n + 1);
-    }
-    if (!status) return build(out, &x, &y, &from, options, err);
-    qn_array_free(&x);
-    return status;
+    return add_labels(out, &x, (struct source){ samples, labels, -1, 0 }, idx_labels, options, err);
 }
 
 qn_status qn_dataset_from_npy(qn_dataset **out, const char *samples, const char *labels,
                               const qn_dataset_options *options, qn_error *err)
 {
-    qn_array x = { 0 }, y = { 0 };
-    struct source from = { samples, labels, -1, 0 };
-    char *bytes = NULL;
-    size_t n = 0;
+    qn_array x = { 0 };
     *out = NULL;
     QN_TRY(qn_npy_read(&x, samples, err));
-    qn_status status = labels ? qn__file_read_all(NULL, labels, QN_DATA_FILE_MAX, &bytes, &n, err) : QN_OK;
-    if (!status && labels) {
-        status = qn__npy_parse(&y, &from.label_at, (const uint8_t *)bytes, n, labels, err);
-        from.stride = (int)qn_dtype_size(y.dtype);
-        qn__free(NULL, bytes, n + 1);
-    }
-    if (!status) return build(out, &x, &y, &from, options, err);
-    qn_array_free(&x);
-    return status;
+    return add_labels(out, &x, (struct source){ samples, labels, -1, 0 }, npy_labels, options, err);
 }
 
 static qn_status copy_array(qn_array *out, const qn_array *a, qn_error *err)

@@ -1,5 +1,6 @@
 /* run_dir.c - see run_dir.h. */
 #include "run_dir.h"
+#include "watch.h"
 #include "../core/base.h"
 #include "../core/file.h"
 #include <errno.h>
@@ -72,24 +73,12 @@ qn_status qn__run_dir_describe(const char *dir, const qn_recipe *recipe, int thr
 /* The figures of a part that apply to it; JSON has no NaN. */
 static json_t *part_json(const qn_metrics_summary *m)
 {
-    const struct {
-        const char *name;
-        double value;
-    } rows[] = {
-        { "loss", m->loss },
-        { "accuracy", m->accuracy },
-        { "top_k", m->top_k },
-        { "f1", m->f1_macro },
-        { "precision", m->precision_macro },
-        { "recall", m->recall_macro },
-        { "auc", m->auc },
-        { "mse", m->mse },
-        { "mae", m->mae },
-    };
+    struct qn__figure row[QN_FIGURES];
+    qn__figures(m, row);
     json_t *o = json_object();
     if (o) json_object_set_new(o, "count", json_integer(m->count));
-    for (size_t i = 0; o && i < sizeof rows / sizeof rows[0]; i++)
-        if (isfinite(rows[i].value)) json_object_set_new(o, rows[i].name, json_real(rows[i].value));
+    for (int i = 0; o && i < QN_FIGURES; i++)
+        if (isfinite(row[i].value)) json_object_set_new(o, row[i].name, json_real(row[i].value));
     return o;
 }
 

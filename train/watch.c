@@ -8,12 +8,9 @@ static bool is_loss(const char *metric)
     return strcmp(metric, "loss") == 0 || strcmp(metric, "mse") == 0 || strcmp(metric, "mae") == 0;
 }
 
-double qn__watched(const qn_metrics_summary *m, const char *metric)
+void qn__figures(const qn_metrics_summary *m, struct qn__figure row[QN_FIGURES])
 {
-    const struct {
-        const char *name;
-        double value;
-    } rows[] = {
+    const struct qn__figure rows[QN_FIGURES] = {
         { "loss", m->loss },
         { "accuracy", m->accuracy },
         { "top_k", m->top_k },
@@ -24,8 +21,15 @@ double qn__watched(const qn_metrics_summary *m, const char *metric)
         { "mse", m->mse },
         { "mae", m->mae },
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        if (strcmp(metric, rows[i].name) == 0) return rows[i].value;
+    memcpy(row, rows, sizeof rows);
+}
+
+double qn__watched(const qn_metrics_summary *m, const char *metric)
+{
+    struct qn__figure row[QN_FIGURES];
+    qn__figures(m, row);
+    for (int i = 0; i < QN_FIGURES; i++)
+        if (strcmp(metric, row[i].name) == 0) return row[i].value;
     return m->loss;
 }
 

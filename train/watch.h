@@ -4,6 +4,13 @@
 #include "../include/quern/core.h"
 #include "../include/quern/metrics.h"
 
+/* The figures of a part by the names recipes use; NaN where a figure does not apply. */
+struct qn__figure {
+    const char *name;
+    double value;
+};
+enum { QN_FIGURES = 9 };
+void qn__figures(const qn_metrics_summary *m, struct qn__figure row[QN_FIGURES]);
 /* The value of a metric by the name recipes use: "loss", "accuracy", "f1", ...; the loss if there is no such value. */
 double qn__watched(const qn_metrics_summary *m, const char *metric);
 /* Whether value is better than best by more than min_delta: lower for losses and errors, higher for all else. A value

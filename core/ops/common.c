@@ -18,6 +18,21 @@ qn_status qn__infer_reduce(const struct qn__node *const *x, struct qn__node *y, 
     return QN_OK;
 }
 
+qn_status qn__infer_broadcast(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
+{
+    y->rank = x[0]->rank;
+    memcpy(y->dim, x[0]->dim, sizeof y->dim);
+    for (int i = 1; i < y->n_in; i++) {
+        int64_t dim[QN_MAX_DIMS];
+        int rank;
+        if (!qn__broadcast_dims(&rank, dim, y->rank, y->dim, x[i]->rank, x[i]->dim))
+            return qn__fail(err, 2201, NULL, "operand shapes do not fit; expected shapes that broadcast");
+        y->rank = rank;
+        memcpy(y->dim, dim, (size_t)rank * sizeof dim[0]);
+    }
+    return QN_OK;
+}
+
 qn_status qn__infer_extreme(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
 {
     QN_TRY(qn__infer_reduce(x, y, err));

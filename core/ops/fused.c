@@ -24,17 +24,7 @@ static qn_status check_program(const struct qn__node *y, qn_error *err)
 static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
 {
     QN_TRY(check_program(y, err));
-    y->rank = x[0]->rank;
-    memcpy(y->dim, x[0]->dim, sizeof y->dim);
-    for (int i = 1; i < y->n_in; i++) {
-        int64_t dim[QN_MAX_DIMS];
-        int rank;
-        if (!qn__broadcast_dims(&rank, dim, y->rank, y->dim, x[i]->rank, x[i]->dim))
-            return qn__fail(err, 2201, NULL, "operand shapes do not fit; expected shapes that broadcast");
-        y->rank = rank;
-        memcpy(y->dim, dim, (size_t)rank * sizeof dim[0]);
-    }
-    return QN_OK;
+    return qn__infer_broadcast(x, y, err);
 }
 
 /* One operation an instruction and element; the operands once. */

@@ -67,17 +67,7 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
     if (!is_compare(y->op) && y->op != QN_OP_cast && y->op != QN_OP_where && !qn_dtype_is_float(dtype))
         return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(dtype));
     y->dtype = is_compare(y->op) ? QN_BOOL : y->op == QN_OP_cast ? (qn_dtype)attr->dtype : dtype;
-    y->rank = x[0]->rank;
-    memcpy(y->dim, x[0]->dim, sizeof y->dim);
-    for (int i = 1; i < y->n_in; i++) {
-        int64_t dim[QN_MAX_DIMS];
-        int rank;
-        if (!qn__broadcast_dims(&rank, dim, y->rank, y->dim, x[i]->rank, x[i]->dim))
-            return qn__fail(err, 2201, NULL, "operand shapes do not fit; expected shapes that broadcast");
-        y->rank = rank;
-        memcpy(y->dim, dim, (size_t)rank * sizeof dim[0]);
-    }
-    return QN_OK;
+    return qn__infer_broadcast(x, y, err);
 }
 
 static struct qn__cost cost(const struct qn__node *const *x, const struct qn__node *y)

@@ -8,15 +8,13 @@
 
 enum { WINDOWS, ONEDNN };
 
-static inline REAL size_of(struct qn__window w) { return (REAL)((w.row_end - w.row) * (w.col_end - w.col)); }
-
 static inline __attribute__((always_inline)) void mean_lanes(REAL *y, const REAL *x, const struct qn__pool *p,
                                                              struct qn__window w)
 {
     qn__lanes sum = { 0 };
     for (int64_t r = w.row; r < w.row_end; r++)
         for (int64_t c = w.col; c < w.col_end; c++) sum += QN_LANES_OF(x + (r * p->w + c) * p->b);
-    QN_LANES(y) = sum / size_of(w);
+    QN_LANES(y) = sum / qn__window_size(w);
 }
 
 static inline REAL mean(const REAL *x, const struct qn__pool *p, struct qn__window w)
@@ -24,7 +22,7 @@ static inline REAL mean(const REAL *x, const struct qn__pool *p, struct qn__wind
     REAL sum = 0;
     for (int64_t r = w.row; r < w.row_end; r++)
         for (int64_t c = w.col; c < w.col_end; c++) sum += x[(r * p->w + c) * p->b];
-    return sum / size_of(w);
+    return sum / qn__window_size(w);
 }
 
 QN_CLONES static void plane(REAL *y, const REAL *x, const struct qn__pool *p)
@@ -54,14 +52,7 @@ static qn_status prepare(struct qn__step *s, qn_error *err)
 
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
-    const struct qn__args *a = &s->args;
-    struct qn__pool p = qn__pool_of(a, &a->x[0], &a->y);
-    if (s->choice.variant == ONEDNN) return qn__dnn_launch(s, err);
-    if (a->y.count == 0) return QN_OK;
-#pragma omp parallel for num_threads(qn__threads_for(a, a->x[0].count))
-    for (int64_t i = 0; i < p.planes; i++)
-        plane(qn__real(&a->y) + i * p.oh * p.ow * p.b, qn__real(&a->x[0]) + i * p.h * p.w * p.b, &p);
-    return QN_OK;
+    return s->choice.variant == ONEDNN ? qn__dnn_launch(s, err) : qn__pool_forward(&s->args, plane);
 }
 
 KERNEL(avg_pool2d) = { .variants = (const char *const[]){ "windows", QN_F32_ONLY("onednn"), NULL },

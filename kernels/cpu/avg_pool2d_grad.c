@@ -8,12 +8,10 @@
 
 enum { WINDOWS, ONEDNN };
 
-static inline REAL size_of(struct qn__window w) { return (REAL)((w.row_end - w.row) * (w.col_end - w.col)); }
-
 static inline __attribute__((always_inline)) void share_lanes(REAL *dx, const REAL *dy, const struct qn__pool *p,
                                                               struct qn__window w)
 {
-    qn__lanes part = QN_LANES_OF(dy) / size_of(w);
+    qn__lanes part = QN_LANES_OF(dy) / qn__window_size(w);
     for (int64_t r = w.row; r < w.row_end; r++)
         for (int64_t c = w.col; c < w.col_end; c++) QN_LANES(dx + (r * p->w + c) * p->b) += part;
 }
@@ -33,7 +31,7 @@ QN_CLONES static void plane(REAL *dx, const REAL *dy, const struct qn__pool *p)
             const REAL *from = dy + (i * p->ow + j) * p->b;
             int64_t k = 0;
             for (; k + QN_POOL_LANES <= p->b; k += QN_POOL_LANES) share_lanes(dx + k, from + k, p, w);
-            for (; k < p->b; k++) share(dx + k, from[k] / size_of(w), p, w);
+            for (; k < p->b; k++) share(dx + k, from[k] / qn__window_size(w), p, w);
         }
 }
 

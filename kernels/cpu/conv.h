@@ -75,4 +75,17 @@ static inline bool qn__conv_library(const struct qn__args *a, struct qn__choice 
     return qn__dnn_conv_fits(&free, c);
 }
 
+/* The variants of the forward direction and of its gradient with respect to x, and how they are chosen. */
+enum { QN_CONV_LOOPS, QN_CONV_ONEDNN };
+static inline qn_status qn__conv_pick(const struct qn__args *a, struct qn__choice *c, uint32_t images)
+{
+    if (!qn__conv_real(a)) return QN_EUSAGE;
+    c->variant = qn__conv_library(a, c, images) ? QN_CONV_ONEDNN : QN_CONV_LOOPS;
+    if (c->variant == QN_CONV_LOOPS) qn__conv_plain(a, c);
+    return QN_OK;
+}
+static inline qn_status qn__conv_prepare(struct qn__step *s, qn_error *err)
+{
+    return s->choice.variant == QN_CONV_ONEDNN ? qn__dnn_conv(s, err) : QN_OK;
+}
 #endif

@@ -5,8 +5,6 @@
  *            training they are new each time (microseconds; benchmarks/kernels_cpu/conv.c) */
 #include "conv.h"
 
-enum { LOOPS, ONEDNN };
-
 /* y's plane (n, o). */
 static void plane(const struct qn__args *a, const struct qn__conv *g, int64_t n, int64_t o)
 {
@@ -37,23 +35,12 @@ static void loops(const struct qn__args *a)
     for (int64_t i = 0; i < g.n * g.o; i++) plane(a, &g, i / g.o, i % g.o);
 }
 
-static qn_status pick(const struct qn__args *a, struct qn__choice *c)
-{
-    if (!qn__conv_real(a)) return QN_EUSAGE;
-    c->variant = qn__conv_library(a, c, 1u << 31 | 1) ? ONEDNN : LOOPS;
-    if (c->variant == LOOPS) qn__conv_plain(a, c);
-    return QN_OK;
-}
-
-static qn_status prepare(struct qn__step *s, qn_error *err)
-{
-    return s->choice.variant == ONEDNN ? qn__dnn_conv(s, err) : QN_OK;
-}
+static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return qn__conv_pick(a, c, 1u << 31 | 1); }
 
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
     const struct qn__conv_attr *attr = s->args.attr;
-    if (s->choice.variant == LOOPS) {
+    if (s->choice.variant == QN_CONV_LOOPS) {
         loops(&s->args);
         return QN_OK;
     }
@@ -64,7 +51,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
 
 KERNEL(conv2d) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("onednn"), NULL },
                    .pick = pick,
-                   .prepare = prepare,
+                   .prepare = qn__conv_prepare,
                    .bind = qn__dnn_bind,
                    .launch = launch,
                    .release = qn__dnn_release };

@@ -6,8 +6,6 @@
  *            is the transposed convolution of a network */
 #include "conv.h"
 
-enum { LOOPS, ONEDNN };
-
 /* Adds what (o, i, j) of dy gives to the plane of dx under its window. */
 static void spread(REAL *dx, const REAL *w, REAL dy, const struct qn__conv *g, int64_t i, int64_t j)
 {
@@ -40,23 +38,12 @@ static void loops(const struct qn__args *a)
     for (int64_t i = 0; i < g.n * g.c; i++) plane(a, &g, i / g.c, i % g.c);
 }
 
-static qn_status pick(const struct qn__args *a, struct qn__choice *c)
-{
-    if (!qn__conv_real(a)) return QN_EUSAGE;
-    c->variant = qn__conv_library(a, c, 1u << 31 | 2) ? ONEDNN : LOOPS;
-    if (c->variant == LOOPS) qn__conv_plain(a, c);
-    return QN_OK;
-}
-
-static qn_status prepare(struct qn__step *s, qn_error *err)
-{
-    return s->choice.variant == ONEDNN ? qn__dnn_conv(s, err) : QN_OK;
-}
+static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return qn__conv_pick(a, c, 1u << 31 | 2); }
 
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
     const struct qn__conv_attr *attr = s->args.attr;
-    if (s->choice.variant == ONEDNN)
+    if (s->choice.variant == QN_CONV_ONEDNN)
         QN_TRY(qn__dnn_launch(s, err));
     else
         loops(&s->args);
@@ -67,7 +54,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
 
 KERNEL(conv2d_grad_x) = { .variants = (const char *const[]){ "loops", QN_F32_ONLY("onednn"), NULL },
                           .pick = pick,
-                          .prepare = prepare,
+                          .prepare = qn__conv_prepare,
                           .bind = qn__dnn_bind,
                           .launch = launch,
                           .release = qn__dnn_release };

@@ -44,13 +44,7 @@ static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return q
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
     (void)err;
-    const struct qn__args *a = &s->args;
-    struct qn__pool p = qn__pool_of(a, &a->x[0], &a->y);
-    if (a->y.count == 0) return QN_OK;
-#pragma omp parallel for num_threads(qn__threads_for(a, a->x[0].count))
-    for (int64_t i = 0; i < p.planes; i++)
-        plane(qn__real(&a->y) + i * p.oh * p.ow * p.b, qn__real(&a->x[0]) + i * p.h * p.w * p.b, &p);
-    return QN_OK;
+    return qn__pool_forward(&s->args, plane);
 }
 
 KERNEL(max_pool2d) = { .variants = (const char *const[]){ "windows", NULL }, .pick = pick, .launch = launch };

@@ -36,6 +36,8 @@ static inline struct qn__window qn__window_at(const struct qn__pool *p, int64_t 
     return w;
 }
 
+static inline REAL qn__window_size(struct qn__window w) { return (REAL)((w.row_end - w.row) * (w.col_end - w.col)); }
+
 /* The channels of a block are worked on in vectors of this many, the rest one by one. Comparisons of vectors give
  * masks of all ones and zeros. */
 enum { QN_POOL_LANES = 8 };
@@ -47,6 +49,18 @@ typedef QN_CAT(qn__bits, KIND) qn__mask
 #define QN_LANES_OF(p) (*(const qn__lanes *)(p))
 /* a where the mask is set, else b */
 #define QN_SELECT(mask, a, b) ((qn__lanes)(((mask) & (qn__mask)(a)) | (~(mask) & (qn__mask)(b))))
+
+/* y's planes from x's, each on its own. */
+typedef void qn__pool_plane(REAL *y, const REAL *x, const struct qn__pool *p);
+static inline qn_status qn__pool_forward(const struct qn__args *a, qn__pool_plane *plane)
+{
+    struct qn__pool p = qn__pool_of(a, &a->x[0], &a->y);
+    if (a->y.count == 0) return QN_OK;
+#pragma omp parallel for num_threads(qn__threads_for(a, a->x[0].count))
+    for (int64_t i = 0; i < p.planes; i++)
+        plane(qn__real(&a->y) + i * p.oh * p.ow * p.b, qn__real(&a->x[0]) + i * p.h * p.w * p.b, &p);
+    return QN_OK;
+}
 
 /* All operands and the result in one layout: that of the operands if one is blocked. A gradient whose operand is plain
  * is spread in blocks where they fit, because dy is the smaller side and what follows mostly wants blocks. */

@@ -2,7 +2,7 @@
  *
  * For float every function but exp works in double inside, where cancellation that would need care in float
  * costs nothing, and rounds once at the end: all are within 1 ulp of the exact value (exp: 2), which
- * tests/ops/test_pointwise checks. No fused multiply-add and no reassociation: the same argument gives the same
+ * tests/kernels/test_pointwise checks. No fused multiply-add and no reassociation: the same argument gives the same
  * bits in a vector, in a remainder loop and on every CPU. For double: the functions of libm.
  *
  * Polynomials: those of exp and erf interpolate at Chebyshev nodes on the interval named; all others are Taylor. */
