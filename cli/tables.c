@@ -160,7 +160,8 @@ static const struct option_row search_options[] = {
 };
 COMMAND(search, "find better settings for a recipe", "RECIPE", 1, 1,
         "Trains RECIPE with settings from a space and ranks them on the validation part; leaves a CSV table and a "
-        "picture.")
+        "picture. halving gives --trials settings a few epochs each, the better third of them three times as many, and "
+        "so on up to the recipe's.")
 
 static const struct option_row schema_options[] = {
     SET,

@@ -73,6 +73,15 @@ static void check_settings(struct qn__search *s, struct qn__report *report)
         }
 }
 
+/* Halving gives out epochs itself. */
+static void check_resource(const struct qn__search *s, struct qn__report *report)
+{
+    for (int i = 0; i < s->space.n; i++)
+        if (strcmp(s->space.parameter[i].key, "epochs") == 0)
+            qn__problem(report, 2117, s->space.parameter[i].node, true, "epochs",
+                        "what successive halving gives to the better trials; expected other keys");
+}
+
 /* ---- what has ended --------------------------------------------------------------------------------------- */
 
 static struct qn__trial *find_row(const struct qn__search *s, int64_t trial, int64_t epochs)
@@ -231,25 +240,31 @@ static void rank(const struct qn__search *s, int64_t *alive, int64_t n, int64_t 
     }
 }
 
+/* Rung i of `last` trains floor(n / eta^i) trials for floor(R / eta^(last - i)) epochs each, R the recipe's: so
+ * the rungs cost about the same, and the last one is the whole recipe. */
+static int64_t rung_epochs(const struct qn__search *s, int left)
+{
+    int64_t epochs = s->epochs;
+    for (; left > 0; left--) epochs /= ETA;
+    return epochs;
+}
+
 static qn_status halve(struct qn__search *s, struct qn__report *report)
 {
-    int64_t n = s->trials, least = s->epochs;
-    int64_t *alive = qn__calloc(NULL, (size_t)n, sizeof *alive);
+    int64_t n = s->trials, *alive = qn__calloc(NULL, (size_t)n, sizeof *alive);
     qn_error err;
+    int last = 0;
     if (!alive) {
         qn__nomem(&err, "trials", (size_t)n);
         return said(report, &err);
     }
     for (int64_t i = 0; i < n; i++) alive[i] = i + 1;
-    for (int64_t left = n; left >= ETA && least >= ETA; left /= ETA) least /= ETA;
+    for (int64_t left = n / ETA; left > 0 && rung_epochs(s, last + 1) > 0; left /= ETA) last++;
     qn_status status = QN_OK;
-    for (int64_t epochs = least; !status; epochs = epochs * ETA < s->epochs ? epochs * ETA : s->epochs) {
-        if (epochs * ETA > s->epochs) epochs = s->epochs; /* the last rung is the whole recipe */
+    for (int rung = 0; rung <= last && !status; rung++, n /= ETA) {
+        int64_t epochs = rung_epochs(s, last - rung);
         for (int64_t i = 0; i < n && !status; i++) status = run_trial(s, alive[i], epochs, report);
-        if (status || epochs == s->epochs) break;
-        int64_t keep = n / ETA > 0 ? n / ETA : 1;
-        rank(s, alive, n, keep, epochs);
-        n = keep;
+        if (!status) rank(s, alive, n, n / ETA, epochs);
     }
     qn__free(NULL, alive, (size_t)s->trials * sizeof *alive);
     return status;
@@ -325,6 +340,7 @@ static qn_status open_search(struct qn__search *s, struct qn__report *report)
     if (status) return report->status = status;
     qn__space_read(&s->space, s->opts->space, report);
     if (!report->status) check_settings(s, report);
+    if (!report->status && s->opts->method == QN_SEARCH_HALVING) check_resource(s, report);
     int64_t points = 0;
     if (!report->status && s->opts->method == QN_SEARCH_GRID) points = qn__space_grid(&s->space, report);
     s->epochs = r->epochs;
@@ -346,12 +362,20 @@ static qn_status open_search(struct qn__search *s, struct qn__report *report)
 
 /* ---- the result ----------------------------------------------------------------------------------------------- */
 
+/* A trial has a row for each rung that it has reached. */
+static bool is_first_row(const struct qn__search *s, size_t k)
+{
+    for (size_t i = 0; i < k; i++)
+        if (s->row[i].trial == s->row[k].trial) return false;
+    return true;
+}
+
 static void conclude(const struct qn__search *s, qn_search_result *out)
 {
     size_t at = 0;
     char text[QN_SETTING_MAX];
     const struct qn__trial *recipe = find_row(s, 0, s->epochs);
-    out->trials = (int64_t)s->n_rows;
+    for (size_t k = 0; k < s->n_rows; k++) out->trials += is_first_row(s, k);
     out->value = recipe ? recipe->value : (double)NAN;
     out->best_value = out->value;
     snprintf(out->metric, sizeof out->metric, "%s", s->metric);

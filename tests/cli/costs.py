@@ -119,14 +119,28 @@ def searches(folder):
     done = run(*words[:3], "-m", "halving", "-n3", "-t1", "-q", cwd=folder)
     rows = table(folder, "runs/r-search-2")[1:]
     check("halving", done.returncode == 0 and [r[1] for r in rows] == ["3", "1", "1", "1", "3"], rows)
+    check("trials of halving are counted once", "\n4 trials, " in done.stdout, done.stdout)
+    with open(os.path.join(folder, "r26.json"), "w", encoding="utf-8") as f:
+        f.write(SMALL.replace('"epochs": 3', '"epochs": 26').replace("192", "64"))
+    done = run("search", "r26.json", "--space=s.json", "-m", "halving", "-n10", "-t1", "-q", cwd=folder)
+    rows = [(int(r[0]), int(r[1]), float(r[2])) for r in table(folder, "runs/r26-search-1")[1:]]
+    rungs = [[r for r in rows[1:] if r[1] == epochs] for epochs in (2, 8, 26)]
+    check("rungs of halving: 10 trials of 26/9 epochs, 3 of 26/3, 1 of 26",
+          done.returncode == 0 and [len(r) for r in rungs] == [10, 3, 1] and len(rows) == 15, rows)
+    best = [[r[0] for r in sorted(rung, key=lambda r: (-r[2], r[0]))] for rung in rungs]
+    check("the best third goes on", [sorted(r[0] for r in rung) for rung in rungs[1:]] ==
+          [sorted(best[0][:3]), best[1][:1]], rows)
     for text, line in (('{ "optimizer.lrr": [1] }',
                         'E2105 config: b.json:1:21: optimizer.lrr: unknown key; did you mean "lr"?'),
                        ('{ "epochs": {"log": [0, 1]} }',
                         'E2108 config: b.json:1:22: epochs: 0; expected a number above 0 for "log"'),
+                       ('{ "model[1].linear": [8], "epochs": [1, 2] }',
+                        "E2117 config: b.json:1:27: epochs: what successive halving gives to the better trials; "
+                        "expected other keys"),
                        ('{ "epochs": 3 }', "E2107 config: b.json:1:13: epochs: expected a list or a range")):
         with open(os.path.join(folder, "b.json"), "w", encoding="utf-8") as f:
             f.write(text)
-        done = run("search", "r.json", "--space=b.json", cwd=folder)
+        done = run("search", "r.json", "--space=b.json", "-m", "halving", cwd=folder)
         good = done.returncode == 2 and done.stderr == f"error {line}\n"
         check("space " + text, good, f"  {done.stderr!r}\n  {line!r}")
     expect_error("no space", ["search", CNN],
