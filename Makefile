@@ -70,7 +70,7 @@ FUZZ_SRC := $(call find-c,tests/fuzz/fuzz_*.c)
 FUZZERS := $(FUZZ_SRC:%.c=$(BUILD)/%)
 TEST_AID := $(filter-out $(TEST_SRC) $(FUZZ_SRC),$(call find-c,tests/*/*.c))
 BENCH_SRC := $(call find-c,benchmarks/*/*.c)
-BENCHES := $(addprefix $(BUILD)/,$(basename $(notdir $(BENCH_SRC))))
+BENCHES := $(addprefix $(BUILD)/,$(filter-out cases,$(basename $(notdir $(BENCH_SRC)))))
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(call find-c,examples/*.c))
 
 # ---- targets -------------------------------------------------------------------------------------
@@ -169,7 +169,8 @@ room-aid = $(patsubst %.c,$(BUILD)/%.o,$(filter tests/lib/% $(dir $(1))%,$(TEST_
 $(TESTS): $(BUILD)/%: $(BUILD)/%.o $$(call room-aid,$$*) $(LIB_A)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka -ldl
-bench-obj = $(patsubst %.c,$(BUILD)/%.o,$(filter %/$(1).c,$(BENCH_SRC)))
+# A benchmark is one program per bench_*.c or other file; cases.c beside it belongs to it.
+bench-obj = $(patsubst %.c,$(BUILD)/%.o,$(filter %/$(1).c,$(BENCH_SRC)) $(wildcard $(dir $(filter %/$(1).c,$(BENCH_SRC)))cases.c))
 $(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(LIB_A)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)

@@ -167,6 +167,8 @@ struct qn__device_api {
     /* Returns when everything enqueued is done; what went wrong on the device arrives here. A wrong value that a kernel
      * on the device's own queue has met is told once, in *out (may be NULL); else out->position is 0. */
     qn_status (*wait)(struct qn__device *, struct qn__fault *out, qn_error *err);
+    /* Seconds of each of `repeats` launches of a step by the device's own clock, the L2 cache flushed before each. */
+    qn_status (*time)(struct qn__device *, const struct qn__step *, int repeats, double *seconds, qn_error *err);
     /* Whether all elements of device memory are finite; after everything enqueued before. */
     qn_status (*finite)(struct qn__device *, const struct qn__view *, bool *out, qn_error *err);
 
@@ -188,11 +190,19 @@ struct qn__device_api {
     int (*runs_slot)(const struct qn__runs *, int ago); /* of a micro run */
 };
 
+/* A kernel of an operator that pick never chooses: a lower rung of its ladder, for benchmarks and tests. */
+struct qn__rung {
+    enum qn__opcode op; /* QN_OP_none ends a table */
+    const char *name;
+    const struct qn__kernel *kernel;
+};
+
 /* A backend: for each opcode its kernel (NULL where the operator is lowered to others or needs none). */
 struct qn__backend {
     const char *name;
     const struct qn__kernel *const *kernel; /* by opcode */
     const struct qn__device_api *device;    /* NULL for the CPU */
+    const struct qn__rung *rungs;           /* lowest first for each operator; NULL: none */
     /* Asked before a kernel's pick: NULL, or which element types this backend has for the operator ("F32 or F64").
      * Shape rules allow what any backend can compute. NULL: each pick decides for itself. */
     const char *(*expects)(const struct qn__args *);

@@ -44,3 +44,9 @@ $(CUDA_BUILD)/flags: force
 	@printf '%s\n' '$(NVCC_FLAGS)' | cmp -s - $@ || printf '%s\n' '$(NVCC_FLAGS)' > $@
 -include $(wildcard $(CUDA_BUILD)/*.d)
 .PHONY: cuda cuda-toolchain
+
+bench-kernels: cuda $(BUILD)/bench_kernels ## ladders of CUDA kernels on this machine's GPU
+	$(Q)$(BUILD)/bench_kernels
+check-gpu: ## build for this machine's GPU, run every test and benchmark there, write a report
+	$(Q)scripts/check-gpu --build $(BUILD)
+.PHONY: bench-kernels check-gpu

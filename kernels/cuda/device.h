@@ -38,6 +38,7 @@ qn_status qn__cuda_get(struct qn__device *d, void *host, const void *device, siz
 const struct qn__queue *qn__cuda_queue(struct qn__device *d, int stream);
 qn_status qn__cuda_sync(struct qn__device *d, qn_error *err); /* all streams */
 qn_status qn__cuda_wait(struct qn__device *d, struct qn__fault *out, qn_error *err);
+qn_status qn__cuda_time(struct qn__device *d, const struct qn__step *s, int repeats, double *seconds, qn_error *err);
 qn_status qn__cuda_finite(struct qn__device *d, const struct qn__view *v, bool *out, qn_error *err);
 
 qn_status qn__runs_open(struct qn__runs **out, struct qn__device *d, bool plain, qn_error *err);

@@ -1,5 +1,6 @@
 /* plugin.c - what libquern_cuda.so exports: see core/plugin.h. */
 #include "device.h"
+#include "rungs.h"
 #include "../../core/plugin.h"
 
 extern const struct qn__kernel *const qn__cuda_kernels[QN_OP_COUNT];
@@ -17,6 +18,7 @@ static const struct qn__device_api device_api = {
     .get = qn__cuda_get,
     .queue = qn__cuda_queue,
     .wait = qn__cuda_wait,
+    .time = qn__cuda_time,
     .finite = qn__cuda_finite,
     .runs_open = qn__runs_open,
     .runs_close = qn__runs_close,
@@ -29,7 +31,9 @@ static const struct qn__device_api device_api = {
     .runs_slot = qn__runs_slot,
 };
 
-static const struct qn__backend backend = { .name = "cuda", .kernel = qn__cuda_kernels, .device = &device_api };
+static const struct qn__backend backend = {
+    .name = "cuda", .kernel = qn__cuda_kernels, .device = &device_api, .rungs = qn__cuda_rungs
+};
 
 extern QN_API const struct qn__plugin qn__cuda_plugin;
 const struct qn__plugin qn__cuda_plugin = {

@@ -23,13 +23,16 @@ static struct span span_of(const struct qn__view *v)
 
 static bool overlap(struct span a, struct span b) { return a.begin < b.end && b.begin < a.end; }
 
-enum { SPANS = QN_MAX_IN + 1 + QN_MAX_MORE };
+enum { SPANS = QN_MAX_IN + 2 + QN_MAX_MORE };
 
 /* What a step reads or writes, or only what it writes. */
-static int spans_of(const struct qn__args *a, bool written, struct span out[SPANS])
+static int spans_of(const struct qn__step *s, bool written, struct span out[SPANS])
 {
+    const struct qn__args *a = &s->args;
+    uintptr_t workspace = (uintptr_t)s->workspace;
     int n = 0;
     out[n++] = span_of(&a->y);
+    out[n++] = (struct span){ workspace, workspace + (workspace ? s->choice.workspace : 0) };
     for (int i = 0; i < QN_MAX_MORE; i++)
         if (a->wanted >> i & 1) out[n++] = span_of(&a->more[i]);
     for (int i = 0; i < a->n_in; i++)
@@ -38,7 +41,7 @@ static int spans_of(const struct qn__args *a, bool written, struct span out[SPAN
 }
 
 /* Does b read or write what a writes? */
-static bool touches(const struct qn__args *a, const struct qn__args *b)
+static bool touches(const struct qn__step *a, const struct qn__step *b)
 {
     struct span x[SPANS], y[SPANS];
     int n = spans_of(a, true, x), m = spans_of(b, false, y);
@@ -56,7 +59,7 @@ static int32_t group_at(const struct qn__step *step, int32_t k, int32_t end)
     if (!kernel || !kernel->launch_many) return 1;
     for (; k + n < end && step[k + n].kernel == kernel; n++)
         for (int32_t i = k; i < k + n; i++)
-            if (touches(&step[i].args, &step[k + n].args) || touches(&step[k + n].args, &step[i].args)) return n;
+            if (touches(&step[i], &step[k + n]) || touches(&step[k + n], &step[i])) return n;
     return n;
 }
 

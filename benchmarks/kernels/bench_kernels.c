@@ -1,0 +1,374 @@
+/* bench_kernels.c - a ladder for each operator: its rungs from naive to the kernel that programs use, each verified
+ * against the f64 reference of the CPU backend before it is timed.
+ *
+ * Times are the device's own events around one launch, with the L2 cache flushed before it: median and 10th to 90th
+ * percentile of the repetitions, after warm-up. The share of the roofline is the bound of the operator's cost function
+ * (Williams, Waterman, Patterson 2009) over the median. On the simulator nothing is timed: --check is implied. */
+#include <argp.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../../core/device.h"
+#include "../../core/philox.h"
+#include "../../include/quern/plan.h"
+#include "cases.h"
+
+enum { WARM_UP = 5, REPEATS = 30, SMALL = 1 << 20 };
+
+struct options {
+    bool check, list;
+    const char *json, *gpu, *device;
+    char **name;
+    int n_names;
+};
+
+struct bench {
+    const struct options *o;
+    struct qn__gpu_device *gpu;
+    const struct qn__device_api *api;
+    struct qn__device *device;
+    qn_gpu description; /* bandwidth 0: unknown */
+    FILE *json;
+    int wrong, rungs;
+};
+
+/* One operand of a case: the same values in the case's dtype and in double. */
+struct value {
+    struct qn__view view, wide;
+    void *on_device;
+};
+struct run {
+    const struct bench_case *c;
+    struct value x[QN_MAX_IN], y;
+};
+
+static int die(const char *what, const qn_error *err)
+{
+    fprintf(stderr, "%s\n", err && err->code ? err->text : what);
+    exit(err && err->code ? (int)(err->code / 1000 % 100) : 5);
+}
+static void *allocate(size_t n)
+{
+    void *p = calloc(n ? n : 1, 1);
+    if (!p) die("error E5002 memory: bench_kernels: out of memory", NULL);
+    return p;
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------ */
+
+static double draw(const struct bench_operand *o, uint64_t key, int64_t i)
+{
+    static const double hyper[] = { 1e-3, 1, 1, 3 };
+    struct qn__words w = qn__philox(key, (uint32_t)i, (uint32_t)(i >> 32), 0, 0);
+    double u = qn__unit_f64(w.w[0]);
+    switch (o->values) {
+    case BENCH_INDEX: return floor(u * (double)o->limit);
+    case BENCH_HYPER: return hyper[i];
+    case BENCH_POSITIVE: return u;
+    case BENCH_UNIFORM: break;
+    }
+    return 4 * u - 2;
+}
+
+static struct qn__view view_of(const struct bench_operand *o, qn_dtype dtype)
+{
+    struct qn__view v = { .dtype = dtype, .rank = o->rank, .block = QN_PLAIN };
+    memcpy(v.dim, o->dim, (size_t)o->rank * sizeof v.dim[0]);
+    if (!qn__count(&v.count, v.dim, v.rank)) die("error E5002 memory: bench_kernels: sizes", NULL);
+    v.data = allocate((size_t)v.count * qn_dtype_size(dtype));
+    return v;
+}
+
+static struct value make_value(const struct bench_case *c, const struct bench_operand *o, int index)
+{
+    struct value v;
+    bool real = o->dtype == QN_F32;
+    memset(&v, 0, sizeof v);
+    v.view = view_of(o, real ? c->dtype : o->dtype);
+    v.wide = view_of(o, real ? QN_F64 : o->dtype);
+    for (int64_t i = 0; i < v.view.count; i++) {
+        double x = draw(o, 20261122u + (uint64_t)index, i);
+        char *at = (char *)v.view.data + (size_t)i * qn_dtype_size(v.view.dtype);
+        qn_convert(at, v.view.dtype, &x, QN_F64, 1);
+        /* the reference starts from what the kernel sees: values that were rounded for storage */
+        qn_convert((char *)v.wide.data + (size_t)i * qn_dtype_size(v.wide.dtype), v.wide.dtype, at, v.view.dtype, 1);
+    }
+    return v;
+}
+
+static struct run make_run(const struct bench_case *c)
+{
+    struct run r = { .c = c };
+    for (int i = 0; i < c->n_in; i++) r.x[i] = make_value(c, &c->x[i], i);
+    r.y = make_value(c, &c->y, QN_MAX_IN);
+    return r;
+}
+static void free_run(struct run *r)
+{
+    for (int i = 0; i <= r->c->n_in; i++) {
+        struct value *v = i < r->c->n_in ? &r->x[i] : &r->y;
+        free(v->view.data);
+        free(v->wide.data);
+    }
+}
+
+static bool is_written(const struct bench_case *c) { return qn__op_of(c->op)->writes != 0; }
+
+static struct qn__args args_of(const struct run *r, bool wide)
+{
+    const struct bench_case *c = r->c;
+    struct qn__args a = {
+        .op = c->op, .n_in = c->n_in, .attr = c->attr, .writes = qn__op_of(c->op)->writes, .threads = 2
+    };
+    for (int i = 0; i < c->n_in; i++) a.x[i] = wide ? r->x[i].wide : r->x[i].view;
+    a.y = wide ? r->y.wide : r->y.view;
+    if (is_written(c)) a.y.data = a.x[0].data;
+    return a;
+}
+
+/* ---- one step on either backend ------------------------------------------------------------------------------ */
+
+/* Layouts as they come first, plain if the kernel does not want these. */
+static qn_status choose(struct qn__step *s)
+{
+    s->choice = (struct qn__choice){ .y_block = s->args.y.block };
+    for (int i = 0; i < s->args.n_in; i++) s->choice.x_block[i] = s->args.x[i].block;
+    return s->kernel->pick ? s->kernel->pick(&s->args, &s->choice) : QN_OK;
+}
+
+static void reference(const struct run *r)
+{
+    struct qn__step s = { .args = args_of(r, true), .kernel = qn__cpu_f64.kernel[r->c->op] };
+    qn_error err = { 0 };
+    if (choose(&s)) die("error E2208 usage: bench_kernels: the reference refuses a case", NULL);
+    if (s.kernel->prepare && s.kernel->prepare(&s, &err)) die("", &err);
+    s.workspace = allocate(s.choice.workspace);
+    if (s.kernel->bind && s.kernel->bind(&s, &err)) die("", &err);
+    if (s.kernel->launch(&s, &err)) die("", &err);
+    if (s.kernel->release) s.kernel->release(&s);
+    free(s.workspace);
+}
+
+static void bring(struct bench *b, struct value *v)
+{
+    qn_error err = { 0 };
+    size_t bytes = (size_t)v->view.count * qn_dtype_size(v->view.dtype);
+    if (b->api->take(b->device, &v->on_device, bytes ? bytes : 1, &err)) die("", &err);
+    if (b->api->put(b->device, v->on_device, v->view.data, bytes, &err)) die("", &err);
+}
+static void drop(struct bench *b, struct value *v)
+{
+    b->api->give(b->device, v->on_device, (size_t)v->view.count * qn_dtype_size(v->view.dtype));
+}
+
+/* Elements that are further from the reference than the sum of `terms` roundings and one of storage can bring them; a
+ * sum's rounding is in proportion to what was summed, so the largest result sets the scale. */
+static int64_t wrong_elements(struct bench *b, const struct run *r, const struct value *result)
+{
+    const struct qn__view *v = &result->view;
+    size_t size = qn_dtype_size(v->dtype), bytes = (size_t)v->count * size;
+    char *got = allocate(bytes);
+    double scale = 0, storage = v->dtype == QN_BF16 ? 0x1p-8 : v->dtype == QN_F16 ? 0x1p-11 : 0x1p-24;
+    int64_t wrong = 0;
+    qn_error err = { 0 };
+    if (b->api->get(b->device, got, result->on_device, bytes, &err)) die("", &err);
+    for (int64_t i = 0; i < v->count; i++) scale = fmax(scale, fabs(((double *)result->wide.data)[i]));
+    for (int64_t i = 0; i < v->count; i++) {
+        double x, want = ((double *)result->wide.data)[i];
+        qn_convert(&x, QN_F64, got + (size_t)i * size, v->dtype, 1);
+        double bound = (r->c->terms + 16) * 0x1p-24 * scale + storage * fabs(want);
+        wrong += !(fabs(x - want) <= bound);
+    }
+    free(got);
+    return wrong;
+}
+
+/* ---- times ------------------------------------------------------------------------------------------------------ */
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+struct times {
+    double median, low, high; /* seconds */
+};
+static struct times measure(struct bench *b, const struct qn__step *s)
+{
+    double t[WARM_UP + REPEATS], *kept = t + WARM_UP;
+    qn_error err = { 0 };
+    if (b->api->time(b->device, s, WARM_UP + REPEATS, t, &err)) die("", &err);
+    qsort(kept, REPEATS, sizeof kept[0], by_size);
+    return (struct times){ kept[REPEATS / 2], kept[REPEATS / 10], kept[REPEATS * 9 / 10] };
+}
+
+static struct qn__node node_of(const struct qn__view *v)
+{
+    struct qn__node n = { .dtype = v->dtype, .rank = v->rank, .count = v->count, .block = QN_PLAIN };
+    memcpy(n.dim, v->dim, sizeof n.dim);
+    return n;
+}
+static struct qn__cost cost_of(const struct qn__args *a)
+{
+    struct qn__node x[QN_MAX_IN], y = node_of(&a->y);
+    const struct qn__node *in[QN_MAX_IN];
+    const struct qn__op *op = qn__op_of(a->op);
+    for (int i = 0; i < a->n_in; i++) {
+        x[i] = node_of(&a->x[i]);
+        in[i] = &x[i];
+    }
+    y.op = a->op;
+    y.n_in = a->n_in;
+    y.attr = (void *)(uintptr_t)a->attr;
+    return op->cost ? op->cost(in, &y) : qn__cost_each(in, &y);
+}
+/* Seconds that the device needs at least. */
+static double bound_of(const struct bench *b, const struct qn__args *a, struct qn__cost cost)
+{
+    double peak = a->y.dtype == QN_F32 ? b->description.f32 : b->description.tensor;
+    return fmax(cost.flops / peak, cost.bytes / b->description.bandwidth);
+}
+
+/* ---- ladders ----------------------------------------------------------------------------------------------------- */
+
+static void tell(struct bench *b, const struct run *r, const char *rung, const char *variant, int64_t wrong,
+                 const struct qn__step *s)
+{
+    const struct bench_case *c = r->c;
+    printf("%-34s %-10s %-20s wrong %lld", c->name, rung, variant, (long long)wrong);
+    if (b->json)
+        fprintf(b->json, "%s\n  {\"case\":\"%s\",\"rung\":\"%s\",\"variant\":\"%s\",\"wrong\":%lld",
+                b->rungs ? "," : "", c->name, rung, variant, (long long)wrong);
+    if (!b->o->check && !wrong) {
+        struct times t = measure(b, s);
+        struct qn__cost cost = cost_of(&s->args);
+        printf("  %10.2f us (%.2f to %.2f)  %8.1f GB/s %10.1f GFLOP/s", t.median * 1e6, t.low * 1e6, t.high * 1e6,
+               cost.bytes / t.median * 1e-9, cost.flops / t.median * 1e-9);
+        if (b->description.bandwidth > 0) printf("  %5.1f %%", 100 * bound_of(b, &s->args, cost) / t.median);
+        if (b->json)
+            fprintf(b->json, ",\"seconds\":%.9g,\"low\":%.9g,\"high\":%.9g,\"bytes\":%.0f,\"flops\":%.0f", t.median,
+                    t.low, t.high, cost.bytes, cost.flops);
+    }
+    if (b->json) fputs("}", b->json);
+    putchar('\n');
+    b->rungs++;
+    b->wrong += wrong != 0;
+}
+
+static void climb(struct bench *b, struct run *r, const char *rung, const struct qn__kernel *kernel)
+{
+    struct qn__step s = { .args = args_of(r, false), .kernel = kernel };
+    qn_error err = { 0 };
+    s.args.gpu = b->api->describe(b->device);
+    s.queue = b->api->queue(b->device, 0);
+    if (!kernel || choose(&s)) {
+        printf("%-34s %-10s does not take this dtype or shape\n", r->c->name, rung);
+        return;
+    }
+    for (int i = 0; i < r->c->n_in; i++) {
+        bring(b, &r->x[i]);
+        s.args.x[i].data = r->x[i].on_device;
+        s.args.x[i].block = QN_PLAIN;
+    }
+    bring(b, &r->y);
+    struct value *result = is_written(r->c) ? &r->x[0] : &r->y;
+    s.args.y.data = result->on_device;
+    if (choose(&s)) die("error E2208 usage: bench_kernels: a kernel refuses plain operands", NULL);
+    if (kernel->prepare && kernel->prepare(&s, &err)) die("", &err);
+    size_t workspace = s.choice.workspace ? s.choice.workspace : 1;
+    if (b->api->take(b->device, &s.workspace, workspace, &err)) die("", &err);
+    if (kernel->launch(&s, &err) || b->api->wait(b->device, NULL, &err)) die("", &err);
+    tell(b, r, rung, kernel->variants[s.choice.variant], wrong_elements(b, r, result), &s);
+    b->api->give(b->device, s.workspace, workspace);
+    if (kernel->release) kernel->release(&s);
+    for (int i = 0; i < r->c->n_in; i++) drop(b, &r->x[i]);
+    drop(b, &r->y);
+}
+
+static bool is_asked_for(const struct options *o, const struct bench_case *c)
+{
+    int64_t elements = c->n_in ? 1 : 0;
+    for (int i = 0; i < c->y.rank; i++) elements *= c->y.dim[i];
+    for (int i = 0; i < c->n_in; i++) {
+        int64_t n = 1;
+        for (int k = 0; k < c->x[i].rank; k++) n *= c->x[i].dim[k];
+        if (n > elements) elements = n;
+    }
+    if (o->check && elements > SMALL) return false;
+    for (int i = 0; i < o->n_names; i++)
+        if (strstr(c->name, o->name[i])) return true;
+    return o->n_names == 0;
+}
+
+static void ladder(struct bench *b, const struct bench_case *c)
+{
+    struct run r = make_run(c);
+    reference(&r);
+    for (const struct qn__rung *g = b->gpu->backend->rungs; g && g->op; g++)
+        if (g->op == c->op) climb(b, &r, g->name, g->kernel);
+    climb(b, &r, "quern", b->gpu->backend->kernel[c->op]);
+    free_run(&r);
+}
+
+/* ---- device ---------------------------------------------------------------------------------------------------------- */
+
+static void open_device(struct bench *b)
+{
+    qn_error err = { 0 };
+    if (qn__device_open(&b->gpu, b->o->device, NULL, &err)) die("", &err);
+    if (!b->gpu) die("error E7001 device: bench_kernels: no GPU; expected one", NULL);
+    b->api = b->gpu->api;
+    b->device = b->gpu->device;
+    if (b->o->gpu && qn_gpu_read(&b->description, b->o->gpu, &err)) die("", &err);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct options *o = state->input;
+    switch (key) {
+    case 'c': o->check = true; break;
+    case 'l': o->list = true; break;
+    case 'j': o->json = arg; break;
+    case 'g': o->gpu = arg; break;
+    case 'd': o->device = arg; break;
+    case ARGP_KEY_ARGS:
+        o->name = state->argv + state->next;
+        o->n_names = state->argc - state->next;
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct argp_option rows[] = {
+        { "check", 'c', NULL, 0, "Verify the rungs at small sizes, time nothing", 0 },
+        { "list", 'l', NULL, 0, "Print the names of the cases", 0 },
+        { "json", 'j', "FILE", 0, "Write the results to FILE too", 0 },
+        { "gpu", 'g', "FILE", 0, "Description of this GPU (gpus/*.json), for shares of the roofline", 0 },
+        { "device", 'd', "NAME", 0, "cuda or cuda:1", 0 },
+        { 0 },
+    };
+    struct options o = { .device = "cuda" };
+    struct bench b = { .o = &o };
+    argp_parse(&(struct argp){ rows, parse, "[NAME...]",
+                               "Ladders of kernels: each rung verified, then timed. NAME selects by substring.", NULL,
+                               NULL, NULL },
+               argc, argv, 0, NULL, &o);
+    for (int i = 0; i < bench_n_cases && o.list; i++) puts(bench_cases[i].name);
+    if (o.list) return 0;
+    open_device(&b);
+    if (o.json && !(b.json = fopen(o.json, "w")))
+        die("error E6001 file: bench_kernels: cannot write --json FILE", NULL);
+    if (b.json) fputs("[", b.json);
+    for (int i = 0; i < bench_n_cases; i++)
+        if (is_asked_for(&o, &bench_cases[i])) ladder(&b, &bench_cases[i]);
+    if (b.json) fputs("\n]\n", b.json);
+    if (b.json && fclose(b.json)) die("error E6002 file: bench_kernels: --json FILE", NULL);
+    printf("%d rungs, %d with wrong elements\n", b.rungs, b.wrong);
+    qn__device_close(b.gpu);
+    return b.wrong ? 1 : 0;
+}

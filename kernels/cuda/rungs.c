@@ -1,0 +1,84 @@
+/* rungs.c - the table of rungs.h. */
+#include "rungs.h"
+#include "gemm.h"
+
+/* ---- products (gemm.h) ------------------------------------------------------------------------------------ */
+
+static struct qn__gemm product_of(const struct qn__args *a)
+{
+    const struct qn__matmul_attr *attr = a->attr;
+    const struct qn__view *x = &a->x[0];
+    struct qn__gemm g = { .m = a->y.dim[a->y.rank - 2],
+                          .n = a->y.dim[a->y.rank - 1],
+                          .k = x->dim[x->rank - (attr->ta ? 2 : 1)],
+                          .batch = 1,
+                          .ta = attr->ta != 0,
+                          .tb = attr->tb != 0,
+                          .dtype = a->y.dtype,
+                          .a = x->data,
+                          .b = a->x[1].data,
+                          .bias = attr->epilogue.has_bias ? a->x[2].data : NULL,
+                          .y = a->y.data };
+    for (int i = 0; i < a->y.rank - 2; i++) g.batch *= a->y.dim[i];
+    g.a_step = g.m * g.k;
+    g.b_step = g.k * g.n;
+    g.y_step = g.m * g.n;
+    return g;
+}
+
+/* Batches of equal shape only, and no activation. */
+static qn_status pick_product(const struct qn__args *a, enum qn__gemm_rung rung)
+{
+    const struct qn__matmul_attr *attr = a->attr;
+    struct qn__gemm g = product_of(a);
+    if (attr->epilogue.act || a->x[0].count != g.batch * g.a_step || a->x[1].count != g.batch * g.b_step)
+        return QN_EUSAGE;
+    for (int i = 0; i < a->n_in; i++)
+        if (a->x[i].dtype != a->y.dtype) return QN_EUSAGE;
+    return qn__gemm_takes(rung, &g) ? QN_OK : QN_EUSAGE;
+}
+static qn_status launch_product(const struct qn__step *s, enum qn__gemm_rung rung, qn_error *err)
+{
+    struct qn__gemm g = product_of(&s->args);
+    return qn__gemm_run(rung, &g, s, err);
+}
+
+#define PRODUCT(name, rung) \
+    static qn_status pick_##name(const struct qn__args *a, struct qn__choice *c) \
+    { \
+        c->variant = 0; \
+        return pick_product(a, rung); \
+    } \
+    static qn_status launch_##name(const struct qn__step *s, qn_error *err) { return launch_product(s, rung, err); } \
+    static const char *const variants_##name[] = { #name, NULL }; \
+    static const struct qn__kernel kernel_##name = { .variants = variants_##name, \
+                                                     .pick = pick_##name, \
+                                                     .launch = launch_##name }
+PRODUCT(naive, QN_GEMM_NAIVE);
+PRODUCT(tiled, QN_GEMM_TILED);
+PRODUCT(registers, QN_GEMM_REGISTERS);
+PRODUCT(vector, QN_GEMM_VECTOR);
+PRODUCT(tensor, QN_GEMM_TENSOR);
+
+/* ---- one thread for each element or row (naive.cu) ---------------------------------------------------------- */
+
+extern const struct qn__kernel qn__naive_affine, qn__naive_sum, qn__naive_transpose, qn__naive_softmax,
+    qn__naive_cross_entropy, qn__naive_layer_norm, qn__naive_adam, qn__naive_max_pool2d, qn__naive_conv2d;
+
+const struct qn__rung qn__cuda_rungs[] = {
+    { QN_OP_matmul, "naive", &kernel_naive },
+    { QN_OP_matmul, "tiled", &kernel_tiled },
+    { QN_OP_matmul, "registers", &kernel_registers },
+    { QN_OP_matmul, "vector", &kernel_vector },
+    { QN_OP_matmul, "tensor", &kernel_tensor },
+    { QN_OP_affine, "naive", &qn__naive_affine },
+    { QN_OP_sum, "naive", &qn__naive_sum },
+    { QN_OP_transpose, "naive", &qn__naive_transpose },
+    { QN_OP_softmax, "naive", &qn__naive_softmax },
+    { QN_OP_cross_entropy, "naive", &qn__naive_cross_entropy },
+    { QN_OP_layer_norm, "naive", &qn__naive_layer_norm },
+    { QN_OP_adam, "naive", &qn__naive_adam },
+    { QN_OP_max_pool2d, "naive", &qn__naive_max_pool2d },
+    { QN_OP_conv2d, "naive", &qn__naive_conv2d },
+    { QN_OP_none, NULL, NULL },
+};
