@@ -2,6 +2,9 @@
 #ifndef QN_CORE_BASE_H
 #define QN_CORE_BASE_H
 #include "../include/quern/base.h"
+#ifdef __cplusplus
+extern "C" { /* kernels of CUDA are C++ */
+#endif
 
 #define QN_TRY(expr) \
     do { \
@@ -68,4 +71,7 @@ int qn__nearest(const char *word, const char *const *candidates, int n);
 
 /* Seconds of a clock that never goes back. */
 double qn__now(void);
+#ifdef __cplusplus
+}
+#endif
 #endif
