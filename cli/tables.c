@@ -136,7 +136,7 @@ COMMAND(check, "look for trouble before training", "RECIPE", 1, 1,
 static const struct option_row show_options[] = {
     SET,
     { "pass", 'p', "NAME", OPTION_TEXT, AT(pass), 0, 0, NULL,
-      "The graph after this pass: graph, dead, fold, cse, epilogue, fuse or layout" },
+      "The graph after this pass: graph, dead, fold, cse, epilogue, residual, fuse or layout" },
     { "svg", 0, "FILE", OPTION_TEXT, AT(svg), 0, 0, NULL, "Draw the graph after --pass, or the last, into FILE" },
     JSON("Print JSON"),
 };

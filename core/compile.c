@@ -13,10 +13,10 @@ static const struct pass_row {
     bool optional; /* left out by no_fuse */
     bool physical; /* left out by outline */
 } pass_rows[] = {
-    { "dead", qn__pass_dead, false, false }, { "fold", qn__pass_fold, false, false },
-    { "cse", qn__pass_cse, false, false },   { "epilogue", qn__pass_epilogue, true, false },
-    { "fuse", qn__pass_fuse, true, false },  { "layout", qn__pass_layout, true, true },
-    { "dead", qn__pass_dead, false, false },
+    { "dead", qn__pass_dead, false, false },        { "fold", qn__pass_fold, false, false },
+    { "cse", qn__pass_cse, false, false },          { "epilogue", qn__pass_epilogue, true, false },
+    { "residual", qn__pass_residual, true, false }, { "fuse", qn__pass_fuse, true, false },
+    { "layout", qn__pass_layout, true, true },      { "dead", qn__pass_dead, false, false },
 };
 
 static void dump(const qn_graph *g, const qn_compile_opts *opts, const char *stage)

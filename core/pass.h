@@ -31,6 +31,8 @@ qn__pass qn__pass_cse;
 /* matmul/conv2d + bias + activation -> one node; only if the value in between has no other reader. batch_norm +
  * relu likewise. */
 qn__pass qn__pass_epilogue;
+/* Sums before and after a normalisation go into it. */
+qn__pass qn__pass_residual;
 /* Chains and trees of pointwise rows -> one `fused` node, as long as the inner values have no reader outside. */
 qn__pass qn__pass_fuse;
 /* Chooses the physical order of every rank-4 value and inserts `reorder` nodes where an operator wants another;

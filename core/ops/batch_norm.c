@@ -35,8 +35,18 @@ static qn_status infer_stats(const struct qn__node *const *x, struct qn__node *y
     return QN_OK;
 }
 
+/* `n` operands, and possibly one of x's shape that is added */
+static qn_status check_addend(const struct qn__node *const *x, const struct qn__node *y, int n, qn_error *err)
+{
+    if (y->n_in != n && y->n_in != n + 1)
+        return qn__fail(err, 2204, NULL, "%d operands; expected %d or %d", y->n_in, n, n + 1);
+    if (y->n_in == n || (qn__same_dims(x[n], x[0]) && x[n]->dtype == x[0]->dtype)) return QN_OK;
+    return qn__fail(err, 2201, NULL, "addend does not fit x; expected the same dtype and shape");
+}
+
 static qn_status infer_norm(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
 {
+    QN_TRY(check_addend(x, y, 4, err));
     QN_TRY(check_x(x[0], err));
     QN_TRY(check_vector(x[1], x[0], "gamma", false, err));
     QN_TRY(check_vector(x[2], x[0], "beta", false, err));
@@ -60,6 +70,7 @@ static qn_status infer_grad_stats(const struct qn__node *const *x, struct qn__no
 
 static qn_status infer_grad_x(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
 {
+    QN_TRY(check_addend(x, y, 5, err));
     QN_TRY(check_dy(x, err));
     QN_TRY(check_vector(x[3], x[0], "gamma", false, err));
     QN_TRY(check_vector(x[4], x[0], "grad stats", true, err));
@@ -94,8 +105,7 @@ static struct qn__cost cost_stats(const struct qn__node *const *x, const struct 
 }
 static struct qn__cost cost_norm(const struct qn__node *const *x, const struct qn__node *y)
 {
-    (void)y;
-    return cost_of(x[0], 3, 2);
+    return cost_of(x[0], y->n_in - 1, y->n_in == 5 ? 3 : 2);
 }
 static struct qn__cost cost_grad_stats(const struct qn__node *const *x, const struct qn__node *y)
 {
@@ -104,8 +114,7 @@ static struct qn__cost cost_grad_stats(const struct qn__node *const *x, const st
 }
 static struct qn__cost cost_grad_x(const struct qn__node *const *x, const struct qn__node *y)
 {
-    (void)y;
-    return cost_of(x[0], 6, 3);
+    return cost_of(x[0], y->n_in + 1, y->n_in == 6 ? 4 : 3);
 }
 
 #define ATTR .attr_size = sizeof(struct qn__bn_attr)

@@ -8,7 +8,7 @@
  *   both    dgamma = sum over rows of dy xhat,  dbeta = sum over rows of dy
  *
  * Mean and r are not kept: whoever needs them reads the row anyway. add_layer_norm and add_rms_norm are made by the
- * epilogue pass of a sum that goes into a normalisation and elsewhere; the gradient rows then take what arrives at the
+ * residual pass of a sum that goes into a normalisation and elsewhere; the gradient rows then take what arrives at the
  * sum from elsewhere as a fourth operand, likewise. */
 #include "norm.h"
 
@@ -129,7 +129,7 @@ const struct qn__op qn__op_add_layer_norm = {
     ATTR,
     .more = 1,
     .in_place = true,
-    .no_gradient = "the epilogue pass makes it, after differentiation",
+    .no_gradient = "the residual pass makes it, after differentiation",
 };
 const struct qn__op qn__op_rms_norm = {
     .name = "rms_norm",
@@ -161,7 +161,7 @@ const struct qn__op qn__op_add_rms_norm = {
     ATTR,
     .more = 1,
     .in_place = true,
-    .no_gradient = "the epilogue pass makes it, after differentiation",
+    .no_gradient = "the residual pass makes it, after differentiation",
 };
 
 /* ---- constructors ------------------------------------------------------------------------------------ */

@@ -403,7 +403,8 @@ typedef struct qn_compile_opts {
     bool no_graphs;     /* GPU: launch each kernel by itself instead of replaying a captured CUDA graph
                          (QN_GRAPHS=off); results are bit-identical */
     const char *device; /* of a program without a store: as in qn_store_new; NULL: the CPU */
-    /* Receives the text of a stage: "graph", "dead", "fold", "cse", "epilogue", "fuse", "layout", "plan". */
+    /* Receives the text of a stage: "graph", "dead", "fold", "cse", "epilogue", "residual", "fuse", "layout",
+     * "plan". */
     void (*dump)(void *user, const char *stage, const char *text);
     void *user;
 } qn_compile_opts;

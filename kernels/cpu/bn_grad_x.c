@@ -1,37 +1,53 @@
 /* bn_grad_x.c - dx = gamma r (dy - dbeta/M - (x - mean) r dgamma/M), r = 1/sqrt(var + eps), M elements a channel.
  *
- * Per channel that is dx = p dy + q (x - mean) + o with p = gamma r, q = -p r dgamma/M, o = -p dbeta/M. */
+ * Per channel that is dx = p dy + q (x - mean) + o with p = gamma r, q = -p r dgamma/M, o = -p dbeta/M; plus a sixth
+ * operand if there is one. dx may be any of the operands. */
 #include "bn.h"
 
 struct coefficients {
     const REAL *mean, *p, *q, *o;
 };
 
-static inline __attribute__((always_inline)) void grad_block(REAL *dx, const REAL *x, const REAL *dy, int64_t s,
-                                                             int64_t b, struct coefficients k)
+static inline __attribute__((always_inline)) void grad_block(REAL *dx, const REAL *x, const REAL *dy, const REAL *r,
+                                                             int64_t s, int64_t b, struct coefficients k)
 {
     for (int64_t i = 0; i < s; i++)
 #pragma omp simd
-        for (int64_t j = 0; j < b; j++)
-            dx[i * b + j] = k.p[j] * dy[i * b + j] + k.q[j] * (x[i * b + j] - k.mean[j]) + k.o[j];
+        for (int64_t j = 0; j < b; j++) {
+            REAL v = k.p[j] * dy[i * b + j] + k.q[j] * (x[i * b + j] - k.mean[j]) + k.o[j];
+            dx[i * b + j] = r ? v + r[i * b + j] : v;
+        }
 }
 
-QN_CLONES static void grad_sample(REAL *dx, const REAL *x, const REAL *dy, struct qn__blocked g, struct coefficients k)
+static inline __attribute__((always_inline)) void grad_blocks(REAL *dx, const REAL *x, const REAL *dy, const REAL *r,
+                                                              int64_t s, int64_t b, struct coefficients k)
+{
+    if (b == 1) {
+        const REAL m = k.mean[0], p = k.p[0], q = k.q[0], o = k.o[0];
+#pragma omp simd
+        for (int64_t i = 0; i < s; i++) {
+            REAL v = p * dy[i] + q * (x[i] - m) + o;
+            dx[i] = r ? v + r[i] : v;
+        }
+    } else if (b == 8) {
+        grad_block(dx, x, dy, r, s, 8, k);
+    } else if (b == 16) {
+        grad_block(dx, x, dy, r, s, 16, k);
+    } else {
+        grad_block(dx, x, dy, r, s, b, k);
+    }
+}
+
+QN_CLONES static void grad_sample(REAL *dx, const REAL *x, const REAL *dy, const REAL *r, struct qn__blocked g,
+                                  struct coefficients k)
 {
     for (int64_t c = 0; c < g.cb; c++) {
         int64_t at = c * g.s * g.b, v = c * g.b;
         struct coefficients kc = { k.mean + v, k.p + v, k.q + v, k.o + v };
-        if (g.b == 1) {
-            const REAL m = kc.mean[0], p = kc.p[0], q = kc.q[0], o = kc.o[0];
-#pragma omp simd
-            for (int64_t i = 0; i < g.s; i++) dx[at + i] = p * dy[at + i] + q * (x[at + i] - m) + o;
-        } else if (g.b == 8) {
-            grad_block(dx + at, x + at, dy + at, g.s, 8, kc);
-        } else if (g.b == 16) {
-            grad_block(dx + at, x + at, dy + at, g.s, 16, kc);
-        } else {
-            grad_block(dx + at, x + at, dy + at, g.s, g.b, kc);
-        }
+        if (r)
+            grad_blocks(dx + at, x + at, dy + at, r + at, g.s, g.b, kc);
+        else
+            grad_blocks(dx + at, x + at, dy + at, NULL, g.s, g.b, kc);
     }
 }
 
@@ -50,6 +66,7 @@ static qn_status launch(const struct qn__step *step, qn_error *err)
     int64_t channels = g.cb * g.b, sample = channels * g.s;
     const REAL *x = qn__real(&a->x[0]), *dy = qn__real(&a->x[1]), *mean = qn__real(&a->x[2]);
     const REAL *variance = mean + channels, *gamma = qn__real(&a->x[3]), *sums = qn__real(&a->x[4]);
+    const REAL *addend = a->n_in == 6 ? qn__real(&a->x[5]) : NULL;
     REAL *dx = qn__real(&a->y), *p = step->workspace, *q = p + channels, *o = q + channels;
     double m = (double)(g.n * g.s > 0 ? g.n * g.s : 1);
     for (int64_t c = 0; c < channels; c++) {
@@ -60,7 +77,10 @@ static qn_status launch(const struct qn__step *step, qn_error *err)
     }
     struct coefficients k = { mean, p, q, o };
 #pragma omp parallel for num_threads(qn__threads_for(a, a->y.count)) schedule(static)
-    for (int64_t n = 0; n < g.n; n++) grad_sample(dx + n * sample, x + n * sample, dy + n * sample, g, k);
+    for (int64_t n = 0; n < g.n; n++) {
+        int64_t at = n * sample;
+        grad_sample(dx + at, x + at, dy + at, addend ? addend + at : NULL, g, k);
+    }
     return QN_OK;
 }
 

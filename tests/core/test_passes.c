@@ -197,6 +197,37 @@ static void epilogue_respects_writes(void **state)
     expect(qn__pass_epilogue, g, (int32_t[]){ y.id }, 1, "epilogue_writes");
 }
 
+static void sums_go_into_normalisations(void **state)
+{
+    (void)state;
+    qn_graph *g = new_graph();
+    qn_t a = qn_input(g, "a", QN_F32, D(4, 6)), b = qn_input(g, "b", QN_F32, D(4, 6)),
+         v = qn_input(g, "v", QN_F32, D(6));
+    qn_t s = qn_add(g, a, b), y = qn_layer_norm(g, s, v, v, 1e-5); /* s has other readers, later */
+    qn_t t = qn_add(g, a, y), z = qn_rms_norm(g, t, v, 1e-5);
+    qn_t wide = qn_layer_norm(g, qn_add(g, a, v), v, v, 1e-5); /* stays: v is repeated */
+    qn_t early = qn_add(g, b, b), before = qn_exp(g, early), after = qn_layer_norm(g, early, v, v, 1e-5); /* stays */
+    qn_t x = qn_input(g, "x", QN_F32, D(2, 6, 3, 3)), r = qn_input(g, "r", QN_F32, D(2, 6, 3, 3));
+    qn_t one = qn_relu(g, qn_add(g, r, qn_batch_norm(g, x, v, v, 1e-5, NULL)));
+    qn_t two = qn_add(g, qn_batch_norm(g, one, v, v, 1e-5, NULL), r);
+    qn_t keep[] = { s, qn_add(g, s, z), wide, before, after, one, two };
+    int32_t ids[7];
+    for (int i = 0; i < 7; i++) ids[i] = keep[i].id;
+    expect(qn__pass_residual, g, ids, 7, "residual");
+}
+
+static void gradients_are_added_in_normalisations(void **state)
+{
+    (void)state;
+    qn_graph *g = new_graph();
+    qn_t x = qn_param(g, "x", QN_F32, D(4, 6), NULL), v = qn_input(g, "v", QN_F32, D(6)), dx;
+    qn_t y = qn_add(g, x, qn_rms_norm(g, x, v, 1e-5)), loss = qn_sum_all(g, qn_square(g, y));
+    qn_grad(g, loss, &x, &dx, 1);
+    int32_t keep[] = { dx.id };
+    g = run(qn__pass_dead, g, keep, 1);
+    expect(qn__pass_residual, g, keep, 1, "residual_grad");
+}
+
 static void fuse_makes_trees(void **state)
 {
     (void)state;
@@ -553,6 +584,8 @@ int main(void)
         cmocka_unit_test(epilogue_takes_bias_of_channels),
         cmocka_unit_test(epilogue_puts_relu_into_batch_norm),
         cmocka_unit_test(epilogue_respects_writes),
+        cmocka_unit_test(sums_go_into_normalisations),
+        cmocka_unit_test(gradients_are_added_in_normalisations),
         cmocka_unit_test(fuse_makes_trees),
         cmocka_unit_test(fuse_repeats_what_is_cheap),
         cmocka_unit_test(fuse_respects_writes_and_phases),

@@ -18,6 +18,17 @@ static qn_t build_relu(qn_graph *g, const qn_t *x, const struct op_case *c)
     return qn__node(g, QN_OP_batch_norm, (qn_t[]){ x[0], x[1], x[2], stats }, 4, &attr);
 }
 
+/* with an addend, and relu if p[0] */
+static qn_t build_sum(qn_graph *g, const qn_t *x, const struct op_case *c)
+{
+    struct qn__bn_attr attr;
+    memset(&attr, 0, sizeof attr);
+    attr.eps = c->q[0];
+    attr.act = c->p[0] ? QN_OP_relu : 0;
+    qn_t stats = qn__node(g, QN_OP_bn_stats, x, 1, NULL);
+    return qn__node(g, QN_OP_batch_norm, (qn_t[]){ x[0], x[1], x[2], stats, x[3] }, 5, &attr);
+}
+
 static void oracle(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
     for (int64_t ch = 0; ch < x[1].count && y->count; ch++) {
@@ -32,6 +43,15 @@ static void oracle_relu(const struct op_case *c, const struct op_data *x, struct
     for (int64_t i = 0; i < y->count; i++) y->v[i] = y->v[i] < 0 ? 0 : y->v[i];
 }
 
+static void oracle_sum(const struct op_case *c, const struct op_data *x, struct op_data *y)
+{
+    oracle(c, x, y);
+    for (int64_t i = 0; i < y->count; i++) {
+        y->v[i] += x[3].v[i];
+        if (c->p[0] && y->v[i] < 0) y->v[i] = 0;
+    }
+}
+
 /* The mean's rounding reaches y times |gamma| r; then the difference, the scale with its share of the variance's
  * error, the product and the sum round. */
 static double bound(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double eps)
@@ -41,6 +61,12 @@ static double bound(const struct op_case *c, const struct op_data *x, const stru
     double steps = bn_sum_steps(&k, eps), scale = fabs(x[1].v[ch]) * k.r;
     double share = 4 + (1 + 2 * steps) * bn_scale_share(&k, c->q[0]);
     return eps * (scale * (fabs(k.mean) + steps * k.spread + share * fabs(x[0].v[i] - k.mean)) + 2 * fabs(x[2].v[ch]));
+}
+
+static double bound_sum(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                        double eps)
+{
+    return bound(c, x, y, i, eps) + 2 * eps * (fabs(x[3].v[i]) + fabs(y->v[i]));
 }
 
 /* clang-format off */
@@ -71,6 +97,13 @@ static const struct op_case cases[] = {
     { .name = "relu, rank 2", .build = build_relu, .oracle = oracle_relu, .bound = bound, .n_in = 3, .q = { 1e-5 },
       .no_gradient_check = "the activation is folded in after differentiation",
       .in = { X(2, 40, 33), VECTOR(33), VECTOR(33) } },
+#define SUM(text, relu, r, n, c, h, w)                                                             \
+    { .name = text, .build = build_sum, .oracle = oracle_sum, .bound = bound_sum, .n_in = 4, .q = { 1e-5 }, \
+      .p = { relu }, .no_gradient_check = "the sum is folded in after differentiation",            \
+      .in = { X(r, n, c, h, w), VECTOR(c), VECTOR(c), X(r, n, c, h, w) } },
+    SUM("with addend", 0, 4, 3, 48, 5, 5) SUM("with addend and relu", 1, 4, 3, 48, 5, 5)
+    SUM("with addend, odd channels", 0, 4, 2, 7, 5, 3) SUM("with addend and relu, odd channels", 1, 4, 2, 7, 5, 3)
+    SUM("with addend, rank 2", 0, 2, 40, 33, 0, 0) SUM("with addend and relu, empty", 1, 4, 0, 8, 3, 3)
 };
 OP_CASES(batch_norm, cases);
 /* clang-format on */

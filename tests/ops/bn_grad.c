@@ -18,13 +18,13 @@ static qn_t build_stats(qn_graph *g, const qn_t *x, const struct op_case *c)
     qn_t stats = qn__node(g, QN_OP_bn_stats, x, 1, NULL);
     return qn__node(g, QN_OP_bn_grad_stats, (qn_t[]){ x[0], x[1], stats }, 3, &attr);
 }
-/* x: x, dy, gamma */
+/* x: x, dy, gamma, and an addend */
 static qn_t build_x(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     struct qn__bn_attr attr = attr_of(c);
     qn_t stats = qn__node(g, QN_OP_bn_stats, x, 1, NULL);
     qn_t sums = qn__node(g, QN_OP_bn_grad_stats, (qn_t[]){ x[0], x[1], stats }, 3, &attr);
-    return qn__node(g, QN_OP_bn_grad_x, (qn_t[]){ x[0], x[1], stats, x[2], sums }, 5, &attr);
+    return qn__node(g, QN_OP_bn_grad_x, (qn_t[]){ x[0], x[1], stats, x[2], sums, x[3] }, c->n_in + 2, &attr);
 }
 
 static void oracle_stats(const struct op_case *c, const struct op_data *x, struct op_data *y)
@@ -43,6 +43,7 @@ static void oracle_x(const struct op_case *c, const struct op_data *x, struct op
             if (bn_channel_of(y, i) != ch) continue;
             double xhat = (x[0].v[i] - k.mean) * k.r;
             y->v[i] = x[2].v[ch] * k.r * (x[1].v[i] - k.dbeta / k.m - xhat * k.dgamma / k.m);
+            if (c->n_in == 4) y->v[i] += x[3].v[i];
         }
     }
 }
@@ -76,7 +77,8 @@ static double bound_x(const struct op_case *c, const struct op_data *x, const st
     double x_terms = (xhat * ((2 * share + 4) * fabs(k.dgamma) + dgamma_bound(&k, steps, share)) +
                       of_mean * (fabs(k.dgamma) + eps * dgamma_bound(&k, steps, share))) /
                      k.m;
-    return eps * fabs(x[2].v[ch]) * k.r * (dy_terms + x_terms);
+    double of_sum = c->n_in == 4 ? fabs(y->v[i]) + fabs(x[3].v[i]) : 0;
+    return eps * (fabs(x[2].v[ch]) * k.r * (dy_terms + x_terms) + of_sum);
 }
 
 /* clang-format off */
@@ -107,6 +109,11 @@ static const struct op_case grad_x[] = {
       .in = { NEAR(4, 1000, 1001, 4, 16, 5, 5), X(4, 4, 16, 5, 5), VECTOR(16) } },
     { .name = "no variance", COMMON, .q = { 1e-5 },
       .in = { NEAR(4, 0.7, 0.7, 4, 8, 5, 5), X(4, 4, 8, 5, 5), VECTOR(8) } },
+#define SUM(text, r, n, c, h, w)                                                                   \
+    { .name = text, .build = build_x, .oracle = oracle_x, .bound = bound_x, .n_in = 4, .q = { 1e-5 }, \
+      .in = { X(r, n, c, h, w), X(r, n, c, h, w), VECTOR(c), X(r, n, c, h, w) } },
+    SUM("with addend", 4, 3, 48, 5, 5) SUM("with addend, odd channels", 4, 2, 7, 5, 3)
+    SUM("with addend, rank 2", 2, 40, 33, 0, 0) SUM("with addend, empty", 4, 0, 8, 3, 3)
 };
 OP_CASES(bn_grad_x, grad_x);
 /* clang-format on */
