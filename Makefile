@@ -165,7 +165,9 @@ $(BUILD)/quern: $(CLI_OBJ) $(LIB_A)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 .SECONDEXPANSION:
-room-aid = $(patsubst %.c,$(BUILD)/%.o,$(filter tests/lib/% $(dir $(1))%,$(TEST_AID)))
+# tests/cuda runs the cases of tests/ops.
+room-aid = $(patsubst %.c,$(BUILD)/%.o,$(filter tests/lib/% $(dir $(1))% \
+             $(if $(filter tests/cuda/%,$(1)),tests/ops/%),$(TEST_AID)))
 $(TESTS): $(BUILD)/%: $(BUILD)/%.o $$(call room-aid,$$*) $(LIB_A)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka -ldl

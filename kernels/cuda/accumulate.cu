@@ -21,16 +21,40 @@ template <class T> __global__ void __launch_bounds__(THREADS) accumulate_vector(
     if (blockIdx.x == 0 && i < n) dst[i] = from_f32<T>(to_f32(dst[i]) + to_f32(src[i]));
 }
 
+/* Whole numbers wrap. They are counters and masks, never many. */
+template <class T> __global__ void __launch_bounds__(THREADS) accumulate_integers(T *dst, const T *src, int64_t n)
+{
+    int64_t step = (int64_t)gridDim.x * THREADS;
+    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < n; i += step) dst[i] += src[i];
+}
+
+enum { VECTOR, INTEGERS };
+
 static qn_status pick(const struct qn__args *a, struct qn__choice *c)
 {
-    c->variant = 0;
-    return is_cuda_float(a->y.dtype) && a->x[1].dtype == a->y.dtype ? QN_OK : QN_EUSAGE;
+    c->variant = is_cuda_float(a->y.dtype) ? VECTOR : INTEGERS;
+    bool known = c->variant == VECTOR || a->y.dtype == QN_I32 || a->y.dtype == QN_I64;
+    return known && a->x[1].dtype == a->y.dtype ? QN_OK : QN_EUSAGE;
+}
+
+static qn_status launch_integers(const struct qn__step *s, qn_error *err)
+{
+    const struct qn__args *a = &s->args;
+    unsigned grid = grid_for(a, ceil_div(a->y.count, THREADS), THREADS, 2);
+    cudaStream_t stream = s->queue->stream;
+    cudaError_t answer = a->y.dtype == QN_I64
+                             ? LAUNCH(accumulate_integers<uint64_t>, (grid), (THREADS), 0, stream,
+                                      (uint64_t *)a->x[0].data, (const uint64_t *)a->x[1].data, a->y.count)
+                             : LAUNCH(accumulate_integers<uint32_t>, (grid), (THREADS), 0, stream,
+                                      (uint32_t *)a->x[0].data, (const uint32_t *)a->x[1].data, a->y.count);
+    return qn__cuda_check(answer, "accumulate_integers", s, err);
 }
 
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
     const struct qn__args *a = &s->args;
     if (!a->y.count) return QN_OK;
+    if (s->choice.variant == INTEGERS) return launch_integers(s, err);
     return qn__cuda_check(with_float(a->y.dtype,
                                      [&](auto t) {
                                          using T = decltype(t);
@@ -42,5 +66,5 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
                           "accumulate_vector", s, err);
 }
 
-static const char *const variants[] = { "vector", NULL };
+static const char *const variants[] = { "vector", "integers", NULL };
 KERNEL(accumulate) = { .variants = variants, .pick = pick, .launch = launch };

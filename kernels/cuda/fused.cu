@@ -426,7 +426,7 @@ __global__ void __launch_bounds__(128) pointwise_integers(const __grid_constant_
 
 /* ---- the kernel --------------------------------------------------------------------------------------------- */
 
-enum variant { VECTOR, CHAIN, STRIDED_CHAIN, INTEGERS };
+enum variant { CHAIN, STRIDED_CHAIN, INTEGERS, VECTOR };
 
 /* One row whose operands all have y's float type and lie as y does, or are one number. */
 static bool is_vector(const struct qn__args *a, const struct qn__walk *w)
@@ -513,6 +513,7 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
                           err);
 }
 
-static const char *const variants[] = { "vector", "chain", "chain_strided", "integers", NULL };
+static const char *const variants[] = { "chain", "chain_strided", "integers", "vector", NULL };
+static const char *const copies[] = { "chain", "chain_strided", "integers", NULL };
 KERNEL(fused) = { .variants = variants, .pick = pick, .prepare = prepare, .launch = launch, .release = release };
-KERNEL(broadcast) = { .variants = variants, .pick = pick, .prepare = prepare, .launch = launch, .release = release };
+KERNEL(broadcast) = { .variants = copies, .pick = pick, .prepare = prepare, .launch = launch, .release = release };

@@ -186,6 +186,7 @@ void qn__cuda_program(const struct qn__args *a, bool integers, struct program *p
     /* Columns of 32 threads always fit into shared memory; usually those of 128 do. */
     for (p->threads = 128;; p->threads /= 2) {
         v = {};
+        p->tiles = ceil_div(p->count, (int64_t)p->threads * ELEMENTS);
         place_operands(a, &w, integers, p);
         order(&f, p, &v, made);
         assign_columns(p, &v, made);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-const struct drive_on drive_cpu_f32 = { &qn__cpu_f32, NULL }, drive_cpu_f64 = { &qn__cpu_f64, NULL };
+const struct drive_on drive_cpu_f32 = { &qn__cpu_f32, NULL, false }, drive_cpu_f64 = { &qn__cpu_f64, NULL, false };
 
 /* ---- memory ------------------------------------------------------------------------------------------ */
 
@@ -86,10 +86,49 @@ static qn_status launch(struct qn__step *s, int launches, qn_error *err)
     return status;
 }
 
+/* Bytes on a device, between guards if the target wants them. Values of no bytes have an address too. */
+struct place {
+    const struct drive_on *on;
+    unsigned char *base, *data;
+    size_t bytes, all;
+};
+
+static struct place device_take(const struct drive_on *on, size_t bytes, qn_error *err)
+{
+    size_t guard = on->guards ? GUARD : 0, all = guard + bytes + guard;
+    struct place p = { .on = on, .bytes = bytes, .all = all ? all : 1 };
+    unsigned char *pattern = malloc(all + 1);
+    void *base = NULL;
+    assert_non_null(pattern);
+    memset(pattern, GUARD_BYTE, all);
+    if (on->backend->device->take(on->device, &base, p.all, err) ||
+        (guard && on->backend->device->put(on->device, base, pattern, all, err)))
+        fail_msg("%s", err->text);
+    free(pattern);
+    p.base = base;
+    p.data = p.base + guard;
+    return p;
+}
+
+static bool device_intact(const struct place *p, qn_error *err)
+{
+    unsigned char seen[2 * GUARD];
+    const struct qn__device_api *api = p->on->backend->device;
+    if (!p->on->guards) return true;
+    if (api->get(p->on->device, seen, p->base, GUARD, err) ||
+        api->get(p->on->device, seen + GUARD, p->data + p->bytes, GUARD, err))
+        return true; /* the device is gone: that is told as such */
+    for (int i = 0; i < 2 * GUARD; i++)
+        if (seen[i] != GUARD_BYTE) return false;
+    return true;
+}
+
+static void device_give(const struct place *p) { p->on->backend->device->give(p->on->device, p->base, p->all); }
+
 /* The device's copy of a block of the test's memory. */
 struct twin {
     const struct drive_memory *host;
-    void *memory;
+    struct place there;
 };
 struct twins {
     const struct drive_on *on;
@@ -97,8 +136,6 @@ struct twins {
     int n_owners, n;
     struct twin at[QN_MAX_IN + 1 + QN_MAX_MORE];
 };
-
-static size_t size_of(const struct twin *t) { return t->host->bytes ? t->host->bytes : 1; }
 
 static bool holds(const struct drive_memory *m, const unsigned char *p)
 {
@@ -110,44 +147,59 @@ static void *bring(struct twins *w, unsigned char *p, qn_error *err)
 {
     const struct qn__device_api *api = w->on->backend->device;
     for (int i = 0; i < w->n; i++)
-        if (holds(w->at[i].host, p)) return (char *)w->at[i].memory + (p - w->at[i].host->data);
+        if (holds(w->at[i].host, p)) return w->at[i].there.data + (p - w->at[i].host->data);
     for (int i = 0; i < w->n_owners; i++) {
         if (!holds(&w->owner[i], p)) continue;
         struct twin *t = &w->at[w->n++];
         t->host = &w->owner[i];
-        if (api->take(w->on->device, &t->memory, size_of(t), err) ||
-            api->put(w->on->device, t->memory, t->host->data, t->host->bytes, err))
-            fail_msg("%s", err->text);
-        return (char *)t->memory + (p - t->host->data);
+        t->there = device_take(w->on, t->host->bytes, err);
+        if (api->put(w->on->device, t->there.data, t->host->data, t->host->bytes, err)) fail_msg("%s", err->text);
+        return t->there.data + (p - t->host->data);
     }
     fail_msg("%s: a view points into memory that the test did not name", w->on->backend->name);
     return NULL;
 }
 
+/* Copies everything back and gives it up; QN_OK, or what the device answers. */
+static qn_status bring_back(struct twins *w, const struct qn__step *s, qn_error *err)
+{
+    qn_status status = QN_OK;
+    bool intact = true;
+    for (int i = 0; i < w->n; i++) {
+        struct twin *t = &w->at[i];
+        qn_status got = w->on->backend->device->get(w->on->device, t->host->data, t->there.data, t->host->bytes, err);
+        if (!status) status = got;
+        intact = intact && (status || device_intact(&t->there, err));
+        device_give(&t->there);
+    }
+    if (!intact)
+        fail_msg("%s: opcode %d, variant %d wrote outside its operands and results", w->on->backend->name,
+                 (int)s->args.op, (int)s->choice.variant);
+    return status;
+}
+
 static qn_status launch_on_device(const struct drive_on *on, struct qn__step *s, const struct drive_memory *owner,
                                   int n_owners, int launches, qn_error *err)
 {
-    const struct qn__device_api *api = on->backend->device;
     struct twins w = { .on = on, .owner = owner, .n_owners = n_owners };
     struct qn__step host = *s;
+    struct place work = { 0 };
     for (int i = 0; i < s->args.n_in; i++) s->args.x[i].data = bring(&w, host.args.x[i].data, err);
     s->args.y.data = bring(&w, host.args.y.data, err);
     for (int i = 0; i < QN_MAX_MORE; i++)
         if (s->args.wanted >> i & 1) s->args.more[i].data = bring(&w, host.args.more[i].data, err);
-    if (s->choice.workspace && api->take(on->device, &s->workspace, s->choice.workspace, err))
-        fail_msg("%s", err->text);
     struct qn__fault fault;
-    qn_status status = launch(s, launches, err), done = api->wait(on->device, &fault, err);
+    if (s->choice.workspace) work = device_take(on, s->choice.workspace, err);
+    s->workspace = work.data;
+    qn_status status = launch(s, launches, err), done = on->backend->device->wait(on->device, &fault, err);
     if (!done && fault.position) done = qn__fault_fail(s->args.op, &fault, err);
-    for (int i = 0; i < w.n; i++) {
-        struct twin *t = &w.at[i];
-        qn_status got = api->get(on->device, t->host->data, t->memory, t->host->bytes, err);
-        if (!done) done = got;
-        api->give(on->device, t->memory, size_of(t));
-    }
-    if (s->choice.workspace) api->give(on->device, s->workspace, s->choice.workspace);
+    if (!status && !done && work.base && !device_intact(&work, err))
+        fail_msg("%s: opcode %d, variant %d wrote outside its workspace of %zu bytes", on->backend->name,
+                 (int)s->args.op, (int)s->choice.variant, work.bytes);
+    if (work.base) device_give(&work);
+    qn_status back = bring_back(&w, s, done ? NULL : err);
     s->args = host.args;
-    return status ? status : done;
+    return status ? status : done ? done : back;
 }
 
 static qn_status launch_on_cpu(struct qn__step *s, int launches, unsigned char fill, qn_error *err)

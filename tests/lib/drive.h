@@ -7,6 +7,7 @@
 struct drive_on {
     const struct qn__backend *backend;
     struct qn__device *device;
+    bool guards; /* of a device: put guards around its memory too, which hide from a checking device */
 };
 extern const struct drive_on drive_cpu_f32, drive_cpu_f64;
 
@@ -37,8 +38,8 @@ struct qn__step drive_step(const struct drive_on *on, const struct qn__args *arg
 qn_status drive_pick(struct qn__step *s);
 /* prepare, bind, `launches` launches and release of the kernel that was picked. Views hold addresses of the test. Where
  * the target is a device, the memory (of `owner`, n of them) that a view points into is brought there and back, and the
- * workspace is as the device gives it; neither has guards there, so that a checking device sees every access beyond.
- * Fails the test if the kernel writes outside its workspace. */
+ * workspace is as the device gives it; without guards there a checking device sees every access beyond.
+ * Fails the test if the kernel writes into a guard. */
 qn_status drive_launch(const struct drive_on *on, struct qn__step *s, const struct drive_memory *owner, int n,
                        int launches, unsigned char fill, qn_error *err);
 

@@ -82,6 +82,16 @@ void op_fill(const struct op_case *c, int i, qn_dtype real, void *data)
     free(f);
 }
 
+void op_round(void *data, qn_dtype dtype, qn_dtype storage, int64_t n)
+{
+    if (storage == QN_F32) return;
+    uint16_t *half = calloc((size_t)n + 1, sizeof *half);
+    assert_non_null(half);
+    qn_convert(half, storage, data, dtype, (size_t)n);
+    qn_convert(data, dtype, half, storage, (size_t)n);
+    free(half);
+}
+
 static void put(void *data, qn_dtype dtype, int64_t i, double value)
 {
     qn_convert((char *)data + (size_t)i * qn_dtype_size(dtype), dtype, &value, QN_F64, 1);
@@ -91,6 +101,7 @@ static void fill_operand(struct direct *d, int i, const struct direct_plant *pla
 {
     qn_dtype dtype = op_in_dtype(&d->c->in[i], d->real);
     op_fill(d->c, i, d->real, data);
+    if (d->c->in[i].dtype == QN_F32) op_round(data, d->real, d->storage, op_in_count(&d->c->in[i]));
     if (!plant) return;
     if (plant->operand == i) put(data, dtype, plant->element, plant->value);
     for (int64_t k = 0; plant->magnitudes && dtype == d->real && k < op_in_count(&d->c->in[i]); k++) {
@@ -305,7 +316,7 @@ static void run_source(struct direct *d, int32_t id, const struct direct_plant *
         if (d->x[i].id == id) fill_operand(d, i, plant, data);
 }
 
-static void build(struct direct *d)
+static void make_graph(struct direct *d)
 {
     const struct op_case *c = d->c;
     assert_int_equal(qn_graph_new(&d->g, NULL), QN_OK);
@@ -318,16 +329,37 @@ static void build(struct direct *d)
                              : qn_input(d->g, name, dtype, in->rank, in->dim);
     }
     d->y = c->build(d->g, d->x, c);
+}
+
+/* A cast to the type that an operand has is no cast, for one. */
+static bool has_row(const struct direct *d)
+{
+    for (int32_t i = 1; i <= qn_node_count(d->g); i++)
+        if (qn__at(d->g, (qn_t){ i })->op == d->op) return true;
+    return false;
+}
+
+bool direct_builds(enum qn__opcode op, const struct op_case *c, qn_dtype real)
+{
+    struct direct d = { .op = op, .c = c, .real = real };
+    make_graph(&d);
+    bool good = qn_graph_status(d.g) == QN_OK && has_row(&d);
+    qn_graph_free(d.g);
+    return good;
+}
+
+static void build(struct direct *d)
+{
+    const struct op_case *c = d->c;
+    make_graph(d);
     if (qn_graph_status(d->g)) fail_msg("case \"%s\": %s", c->name, qn_graph_error(d->g)->text);
-    bool found = false;
-    for (int32_t i = 1; i <= qn_node_count(d->g); i++) found = found || qn__at(d->g, (qn_t){ i })->op == d->op;
-    if (!found) fail_msg("case \"%s\" builds no %s", c->name, qn__op_of(d->op)->name);
+    if (!has_row(d)) fail_msg("case \"%s\" builds no %s", c->name, qn__op_of(d->op)->name);
 }
 
 struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype real, const struct direct_opts *opts,
                          const struct direct_plant *plant)
 {
-    struct direct d = { .op = op, .c = c, .real = real };
+    struct direct d = { .op = op, .c = c, .real = real, .storage = opts->storage };
     build(&d);
     d.value = calloc((size_t)qn_node_count(d.g) + 1, sizeof *d.value);
     assert_non_null(d.value);

@@ -149,12 +149,13 @@ struct direct_opts {
     int32_t block;      /* of rank-4 operands; QN_PLAIN: nothing else; QN_ANY_BLOCK: plain, the result open */
     unsigned char fill; /* what memory holds before it is written      */
     bool in_place;      /* put y on an operand where the row allows it */
+    qn_dtype storage;   /* operands of floats are rounded to this type first; QN_F32: as drawn */
 };
 /* A case built and run once. */
 struct direct {
     enum qn__opcode op; /* the row under test */
     const struct op_case *c;
-    qn_dtype real;
+    qn_dtype real, storage;
     qn_graph *g;
     qn_t x[QN_MAX_IN], y;
     struct direct_value *value; /* by id */
@@ -176,6 +177,8 @@ struct direct_plant {
 struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype real, const struct direct_opts *opts,
                          const struct direct_plant *plant);
 void direct_free(struct direct *d);
+/* Whether the graph of a case can be built with operands of this type: not every row takes BF16 and F16. */
+bool direct_builds(enum qn__opcode op, const struct op_case *c, qn_dtype real);
 /* A value's bytes in logical order after the run: the result is d->y, operand i is d->x[i]. Free with free(). */
 void *direct_bytes(const struct direct *d, qn_t t, size_t *bytes);
 /* The result, and operand i as it is after the run, as doubles. Caller frees v with free(). */
@@ -185,6 +188,8 @@ struct op_data direct_operand(const struct direct *d, int i);
 bool direct_same_bits(const struct direct *a, const struct direct *b);
 /* The values of operand i of a case, n elements of dtype at data. */
 void op_fill(const struct op_case *c, int i, qn_dtype real, void *data);
+/* Rounds n elements of dtype to a narrower type; QN_F32: leaves them. */
+void op_round(void *data, qn_dtype dtype, qn_dtype storage, int64_t n);
 qn_dtype op_in_dtype(const struct op_in *in, qn_dtype real);
 int64_t op_in_count(const struct op_in *in);
 
@@ -200,6 +205,9 @@ void op_reference_free(struct op_reference *r);
 /* Fails the test unless result and written operands of another run are within the case's bound for unit roundoff eps
  * (2^-24: f32). Returns the largest error as a share of its bound. */
 double op_check(const struct op_reference *r, const struct direct *got, double eps, const char *what);
+/* The same of a run in BF16 or F16 with arithmetic in f32: within the case's bound for f32 and one rounding of each
+ * result to its type. The reference is of operands rounded to that type (direct_opts.storage). */
+double op_check_rounded(const struct op_reference *r, const struct direct *got, const char *what);
 /* The same of single arrays: the result, stored operand `which` after the run. */
 double op_compare(const struct op_reference *r, const double *got, const double *want, double eps, const char *what);
 void op_compare_written(const struct op_reference *r, int which, const double *got, const double *want, double eps,

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 /* The operands as they were before the run. */
-static void original_operands(const struct op_case *c, struct op_data *x)
+static void original_operands(const struct op_case *c, qn_dtype storage, struct op_data *x)
 {
     for (int i = 0; i < c->n_in; i++) {
         const struct op_in *in = &c->in[i];
@@ -21,6 +21,7 @@ static void original_operands(const struct op_case *c, struct op_data *x)
         assert_true(raw && x[i].v);
         memcpy(x[i].dim, in->dim, sizeof in->dim);
         op_fill(c, i, QN_F64, raw);
+        if (in->dtype == QN_F32) op_round(raw, dtype, storage, (int64_t)n);
         qn_convert(x[i].v, QN_F64, raw, dtype, n);
         free(raw);
     }
@@ -30,11 +31,12 @@ struct op_reference op_reference_of(const struct direct *d)
 {
     const struct op_case *c = d->c;
     struct op_reference r = { .c = c, .y = direct_result(d) };
-    original_operands(c, r.x);
+    original_operands(c, d->storage, r.x);
     for (int i = 0; i < c->n_in; i++) r.after[i] = direct_operand(d, i);
     if (c->terms > 0) {
         struct direct m = direct_run(d->op, c, QN_F64,
-                                     &(struct direct_opts){ .threads = 1, .block = QN_PLAIN, .fill = 0xFF },
+                                     &(struct direct_opts){
+                                         .threads = 1, .block = QN_PLAIN, .fill = 0xFF, .storage = d->storage },
                                      &(struct direct_plant){ -1, 0, 0, true });
         r.magnitude = direct_result(&m);
         direct_free(&m);
@@ -81,15 +83,20 @@ double op_compare(const struct op_reference *r, const double *got, const double 
     return worst;
 }
 
+static double bound_written(const struct op_reference *r, int which, int64_t k, double want, double eps)
+{
+    const struct op_case *c = r->c;
+    double ulps = c->ulps > 0 ? c->ulps : 4, tiny = eps > 0x1p-40 ? (double)FLT_MIN : DBL_MIN;
+    if (c->bound_written) return c->bound_written(c, which, r->x, &r->after[which], k, eps);
+    return c->exact ? 0 : ulps * 2 * eps * (fabs(want) + tiny);
+}
+
 void op_compare_written(const struct op_reference *r, int which, const double *got, const double *want, double eps,
                         const char *what)
 {
     const struct op_case *c = r->c;
-    double ulps = c->ulps > 0 ? c->ulps : 4, tiny = eps > 0x1p-40 ? (double)FLT_MIN : DBL_MIN;
     for (int64_t k = 0; k < r->after[which].count; k++) {
-        double bound = c->bound_written ? c->bound_written(c, which, r->x, &r->after[which], k, eps)
-                       : c->exact       ? 0
-                                        : ulps * 2 * eps * (fabs(want[k]) + tiny);
+        double bound = bound_written(r, which, k, want[k], eps);
         if (got[k] != want[k] && !(fabs(got[k] - want[k]) <= bound))
             fail_msg("case \"%s\": %s: operand %d, element %lld after the run is %.17g; expected %.17g +- %.3g",
                      c->name, what, which, (long long)k, got[k], want[k], bound);
@@ -105,6 +112,63 @@ double op_check(const struct op_reference *r, const struct direct *got, double e
         if (!r->c->in[i].stored) continue;
         struct op_data after = direct_operand(got, i);
         op_compare_written(r, i, after.v, r->after[i].v, eps, what);
+        free(after.v);
+    }
+    return worst;
+}
+
+/* ---- results of 16 bits ------------------------------------------------------------------------------ */
+
+/* Unit roundoff, smallest number, largest number. */
+struct format {
+    double eps, least, most;
+};
+static struct format format_of(qn_dtype dtype)
+{
+    if (dtype == QN_BF16) return (struct format){ 0x1p-8, 0x1p-133, 0x1.fep127 };
+    if (dtype == QN_F16) return (struct format){ 0x1p-11, 0x1p-24, 65504 };
+    return (struct format){ 0, 0, HUGE_VAL };
+}
+
+/* got is want, off by bound at most, rounded. Beyond the largest number both it and infinity are right to within the
+ * bound. */
+static bool is_rounded(double got, double want, double bound, struct format f)
+{
+    if (isnan(want)) return isnan(got);
+    if (isinf(want)) return got == want;
+    if (isinf(got)) return fabs(want) + bound >= f.most && (got > 0) == (want > 0);
+    return fabs(got - want) <= bound + f.eps * (fabs(want) + bound) + f.least / 2;
+}
+
+static double check_rounded(const struct op_reference *r, const struct op_data *got, int which, const char *what)
+{
+    const struct op_data *want = which < 0 ? &r->y : &r->after[which];
+    struct format f = format_of(got->dtype);
+    double worst = 0;
+    for (int64_t i = 0; i < want->count; i++) {
+        double w = want->v[i], bound = !isfinite(w) ? 0
+                                       : which < 0  ? bound_of(r, i, 0x1p-24)
+                                                    : bound_written(r, which, i, w, 0x1p-24);
+        if (!is_rounded(got->v[i], w, bound, f))
+            fail_msg("case \"%s\": %s: %s %d, element %lld is %.9g; expected %.9g +- %.3g, rounded to %s", r->c->name,
+                     what, which < 0 ? "result" : "operand", which, (long long)i, got->v[i], w, bound,
+                     qn_dtype_name(got->dtype));
+        double room = bound + f.eps * (fabs(w) + bound) + f.least / 2, error = fabs(got->v[i] - w);
+        if (isfinite(error) && room > 0 && error / room > worst) worst = error / room;
+    }
+    return worst;
+}
+
+double op_check_rounded(const struct op_reference *r, const struct direct *got, const char *what)
+{
+    struct op_data y = direct_result(got);
+    double worst = check_rounded(r, &y, -1, what);
+    free(y.v);
+    for (int i = 0; i < r->c->n_in; i++) {
+        if (!r->c->in[i].stored) continue;
+        struct op_data after = direct_operand(got, i);
+        double error = check_rounded(r, &after, i, what);
+        worst = error > worst ? error : worst;
         free(after.v);
     }
     return worst;

@@ -63,7 +63,7 @@ static void cases_give_the_same_bits(void **state)
     };
     const struct qn__backend backend = { .name = "twin", .kernel = qn__cpu_f64.kernel, .device = &api };
     struct qn__device device = { 0 };
-    const struct drive_on on = { &backend, &device };
+    const struct drive_on on = { &backend, &device, true };
     int n = 0;
     for (int op = 1; op < QN_OP_COUNT; op++) {
         if (!qn__cpu_f64.kernel[op]->launch) continue;
