@@ -88,8 +88,8 @@ cudaError_t run_grid(const Grid &g)
     }
     size_t findings = finding_count();
     block = Block();
-    block.kernel = g.name;
-    block.function = g.function;
+    block.kernel = g.kernel.name;
+    block.function = g.kernel.function;
     block.threads = (int)(g.block.x * g.block.y * g.block.z);
     block.shared = window;
     block.arguments = (const char *)g.arguments;
@@ -100,6 +100,7 @@ cudaError_t run_grid(const Grid &g)
     block_dim_now = g.block;
     if (checked) shadow_launch();
     uint64_t n = block_count(&g), stride = stride_for(n, settings.seed + 1);
+    if (counting) count_launch(g.kernel, n * (uint64_t)block.threads);
     open_memory();
     for (uint64_t i = 0; i < n && !block.failed; i++) {
         block.index = block_in_order(i, n, stride);
@@ -108,10 +109,12 @@ cudaError_t run_grid(const Grid &g)
         block_index_now.z = (unsigned)(block.index / g.grid.x / g.grid.y);
         if (checked) shadow_block();
         begin_shared(g.dynamic_shared);
-        run_threads(g.call, g.arguments);
+        run_threads(g.kernel.call, g.arguments);
         async_reset();
+        if (counting) count_block_end();
     }
     close_memory();
+    if (counting) count_launch_end();
     flush_findings();
     return finding_count() == findings ? cudaSuccess : block.error;
 }

@@ -80,7 +80,8 @@ static inline cudaError_t gpu_launch(const char *name, void (*kernel)(P...), dim
     static_assert((std::is_trivially_copyable<P>::value && ...), "kernel arguments are copied as bytes");
     using Arguments = cudasim::Arguments<std::make_index_sequence<sizeof...(P)>, P...>;
     Arguments arguments = { { static_cast<P>(a) }..., kernel };
-    return cudasim::launch({ name, (const void *)kernel, Arguments::run, Arguments::fits }, &arguments,
+    return cudasim::launch({ name, (const void *)kernel, Arguments::run, Arguments::fits, __PRETTY_FUNCTION__ },
+                           &arguments,
                            sizeof arguments, grid, block, shared, stream);
 }
 

@@ -66,9 +66,7 @@ struct Block {
 extern Block block;
 
 struct Grid {
-    const char *name;
-    const void *function;
-    void (*call)(const void *);
+    Kernel kernel;
     const void *arguments;
     size_t argument_bytes;
     dim3 grid, block;
@@ -135,6 +133,17 @@ void shadow_valid(const void *p, size_t bytes, bool valid);
 /* What is valid of the source is valid of the destination after a copy. */
 void shadow_copy(const void *dst, const void *src, size_t bytes);
 void shadow_library_read(const void *p, size_t bytes, const char *what);
+
+/* ---- counts (count.cpp) -------------------------------------------------------------------------------------------- */
+
+extern bool counting;
+std::string argument_types(const Kernel &kernel); /* launch.cpp */
+void count_launch(const Kernel &kernel, uint64_t threads);
+void count_from_environment();
+void count_access(const void *p, size_t bytes, Access kind, int thread, const void *place, bool shared);
+void count_block_end();
+void count_launch_end();
+void count_matrix_product();
 
 } // namespace cudasim
 #endif

@@ -17,6 +17,24 @@ struct Function {
 };
 static std::map<const void *, Function> functions;
 
+/* "float*, const float*, int" of "... [with P = {float*, const float*, int}; A = ...": the same in gcc and clang but
+ * for the brackets. */
+std::string argument_types(const Kernel &kernel)
+{
+    const char *begin = strstr(kernel.signature, "P = {");
+    size_t skip = 5;
+    if (!begin) {
+        begin = strstr(kernel.signature, "P = <");
+        skip = 5;
+    }
+    if (!begin) return "";
+    begin += skip;
+    int depth = 1;
+    const char *end = begin;
+    for (; *end && depth; end++) depth += (*end == '{' || *end == '<') - (*end == '}' || *end == '>');
+    return std::string(begin, (size_t)(end - begin - !depth));
+}
+
 bool argument_fits(const char *kernel, int position, const void *pointer)
 {
     uintptr_t v = (uintptr_t)pointer;
@@ -79,7 +97,7 @@ cudaError_t launch(const Kernel &kernel, const void *arguments, size_t bytes, di
         set_current_device(device);
         cudaError_t answer = cudaErrorIllegalAddress;
         if (k.fits(copy.get(), k.name))
-            answer = run_grid({ k.name, k.function, k.call, copy.get(), bytes, grid, threads, shared, device });
+            answer = run_grid({ k, copy.get(), bytes, grid, threads, shared, device });
         flush_findings();
         if (answer) break_device(device, answer);
         set_current_device(before);

@@ -150,6 +150,7 @@ static void begin()
     if (done) return;
     done = true;
     read_settings();
+    count_from_environment();
     if (settings.fail && !parse_failures(settings.fail)) {
         fprintf(stderr, "cudasim: QN_CUDASIM_FAIL=%s; expected CALL:K[:forever][:CODE], several with commas\n",
                 settings.fail);

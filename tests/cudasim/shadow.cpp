@@ -370,6 +370,7 @@ void shadow_access(const void *address, size_t bytes, Access kind, int thread, c
         if (n > room) n = room;
         bool shared = in_shared(p);
         Touch t = { kind, thread, place, shared, p };
+        if (counting && (shared || in_device_arena(p))) count_access(p, n, kind, thread, place, shared);
         if (shared)
             access_shared((size_t)(p - block.shared), n, &t);
         else if (in_device_arena(p))

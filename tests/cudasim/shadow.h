@@ -84,14 +84,5 @@ void map_set(uint8_t *map, size_t at, size_t n, bool value);
 uint32_t place_number(const void *pc);
 const void *place_of(uint32_t number);
 
-/* ---- counts (count.cpp) -------------------------------------------------------------------------------------------- */
-
-extern bool counting;
-void count_launch(const char *kernel);
-void count_access(const void *p, size_t bytes, Access kind, int thread, const void *place, bool shared);
-void count_block_end();
-void count_launch_end();
-void count_matrix_product();
-
 } // namespace cudasim
 #endif

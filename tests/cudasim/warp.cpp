@@ -150,6 +150,7 @@ static float high_half(uint32_t r) { return half_value(r >> 16); }
 /* Fragments as in the PTX ISA, "Matrix Fragments for mma.m16n8k16": lane = 4 g + t. */
 template <float (*Low)(uint32_t), float (*High)(uint32_t)> static void mma_work(Meeting *m)
 {
+    if (counting) count_matrix_product();
     float A[16][16], B[16][8], C[16][8];
     for (int l = 0; l < WARP; l++) {
         const Fragments *f = (const Fragments *)m->in[l];
