@@ -26,6 +26,38 @@ static int64_t sample_at(const struct ensemble *e, int64_t i) { return e->test.o
 
 /* ---- opening --------------------------------------------------------------------------------------------------- */
 
+/* Scores of one class are added up, so the classes must be the same. */
+static qn_status check_classes(const struct ensemble *e, int i, qn_error *err)
+{
+    char a[24], b[24];
+    for (int64_t c = 0; classes(e) && c < cli_n_classes(e->model[0]); c++) {
+        const char *own = cli_class_name(e->model[i], c, a), *first = cli_class_name(e->model[0], c, b);
+        if (strcmp(own, first) != 0)
+            return qn__fail(err, 2001, QN_AT_FILE(qn_model_path(e->model[i])),
+                            "class %lld is \"%s\"; expected \"%s\" as in %s", (long long)c, qn__show(own).s,
+                            qn__show(first).s, qn__show(qn_model_path(e->model[0])).s);
+    }
+    return QN_OK;
+}
+
+/* Where the test part is a share of the data, another seed or share means another part: what the ensemble is measured
+ * on would be what this model has learnt from. Drawn digits are others with another seed. */
+static void warn_of_splits(const struct ensemble *e)
+{
+    const qn_recipe *first = qn_model_recipe(e->model[0]);
+    bool share = e->test.parts.test_set == e->test.parts.train_set && first->data.source != QN_SOURCE_DIGITS;
+    for (int i = 1; i < e->n && share; i++) {
+        const qn_recipe *r = qn_model_recipe(e->model[i]);
+        if (r->seed == first->seed && r->data.test_fraction == first->data.test_fraction &&
+            r->data.stratified == first->data.stratified)
+            continue;
+        fprintf(stderr,
+                "warn: %s was trained on another split (seed, data.test_fraction) and may know samples of this "
+                "test part\n",
+                qn__show(qn_model_path(e->model[i])).s);
+    }
+}
+
 static qn_status open_models(struct ensemble *e, const struct options *o, qn_error *err)
 {
     e->model = calloc((size_t)o->args.n, sizeof(qn_model *));
@@ -36,11 +68,14 @@ static qn_status open_models(struct ensemble *e, const struct options *o, qn_err
         e->n++;
         e->weight[i] = 1;
         if (cli_is_classifier(e->model[i]) == classes(e) &&
-            qn_model_outputs(e->model[i]) == qn_model_outputs(e->model[0]))
+            qn_model_outputs(e->model[i]) == qn_model_outputs(e->model[0])) {
+            QN_TRY(check_classes(e, i, err));
             continue;
-        return qn__fail(err, 2001, QN_AT_FILE(o->args.v[i]), "%lld outputs; expected %lld as in %s, of the same kind",
-                        (long long)qn_model_outputs(e->model[i]), (long long)qn_model_outputs(e->model[0]),
-                        qn__show(o->args.v[0]).s);
+        }
+        static const char *const kinds[] = { "values", "classes" };
+        return qn__fail(err, 2001, QN_AT_FILE(o->args.v[i]), "predicts %s, %lld outputs; expected %s, %lld, as %s",
+                        kinds[cli_is_classifier(e->model[i])], (long long)qn_model_outputs(e->model[i]),
+                        kinds[classes(e)], (long long)qn_model_outputs(e->model[0]), qn__show(o->args.v[0]).s);
     }
     if (e->method == VOTE && !classes(e))
         return qn__fail(err, 2001, QN_AT_FIELD("--method"), "vote; expected mean for models that predict values");
@@ -235,6 +270,7 @@ static int run(struct ensemble *e, const struct options *o)
     qn_metrics_summary all, *each;
     if (open_models(e, o, &err)) return cli_fail(&err);
     int code = cli_open_test(&e->test, e->model[0], &o->set, o->data);
+    if (!code && !o->data) warn_of_splits(e);
     if (!code && e->method == WEIGHTED) code = weigh(e);
     if (code) return code;
     each = calloc((size_t)e->n, sizeof *each);

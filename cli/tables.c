@@ -81,8 +81,8 @@ COMMAND(train, "train the network of a recipe", "RECIPE", 1, 1,
         "75; --resume goes on bit for bit, with the run's own recipe: --set and --seed are refused then. --epochs may "
         "lengthen a run, also one that has ended, unless its schedule (cosine, one_cycle, linear) or early stopping "
         "has brought it to its end; what comes out is what so many epochs from the beginning would have led to. With "
-        "--folds every run is kept like any other, and the held-out results are printed with their mean and standard "
-        "deviation.")
+        "--folds every run is kept like any other, and the held-out results, of each run's best epoch, are printed "
+        "with their mean and standard deviation.")
 
 static const struct option_row eval_options[] = {
     DATA, SET, OUT("FILE", "Draw the confusion matrix into FILE, a PNG"), DEVICE, THREADS, JSON("Print JSON"),
@@ -103,9 +103,9 @@ COMMAND(predict, "apply a trained model to files", "MODEL INPUT...", 2, 1 << 20,
         "Prints one JSON object per sample. INPUT is a .png image (converted to the size and channels that the model "
         "reads), a .csv table, a .txt with one sample per line, a .npy array of one sample or many, or - for standard "
         "input: rows of numbers or of the table, or a PNG or .npy file. Numbers are in the units of the training data; "
-        "a pixel is 0..255. A first line that names columns is taken as such; rows without names have the columns of the training "
-        "file, or nothing but the features, in its order. The checkpoint carries recipe, class names and normalisation. "
-        "The first input that cannot be read ends the command; those before it have been answered.")
+        "a pixel is 0..255. A first line that names columns is taken as such; rows without names have the columns of "
+        "the training file, or nothing but the features, in its order. The checkpoint carries recipe, class names and "
+        "normalisation. The first input that cannot be read ends the command; those before it have been answered.")
 
 static const struct option_row plan_options[] = {
     SET,

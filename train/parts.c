@@ -133,11 +133,10 @@ static qn_status split(qn_parts *p, const qn_recipe *r, qn_error *err)
         p->test_set = p->train_set;
     }
     if (d->limit > 0 && d->limit < p->train.n) p->train.n = d->limit;
-    if (d->folds == 0)
-        return take_fraction(&p->valid, &p->train, p->train_set, d->validation, seed, d->stratified, err);
+    if (d->folds == 0) return take_fraction(&p->valid, &p->train, p->train_set, d->validation, seed, stratified, err);
     qn_indices kept = { 0 };
-    QN_TRY(qn_split_fold(&kept, &p->valid, p->train_set, &p->train, (int)d->folds, (int)d->fold, seed, d->stratified,
-                         err));
+    QN_TRY(
+        qn_split_fold(&kept, &p->valid, p->train_set, &p->train, (int)d->folds, (int)d->fold, seed, stratified, err));
     qn_indices_free(&p->train);
     p->train = kept;
     return QN_OK;

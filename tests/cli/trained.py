@@ -180,7 +180,17 @@ def ensembles():
         check(f"--method={method}", result.get("method") == method and result["ensemble"]["count"] == 100 and
               ("loss" in result["ensemble"]) == (method != "vote"), done.stderr.decode())
     expect_error("models that do not go together", ["ensemble", "runs/d-1", "runs/t-1"], 2,
-                 "error E2001 usage: runs/t-1: 1 outputs; expected 10 as in runs/d-1, of the same kind")
+                 "error E2001 usage: runs/t-1: predicts classes, 1 outputs; expected classes, 10, as runs/d-1")
+    run("train", "t.json", "-q", "--seed=5")
+    done = run("ensemble", "runs/t-1", "runs/t-2")
+    check("a model that may know the test part is told", done.returncode == 0 and done.stderr.decode() ==
+          "warn: runs/t-2/checkpoints/best was trained on another split (seed, data.test_fraction) and may know "
+          "samples of this test part\n", done.stderr.decode())
+    check("not if the data is given", not run("ensemble", "runs/t-1", "runs/t-2", "--data=t.csv").stderr)
+    write("other.csv", read("t.csv").replace(b",yes\n", b",yea\n"))
+    run("train", "t.json", "-q", "--set=data.csv=other.csv")
+    expect_error("other classes", ["ensemble", "runs/t-1", "runs/t-3"], 2, 'error E2001 usage: '
+                 'runs/t-3/checkpoints/best: class 1 is "yea"; expected "yes" as in runs/t-1/checkpoints/best')
 
 
 def tables():
@@ -252,6 +262,13 @@ def folds():
     check("mean and deviation", abs(result["accuracy_mean"] - mean) < 1e-8 and
           abs(result["accuracy_deviation"] - deviation) < 1e-7, result)
     check("their runs are kept", all(os.path.isdir(f["run"]) for f in result["folds"]))
+    done = run("train", "v.json", "-q", "--folds=4", "--json", "--out=cv", "--epochs=1")
+    result = json.loads(done.stdout) if done.returncode == 0 else {"folds": []}
+    check("folds of values", [f["held_out"] for f in result["folds"]] == [24] * 4 and
+          result["accuracy_mean"] is None and result["loss_mean"] > 0, done.stderr.decode())
+    done = run("train", "v.json", "-q", "--epochs=1", "--set=data.validation=0.25", "--out=part")
+    check("a validation part of values", done.returncode == 0 and "validation loss: " in done.stdout.decode(),
+          done.stderr.decode())
     expect_error("--resume", ["train", "d.json", "--folds=3", "--resume"], 2,
                  "error E2001 usage: --resume: does not go with --folds; resume a fold's run by its directory")
 
