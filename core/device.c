@@ -36,16 +36,20 @@ static void find_plugin(char out[PATH])
     snprintf(out, PATH, "%s", PLUGIN);
 }
 
+/* why: as dlerror tells it, mostly "FILE: what is wrong". */
 static qn_status no_plugin(const char *path, const char *why, qn_error *err)
 {
+    char text[200];
+    size_t n = strlen(path);
     if (strcmp(path, PLUGIN) == 0 && strstr(why, PLUGIN))
         return qn__fail(err, 7001, QN_AT_FIELD("cuda"),
-                        PLUGIN " not found beside quern or in its lib folder; expected "
-                               "the CUDA plugin; build it with \"make cuda\", or use --device=cpu");
-    return qn__fail(err, 7002, QN_AT_FIELD("cuda"),
-                    "%s; expected the plugin and the CUDA libraries that it was built "
-                    "with; install them or set LD_LIBRARY_PATH to where they are, or use --device=cpu",
-                    qn__show(why).s);
+                        PLUGIN " not found beside quern or in its lib folder; expected the CUDA plugin; build it with "
+                               "\"make cuda\", or use --device=cpu");
+    if (strncmp(why, path, n) == 0 && why[n] == ':') why += n + 1 + (why[n + 1] == ' ');
+    return qn__fail(err, 7002, QN_AT_FILE(path),
+                    "%s; expected the CUDA plugin and the libraries that it was built with; install them or set "
+                    "LD_LIBRARY_PATH to where they are, or use --device=cpu",
+                    qn__escape(text, sizeof text, why, 160));
 }
 
 /* The driver first: without one the plugin's libraries, hundreds of megabytes, would be opened for nothing. */

@@ -120,7 +120,7 @@ static void mirror_goes_there_and_back(void **state)
 {
     (void)state;
     struct small s;
-    qn_error err = { 0 };
+    qn_error why = { 0 };
     open_small(&s, "cuda", false);
     float *w = qn_store_find(s.store, "w")->data, first = w[3];
     for (int i = 0; i < N; i++) w[i] = (float)i;
@@ -133,8 +133,8 @@ static void mirror_goes_there_and_back(void **state)
     for (int i = 0; i < N; i++) assert_true(w[i] == (float)i);
     aid_ok(steps(&s, 0, 3, 1, err));
     assert_ptr_equal(w, qn_store_find(s.store, "w")->data);
-    assert_int_equal(qn_store_pull(s.store, "v", &err), QN_EUSAGE);
-    aid_says(&err, "error E2207 graph: v: no such tensor");
+    assert_int_equal(qn_store_pull(s.store, "v", &why), QN_EUSAGE);
+    aid_says(&why, "error E2207 graph: v: no such tensor");
     drop(&s);
 }
 
