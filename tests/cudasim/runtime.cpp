@@ -243,6 +243,11 @@ cudaError_t cudasim_enqueue(cudaStream_t stream, const char *what, int (*run)(vo
         return answer != CUDASIM_NOT_YET;
     }));
 }
+int cudasim_progress(void)
+{
+    Locked hold;
+    return try_any();
+}
 int cudasim_stream_device(cudaStream_t stream)
 {
     Locked hold;

@@ -75,6 +75,12 @@ static bool advance_any()
     return moved;
 }
 
+bool try_any()
+{
+    OpenMemory open;
+    return advance_any();
+}
+
 void try_one(Stream *s)
 {
     OpenMemory open;

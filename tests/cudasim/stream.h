@@ -72,6 +72,7 @@ cudaError_t enqueue(Stream *s, const char *what, Run run);
 /* Runs a stream until `at` pieces of its work are done. */
 cudaError_t finish(Stream *s, uint64_t at);
 void try_one(Stream *s); /* one piece, if it can run */
+bool try_any();          /* one piece of every stream that can; false: none */
 cudaError_t finish_device(int device);
 cudaError_t finish_all();
 
