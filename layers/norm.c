@@ -1,4 +1,4 @@
-/* norm.c - batch normalisation with its weights and running statistics. */
+/* norm.c - normalisations with their weights; of batch normalisation the running statistics too. */
 #include "../include/quern/layers.h"
 
 /* running = momentum running + (1 - momentum) batch where batch is finite, as it was elsewhere. `kept` names what
@@ -22,6 +22,13 @@ static qn_t stats_row(qn_graph *g, qn_t stats, int64_t row, int64_t channels)
     return qn_reshape(g, part, 1, &channels);
 }
 
+/* gamma or beta: a parameter that starts at `value`, or that value if there are none. */
+static qn_t vector(qn_graph *g, const char *name, qn_dtype dtype, int64_t n, const qn_norm_opts *opts, double value)
+{
+    const qn_init init = { .kind = QN_INIT_VALUE, .a = value };
+    return opts->no_affine ? qn_full(g, dtype, 1, &n, value) : qn_param(g, name, dtype, 1, &n, &init);
+}
+
 qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const qn_norm_opts *opts)
 {
     static const qn_norm_opts defaults = { .momentum = 0.9 };
@@ -33,9 +40,7 @@ qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const q
     qn_dtype dtype = qn_dtype_of(g, x);
     const qn_init ones = { .kind = QN_INIT_ONES };
     qn_scope_push(g, name);
-    qn_t gamma = opts->no_affine ? qn_full(g, dtype, 1, &channels, 1)
-                                 : qn_param(g, "weight", dtype, 1, &channels, &ones);
-    qn_t beta = opts->no_affine ? qn_full(g, dtype, 1, &channels, 0) : qn_param(g, "bias", dtype, 1, &channels, NULL);
+    qn_t gamma = vector(g, "weight", dtype, channels, opts, 1), beta = vector(g, "bias", dtype, channels, opts, 0);
     qn_t mean = qn_tensor(g, QN_BUFFER, "running_mean", dtype, 1, &channels, NULL);
     qn_t variance = qn_tensor(g, QN_BUFFER, "running_var", dtype, 1, &channels, &ones);
     qn_t y, stats;
@@ -49,6 +54,30 @@ qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const q
     } else {
         y = qn_batch_norm_fixed(g, x, gamma, beta, mean, variance, eps);
     }
+    qn_scope_pop(g);
+    return y;
+}
+
+static const qn_norm_opts row_defaults = { .eps = 1e-5 };
+
+qn_t qn_norm_layer(qn_graph *g, const char *name, qn_t x, const qn_norm_opts *opts)
+{
+    if (!opts) opts = &row_defaults;
+    int64_t features = qn_dim(g, x, -1);
+    qn_dtype dtype = qn_dtype_of(g, x);
+    qn_scope_push(g, name);
+    qn_t gamma = vector(g, "weight", dtype, features, opts, 1), beta = vector(g, "bias", dtype, features, opts, 0);
+    qn_t y = qn_layer_norm(g, x, gamma, beta, opts->eps != 0 ? opts->eps : 1e-5);
+    qn_scope_pop(g);
+    return y;
+}
+
+qn_t qn_norm_rms(qn_graph *g, const char *name, qn_t x, const qn_norm_opts *opts)
+{
+    if (!opts) opts = &row_defaults;
+    qn_scope_push(g, name);
+    qn_t gamma = vector(g, "weight", qn_dtype_of(g, x), qn_dim(g, x, -1), opts, 1);
+    qn_t y = qn_rms_norm(g, x, gamma, opts->eps != 0 ? opts->eps : 1e-5);
     qn_scope_pop(g);
     return y;
 }

@@ -12,4 +12,10 @@ static inline qn_init qn__weight_init(const qn_init *asked, int64_t fan_in, int6
     if (init.fan_out == 0) init.fan_out = fan_out;
     return init;
 }
+/* The same for tables and projections of transformers: normal with deviation 0.02 (Radford et al. 2018). */
+static inline qn_init qn__narrow_init(const qn_init *asked)
+{
+    if (asked && asked->kind != QN_INIT_ZEROS) return *asked;
+    return (qn_init){ .kind = QN_INIT_NORMAL, .b = 0.02 };
+}
 #endif

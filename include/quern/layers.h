@@ -52,6 +52,44 @@ typedef struct qn_norm_opts {
 /* x [N,C,H,W] or [N,C] */
 QN_API qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const qn_norm_opts *opts);
 
+/* x [..,C] over the last axis: qn_layer_norm with weight and bias [C], qn_rms_norm with weight [C]. opts NULL: eps 1e-5;
+ * momentum is not used. */
+QN_API qn_t qn_norm_layer(qn_graph *g, const char *name, qn_t x, const qn_norm_opts *opts);
+QN_API qn_t qn_norm_rms(qn_graph *g, const char *name, qn_t x, const qn_norm_opts *opts);
+
+/* Rows of a table: index I32 or I64 [..] -> [..,features] of `dtype`; weight [vocabulary,features], by default normal
+ * with deviation 0.02. An index outside [0,vocabulary) makes the run fail with E3041. */
+QN_API qn_t qn_embedding(qn_graph *g, const char *name, qn_t index, qn_dtype dtype, int64_t vocabulary,
+                         int64_t features, const qn_init *weight);
+/* The weight of an embedding of that name as the last projection: x [..,features] -> logits [..,vocabulary] (Press, Wolf
+ * 2017). */
+QN_API qn_t qn_unembed(qn_graph *g, const char *name, qn_t x, int64_t vocabulary, const qn_init *weight);
+
+typedef struct qn_self_attention_opts {
+    int64_t heads;    /* of q; divides C                                                        */
+    int64_t kv_heads; /* of k and v; divides heads; 0: heads                                    */
+    bool causal, no_bias;
+    double scale;   /* of the scores; 0: 1/sqrt(head size)                                      */
+    qn_init weight; /* a zeroed struct: normal with deviation 0.02                              */
+} qn_self_attention_opts;
+/* x [B,T,C] -> [B,T,C]: one projection to q, k and v, qn_attention_packed, one projection of the result. Weights as in
+ * PyTorch's MultiheadAttention: in_proj_weight [(H + 2 Hk) D,C], in_proj_bias, out_proj.weight [C,C], out_proj.bias. */
+QN_API qn_t qn_self_attention(qn_graph *g, const char *name, qn_t x, const qn_self_attention_opts *opts);
+
+typedef struct qn_transformer_opts {
+    qn_self_attention_opts attention;
+    int64_t hidden; /* of the two linear layers; 0: 4 C                                   */
+    double eps;     /* of the norms; 0: 1e-5                                              */
+    double dropout; /* probability after attention and after the second linear; 0: none   */
+    qn_t rng;       /* the tensor of qn_rng(), needed with dropout                        */
+    bool gelu_tanh; /* the tanh form of GELU instead of erf                               */
+    bool rms;       /* RMS norm instead of layer norm                                     */
+} qn_transformer_opts;
+/* A block with norms first (Xiong et al. 2020): x + attention(norm1(x)), then x + linear2(gelu(linear1(norm2(x)))).
+ * x [B,T,C] -> [B,T,C]. Weights as in PyTorch's TransformerEncoderLayer: self_attn.*, linear1.*, linear2.*, norm1.*,
+ * norm2.*. */
+QN_API qn_t qn_transformer_block(qn_graph *g, const char *name, qn_t x, const qn_transformer_opts *opts);
+
 #ifdef __cplusplus
 }
 #endif
