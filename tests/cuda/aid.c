@@ -27,8 +27,11 @@ static bool default_plugin(char path[4096])
 static void find_simulator(void)
 {
     void *cudart = dlopen("libcudart.so.13", RTLD_LAZY | RTLD_NOLOAD);
-    const struct { const char *name; void *to; } rows[] = {
-        { "cudasim_fail", &aid_sim.fail },         { "cudasim_calls", &aid_sim.calls },
+    const struct {
+        const char *name;
+        void *to;
+    } rows[] = {
+        { "cudasim_fail", &aid_sim.plan },         { "cudasim_calls", &aid_sim.calls },
         { "cudasim_live", &aid_sim.live },         { "cudasim_used", &aid_sim.used },
         { "cudasim_launches", &aid_sim.launches }, { "cudasim_findings", &aid_sim.findings },
         { "cudasim_finding", &aid_sim.finding },   { "cudasim_forget", &aid_sim.forget },
@@ -69,7 +72,7 @@ bool aid_begin(const char *const *settings)
 int aid_run_twice(const struct CMUnitTest *tests, size_t n, int argc, char **argv)
 {
     int status = _cmocka_run_group_tests("gpu", tests, n, NULL, NULL), again = 0;
-    if (argc > 1 || !aid_sim.fail) return status;
+    if (argc > 1 || !aid_sim.plan) return status;
     pid_t child = fork();
     if (child == 0) {
         char *const args[] = { argv[0], (char *)(uintptr_t) "eager", NULL };

@@ -12,7 +12,7 @@
 
 /* The simulator's door (tests/cudasim/sim.h); NULL members on a real GPU. */
 struct aid_sim {
-    int (*fail)(const char *plan);
+    int (*plan)(const char *calls_that_fail);
     uint64_t (*calls)(const char *call);
     size_t (*live)(void);
     size_t (*used)(int device);
@@ -31,7 +31,9 @@ bool aid_begin(const char *const *settings);
 int aid_run_twice(const struct CMUnitTest *tests, size_t n, int argc, char **argv);
 
 /* Counts what it gives and what is still out; every k-th call fails if `fail_at` is k (0: none). */
-struct aid_memory { int64_t calls, blocks, bytes; };
+struct aid_memory {
+    int64_t calls, blocks, bytes;
+};
 qn_alloc aid_alloc(struct aid_memory *m);
 
 #define aid_ok(expression) \

@@ -200,9 +200,17 @@ static void replay_is_the_plain_run(void **state)
 static void steps_allocate_nothing(void **state)
 {
     (void)state;
-    static const char *const calls[] = { "cudaMalloc", "cudaMallocHost", "cudaHostAlloc", "cudaMallocAsync", "cudaFree",
-                                         "cudaFreeHost", "cudaEventCreateWithFlags", "cudaGraphInstantiate",
-                                         "cudaStreamBeginCapture", "cudaDeviceSynchronize", "cudaStreamSynchronize" };
+    static const char *const calls[] = { "cudaMalloc",
+                                         "cudaMallocHost",
+                                         "cudaHostAlloc",
+                                         "cudaMallocAsync",
+                                         "cudaFree",
+                                         "cudaFreeHost",
+                                         "cudaEventCreateWithFlags",
+                                         "cudaGraphInstantiate",
+                                         "cudaStreamBeginCapture",
+                                         "cudaDeviceSynchronize",
+                                         "cudaStreamSynchronize" };
     enum { CALLS = sizeof calls / sizeof calls[0] };
     struct small s;
     uint64_t before[CALLS];
