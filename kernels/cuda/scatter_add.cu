@@ -71,6 +71,7 @@ __global__ void __launch_bounds__(THREADS)
     CU_SHARED(int32_t, at, [WARPS][DIGITS]);
     int t = threadIdx.x, warp = t / 32, lane = t & 31, chunk = k.per_block / WARPS;
     int32_t all = 0, before = 0;
+#pragma unroll 4
     for (int b = 0; b < (int)gridDim.x; b++) {
         int32_t c = counts[b * DIGITS + t];
         all += c;
@@ -80,6 +81,7 @@ __global__ void __launch_bounds__(THREADS)
     int32_t start = sum_before(all, other) + before;
     int64_t from = (int64_t)blockIdx.x * k.per_block + (int64_t)warp * chunk,
             to = from + chunk < k.n ? from + chunk : k.n;
+#pragma unroll 1
     for (int64_t i = from + lane; i < to; i += 32) atomicAdd(&at[warp][digit_of(k, key_at(k, (int32_t)i, false))], 1);
     __syncthreads();
     for (int w = 0; w < WARPS; w++) {
@@ -88,6 +90,7 @@ __global__ void __launch_bounds__(THREADS)
         start += c;
     }
     __syncthreads();
+#pragma unroll 1
     for (int64_t base = from; base < to; base += 32) {
         int64_t i = base + lane;
         int32_t key = i < to ? key_at(k, (int32_t)i, false) : 0;
