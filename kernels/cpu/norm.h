@@ -55,6 +55,24 @@ QN_INLINE struct norm_moments norm_moments_of(const REAL *x, int64_t n, double e
     return (struct norm_moments){ (REAL)mean, (REAL)(1 / sqrt(norm_join(lane) / (double)n + eps)) };
 }
 
+/* A kernel of rows: `run` splits them over threads, `fn` is the row of this operator. */
+#define QN_NORM_KERNEL(op, run, fn) \
+    static qn_status launch(const struct qn__step *s, qn_error *err) \
+    { \
+        (void)err; \
+        run(&s->args, fn); \
+        return QN_OK; \
+    } \
+    KERNEL(op) = { .variants = (const char *const[]){ "rows", NULL }, .pick = norm_pick, .launch = launch }
+
+static inline double norm_eps(const struct qn__args *a) { return ((const struct qn__norm_attr *)a->attr)->eps; }
+static inline const REAL *norm_operand(const struct qn__args *a, int i)
+{
+    return i < a->n_in ? qn__real(&a->x[i]) : NULL;
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------- */
+
 /* y = gamma xhat + beta; y may be x. */
 QN_INLINE void norm_apply(REAL *y, const REAL *x, const REAL *gamma, const REAL *beta, int64_t n, struct norm_moments m,
                           bool centred)
@@ -65,6 +83,42 @@ QN_INLINE void norm_apply(REAL *y, const REAL *x, const REAL *gamma, const REAL 
         y[i] = centred ? v * gamma[i] + beta[i] : v * gamma[i];
     }
 }
+
+/* A row of y from x; beta NULL for rms_norm. */
+typedef void norm_row_fn(REAL *y, const REAL *x, const REAL *gamma, const REAL *beta, int64_t n, double eps);
+static inline void norm_forward(const struct qn__args *a, norm_row_fn *fn)
+{
+    struct norm_rows r = norm_rows_of(&a->y);
+    REAL *y = qn__real(&a->y);
+    const REAL *x = norm_operand(a, 0), *gamma = norm_operand(a, 1), *beta = norm_operand(a, 2);
+#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count)) schedule(static)
+    for (int64_t i = 0; i < r.n; i++) fn(y + i * r.width, x + i * r.width, gamma, beta, r.width, norm_eps(a));
+}
+
+/* A row of y = p + q, and of its norm if that is not NULL. */
+typedef void norm_add_fn(REAL *y, REAL *norm, const REAL *p, const REAL *q, const REAL *gamma, const REAL *beta,
+                         int64_t n, double eps);
+static inline void norm_add(const struct qn__args *a, norm_add_fn *fn)
+{
+    struct norm_rows r = norm_rows_of(&a->y);
+    REAL *y = qn__real(&a->y), *norm = a->more[0].data ? qn__real(&a->more[0]) : NULL;
+    const REAL *p = norm_operand(a, 0), *q = norm_operand(a, 1);
+    const REAL *gamma = norm_operand(a, 2), *beta = norm_operand(a, 3);
+#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count)) schedule(static)
+    for (int64_t i = 0; i < r.n; i++) {
+        int64_t at = i * r.width;
+        fn(y + at, norm ? norm + at : NULL, p + at, q + at, gamma, beta, r.width, norm_eps(a));
+    }
+}
+QN_INLINE void norm_add_row(REAL *y, REAL *norm, const REAL *p, const REAL *q, const REAL *gamma, const REAL *beta,
+                            int64_t n, double eps, bool centred)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) y[i] = p[i] + q[i];
+    if (norm) norm_apply(norm, y, gamma, beta, n, norm_moments_of(y, n, eps, centred), centred);
+}
+
+/* ---- gradient of x ------------------------------------------------------------------------------------- */
 
 /* dx = r (u - mean u - xhat mean(u xhat)) + more, u = gamma dy; dx may be any of the operands. */
 QN_INLINE void norm_grad_row(REAL *dx, const REAL *x, const REAL *dy, const REAL *gamma, const REAL *more, int64_t n,
@@ -91,6 +145,31 @@ QN_INLINE void norm_grad_row(REAL *dx, const REAL *x, const REAL *dy, const REAL
         REAL v = m.r * ((centred ? u - a : u) - xhat * b);
         dx[i] = more ? v + more[i] : v;
     }
+}
+
+/* A row of dx; addend NULL if there is none. */
+typedef void norm_grad_fn(REAL *dx, const REAL *x, const REAL *dy, const REAL *gamma, const REAL *addend, int64_t n,
+                          double eps);
+static inline void norm_grad_x(const struct qn__args *a, norm_grad_fn *fn)
+{
+    struct norm_rows r = norm_rows_of(&a->y);
+    REAL *dx = qn__real(&a->y);
+    const REAL *x = norm_operand(a, 0), *dy = norm_operand(a, 1), *gamma = norm_operand(a, 2);
+    const REAL *addend = norm_operand(a, 3);
+#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count)) schedule(static)
+    for (int64_t i = 0; i < r.n; i++) {
+        int64_t at = i * r.width;
+        fn(dx + at, x + at, dy + at, gamma, addend ? addend + at : NULL, r.width, norm_eps(a));
+    }
+}
+/* `addend` is known to be there or not in each call, so that the loops have no test inside. */
+QN_INLINE void norm_grad_rows(REAL *dx, const REAL *x, const REAL *dy, const REAL *gamma, const REAL *addend, int64_t n,
+                              double eps, bool centred)
+{
+    if (addend)
+        norm_grad_row(dx, x, dy, gamma, addend, n, eps, centred);
+    else
+        norm_grad_row(dx, x, dy, gamma, NULL, n, eps, centred);
 }
 
 /* ---- sums over rows ------------------------------------------------------------------------------------ */
