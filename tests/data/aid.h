@@ -1,5 +1,4 @@
-/* aid.h - what the tests of the data room share: a directory of their own, error lines, damaged
- * copies. */
+/* aid.h - what the tests of the data room share: error lines, damaged copies. */
 #ifndef TESTS_DATA_AID_H
 #define TESTS_DATA_AID_H
 #include <setjmp.h>
@@ -8,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "../../data/data.h"
+#include "../lib/workdir.h"
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,66 +15,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char aid_dir[64];
-
-static inline int aid_setup(void **state)
-{
-    (void)state;
-    strcpy(aid_dir, "/tmp/quern-data-XXXXXX");
-    return mkdtemp(aid_dir) ? 0 : -1;
-}
-
-static inline void aid_remove(const char *path)
-{
-    DIR *d = opendir(path);
-    if (d) {
-        for (struct dirent *e; (e = readdir(d));) {
-            char sub[4096];
-            if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-            if (snprintf(sub, sizeof sub, "%s/%s", path, e->d_name) >= (int)sizeof sub) continue;
-            aid_remove(sub);
-        }
-        closedir(d);
-        rmdir(path);
-    } else {
-        unlink(path);
-    }
-}
-
-static inline int aid_teardown(void **state)
-{
-    (void)state;
-    aid_remove(aid_dir);
-    return 0;
-}
-
-/* A path in the test's directory, in one of 32 rotating buffers. */
-static inline const char *aid_path(const char *name)
-{
-    static char buf[32][256];
-    static int at;
-    at = (at + 1) % 32;
-    assert_true(snprintf(buf[at], sizeof buf[at], "%s/%s", aid_dir, name) < (int)sizeof buf[at]);
-    return buf[at];
-}
-
-static inline const char *aid_write(const char *name, const void *bytes, size_t n)
-{
-    const char *path = aid_path(name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-    return path;
-}
-
 /* The whole line, without the test's directory in it. */
 static inline void aid_error(const qn_error *err, const char *expected)
 {
     char text[512];
-    const char *at = aid_dir[0] ? strstr(err->text, aid_dir) : NULL;
+    const char *at = workdir[0] ? strstr(err->text, workdir) : NULL;
     if (at)
-        snprintf(text, sizeof text, "%.*s%s", (int)(at - err->text), err->text, at + strlen(aid_dir) + 1);
+        snprintf(text, sizeof text, "%.*s%s", (int)(at - err->text), err->text, at + strlen(workdir) + 1);
     else
         snprintf(text, sizeof text, "%s", err->text);
     assert_string_equal(text, expected);

@@ -18,10 +18,10 @@ static void write_idx(const char *images, const char *labels, int n, const uint8
     be32(b + 8, 2);
     be32(b + 12, 2);
     for (int i = 0; i < 4 * n; i++) b[16 + i] = (uint8_t)i;
-    aid_write(images, b, (size_t)(16 + 4 * n));
+    workdir_write(images, b, (size_t)(16 + 4 * n));
     b[3] = 1;
     memcpy(b + 8, label, (size_t)n);
-    aid_write(labels, b, (size_t)(8 + n));
+    workdir_write(labels, b, (size_t)(8 + n));
 }
 
 static void near(double a, double b)
@@ -37,7 +37,7 @@ static void idx_and_statistics(void **state)
     float x[4];
     int64_t two = 1;
     write_idx("i", "l", 3, (const uint8_t *)"\2\0\1");
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i"), aid_path("l"), NULL, &err), QN_OK);
+    assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("i"), workdir_path("l"), NULL, &err), QN_OK);
     const qn_transform *t = qn_dataset_transform(ds);
     assert_int_equal(t->rank, 3);
     assert_int_equal(t->dim[0], 1);
@@ -66,7 +66,7 @@ static void idx_and_statistics(void **state)
     assert_int_equal(qn_transform_image(&back, &image, y, &err), QN_EDATA);
     aid_error(&err, "error E3014 data: image: rank 3 U8 [1,2,1]; expected U8 [1,2,2]");
     qn_dataset *test;
-    assert_int_equal(qn_dataset_from_idx(&test, aid_path("i"), aid_path("l"), NULL, &err), QN_OK);
+    assert_int_equal(qn_dataset_from_idx(&test, workdir_path("i"), workdir_path("l"), NULL, &err), QN_OK);
     assert_int_equal(qn_dataset_set_transform(test, &back, &err), QN_OK);
     assert_int_equal(qn_dataset_read(test, 1, y, &err), QN_OK);
     assert_memory_equal(x, y, sizeof x);
@@ -89,17 +89,18 @@ static void label_out_of_range(void **state)
     be32(b + 4, N);
     be32(b + 8, 1);
     be32(b + 12, 1);
-    aid_write("images.idx", b, 16 + N);
+    workdir_write("images.idx", b, 16 + N);
     b[3] = 1;
     memset(b + 8, 0, N);
     b[8 + 5993] = 12;
-    aid_write("labels.idx", b, 8 + N);
+    workdir_write("labels.idx", b, 8 + N);
     free(b);
     qn_dataset_options o = { .n_classes = 10 };
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("images.idx"), aid_path("labels.idx"), &o, &err), QN_EDATA);
+    assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("images.idx"), workdir_path("labels.idx"), &o, &err),
+                     QN_EDATA);
     aid_error(&err, "error E3041 data: labels.idx@6001: sample 5993: label 12; expected 0..9");
     o.on_bad = QN_BAD_SKIP;
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("images.idx"), aid_path("labels.idx"), &o, &err), QN_OK);
+    assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("images.idx"), workdir_path("labels.idx"), &o, &err), QN_OK);
     int64_t sample;
     assert_int_equal(qn_dataset_bad_count(ds), 1);
     aid_error(qn_dataset_bad(ds, 0, &sample),
@@ -134,22 +135,23 @@ static void counts_and_kinds_must_fit(void **state)
     qn_error err = { 0 };
     write_idx("i3", "l3", 3, (const uint8_t *)"\0\0\0");
     write_idx("i2", "l2", 2, (const uint8_t *)"\0\0");
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), aid_path("l2"), NULL, &err), QN_EDATA);
+    assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("i3"), workdir_path("l2"), NULL, &err), QN_EDATA);
     assert_int_equal(err.code, 3022);
     assert_non_null(strstr(err.text, "2 labels; expected 3, the samples of"));
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("l3"), aid_path("l3"), NULL, &err), QN_EDATA);
+    assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("l3"), workdir_path("l3"), NULL, &err), QN_EDATA);
     aid_error(&err, "error E3023 data: l3: rank 1; expected samples [N,F], [N,H,W] or [N,C,H,W]");
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), aid_path("i3"), NULL, &err), QN_EDATA);
+    assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("i3"), workdir_path("i3"), NULL, &err), QN_EDATA);
     aid_error(&err, "error E3023 data: i3: rank 3 of U8; expected integer labels of rank 1 or float targets of rank 1 "
                     "or 2");
-    aid_write("none", "\0\0\10\3\0\0\0\0\0\0\0\2\0\0\0\2", 16);
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("none"), NULL, NULL, &err), QN_EDATA);
+    workdir_write("none", "\0\0\10\3\0\0\0\0\0\0\0\2\0\0\0\2", 16);
+    assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("none"), NULL, NULL, &err), QN_EDATA);
     aid_error(&err, "error E3054 data: none: 0 samples of 4 values; expected at least 1 of 1");
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), NULL, &(qn_dataset_options){ .memory_limit = 11 }, &err),
+    assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("i3"), NULL, &(qn_dataset_options){ .memory_limit = 11 },
+                                         &err),
                      QN_EMEMORY);
     aid_error(&err, "error E5001 memory: i3: needs 12 bytes; data set may have 11");
     const char *name = "x";
-    assert_int_equal(qn_dataset_from_idx(&ds, aid_path("i3"), NULL, &(qn_dataset_options){ .class_names = &name },
+    assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("i3"), NULL, &(qn_dataset_options){ .class_names = &name },
                                          &err),
                      QN_EDATA);
     aid_error(&err, "error E3053 data: n_classes: 0; expected 1..1000000");
@@ -165,21 +167,21 @@ static void values_must_be_finite(void **state)
     qn_array y = { .dtype = QN_F64, .rank = 1, .dim = { 3 }, .data = target, .bytes = sizeof target };
     qn_dataset *ds;
     qn_error err = { 0 };
-    assert_int_equal(qn_npy_write(aid_path("x.npy"), &a, &err), QN_OK);
-    assert_int_equal(qn_npy_write(aid_path("y.npy"), &y, &err), QN_OK);
-    assert_int_equal(qn_dataset_from_npy(&ds, aid_path("x.npy"), NULL, NULL, &err), QN_EDATA);
+    assert_int_equal(qn_npy_write(workdir_path("x.npy"), &a, &err), QN_OK);
+    assert_int_equal(qn_npy_write(workdir_path("y.npy"), &y, &err), QN_OK);
+    assert_int_equal(qn_dataset_from_npy(&ds, workdir_path("x.npy"), NULL, NULL, &err), QN_EDATA);
     aid_error(&err, "error E3043 data: x.npy: sample 1, element 1: nan at flat index 4, 2 such values; expected finite "
                     "numbers");
     v[4] = v[5] = 0;
     a.dim[0] = 3;
     a.dim[1] = 2;
-    assert_int_equal(qn_npy_write(aid_path("x.npy"), &a, &err), QN_OK);
-    assert_int_equal(qn_dataset_from_npy(&ds, aid_path("x.npy"), aid_path("y.npy"), NULL, &err), QN_EDATA);
+    assert_int_equal(qn_npy_write(workdir_path("x.npy"), &a, &err), QN_OK);
+    assert_int_equal(qn_dataset_from_npy(&ds, workdir_path("x.npy"), workdir_path("y.npy"), NULL, &err), QN_EDATA);
     aid_error(&err, "error E3043 data: y.npy: sample 1, element 0: inf at flat index 1, 1 such values; expected finite "
                     "numbers");
     target[1] = -7;
-    assert_int_equal(qn_npy_write(aid_path("y.npy"), &y, &err), QN_OK);
-    assert_int_equal(qn_dataset_from_npy(&ds, aid_path("x.npy"), aid_path("y.npy"), NULL, &err), QN_OK);
+    assert_int_equal(qn_npy_write(workdir_path("y.npy"), &y, &err), QN_OK);
+    assert_int_equal(qn_dataset_from_npy(&ds, workdir_path("x.npy"), workdir_path("y.npy"), NULL, &err), QN_OK);
     assert_true(*qn_dataset_target(ds, 1) == -7);
     assert_int_equal(qn_dataset_transform(ds)->n_targets, 1);
     qn_dataset_free(ds);
@@ -190,18 +192,18 @@ static void values_must_be_finite(void **state)
 static const char *make_folder(void)
 {
     const uint8_t a[4] = { 1, 2, 3, 4 }, b[4] = { 5, 6, 7, 8 };
-    const char *root = aid_path("pets");
+    const char *root = workdir_path("pets");
     qn_error err = { 0 };
-    aid_remove(root);
+    workdir_remove(root);
     mkdir(root, 0700);
-    mkdir(aid_path("pets/dogs"), 0700);
-    mkdir(aid_path("pets/cats"), 0700);
-    mkdir(aid_path("pets/.hidden"), 0700);
-    assert_int_equal(qn_png_write(aid_path("pets/cats/2.png"), b, 2, 2, 1, &err), QN_OK);
-    assert_int_equal(qn_png_write(aid_path("pets/cats/10.PNG"), a, 2, 2, 1, &err), QN_OK);
-    assert_int_equal(qn_png_write(aid_path("pets/dogs/1.png"), b, 2, 2, 1, &err), QN_OK);
-    aid_write("pets/cats/notes.txt", "x", 1);
-    aid_write("pets/README", "x", 1);
+    mkdir(workdir_path("pets/dogs"), 0700);
+    mkdir(workdir_path("pets/cats"), 0700);
+    mkdir(workdir_path("pets/.hidden"), 0700);
+    assert_int_equal(qn_png_write(workdir_path("pets/cats/2.png"), b, 2, 2, 1, &err), QN_OK);
+    assert_int_equal(qn_png_write(workdir_path("pets/cats/10.PNG"), a, 2, 2, 1, &err), QN_OK);
+    assert_int_equal(qn_png_write(workdir_path("pets/dogs/1.png"), b, 2, 2, 1, &err), QN_OK);
+    workdir_write("pets/cats/notes.txt", "x", 1);
+    workdir_write("pets/README", "x", 1);
     return root;
 }
 
@@ -253,8 +255,8 @@ static void folder_faults(void **state)
     float x[4];
     const char *root = make_folder();
     const uint8_t big[6] = { 0 };
-    aid_write("pets/cats/2.png", "not a png", 9);
-    assert_int_equal(qn_png_write(aid_path("pets/dogs/1.png"), big, 3, 2, 1, &err), QN_OK);
+    workdir_write("pets/cats/2.png", "not a png", 9);
+    assert_int_equal(qn_png_write(workdir_path("pets/dogs/1.png"), big, 3, 2, 1, &err), QN_OK);
     assert_int_equal(qn_dataset_from_folder(&ds, root, NULL, &err), QN_OK); /* files are decoded when needed */
     assert_int_equal(qn_dataset_read(ds, 1, x, &err), QN_EDATA);
     aid_error(&err, "error E3012 data: pets/cats/2.png@0: signature: not a PNG file; expected 89 \"PNG\" 0d 0a 1a 0a");
@@ -265,12 +267,12 @@ static void folder_faults(void **state)
     assert_int_equal(qn_dataset_check(ds, count_reports, NULL), 2);
     assert_int_equal(reported, 2);
     qn_dataset_free(ds);
-    mkdir(aid_path("pets/empty"), 0700);
+    mkdir(workdir_path("pets/empty"), 0700);
     assert_int_equal(qn_dataset_from_folder(&ds, root, NULL, &err), QN_EDATA);
     aid_error(&err, "error E3015 data: pets: class empty: no .png file; expected at least 1");
-    assert_int_equal(qn_dataset_from_folder(&ds, aid_path("pets/empty"), NULL, &err), QN_EDATA);
+    assert_int_equal(qn_dataset_from_folder(&ds, workdir_path("pets/empty"), NULL, &err), QN_EDATA);
     aid_error(&err, "error E3015 data: pets/empty: 0 subdirectories; expected one per class");
-    assert_int_equal(qn_dataset_from_folder(&ds, aid_path("nowhere"), NULL, &err), QN_EIO);
+    assert_int_equal(qn_dataset_from_folder(&ds, workdir_path("nowhere"), NULL, &err), QN_EIO);
     assert_int_equal(err.code, 6001);
 }
 
@@ -433,5 +435,5 @@ int main(void)
         cmocka_unit_test(digits_can_be_told_apart),
         cmocka_unit_test(fashion_mnist),
     };
-    return cmocka_run_group_tests(tests, aid_setup, aid_teardown);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

@@ -153,14 +153,14 @@ static void reads_files(void **state)
     (void)state;
     qn_array a;
     qn_error err = { 0 };
-    const char *path = aid_write("a.idx", "\0\0\10\1\0\0\0\2\7\10", 10);
+    const char *path = workdir_write("a.idx", "\0\0\10\1\0\0\0\2\7\10", 10);
     assert_int_equal(qn_idx_read(&a, path, &err), QN_OK);
     assert_int_equal(a.dim[0], 2);
     qn_array_free(&a);
-    assert_int_equal(qn_idx_read(&a, aid_path("none"), &err), QN_EIO);
+    assert_int_equal(qn_idx_read(&a, workdir_path("none"), &err), QN_EIO);
     assert_int_equal(err.code, 6001);
-    assert_int_equal(mkfifo(aid_path("fifo"), 0600), 0); /* must neither hang nor be read (row G2) */
-    assert_int_equal(qn_idx_read(&a, aid_path("fifo"), &err), QN_EIO);
+    assert_int_equal(mkfifo(workdir_path("fifo"), 0600), 0); /* must neither hang nor be read (row G2) */
+    assert_int_equal(qn_idx_read(&a, workdir_path("fifo"), &err), QN_EIO);
 }
 
 int main(void)
@@ -171,5 +171,5 @@ int main(void)
         cmocka_unit_test(gzip_faults),      cmocka_unit_test(survives_damage),
         cmocka_unit_test(reads_files),
     };
-    return cmocka_run_group_tests(tests, aid_setup, aid_teardown);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

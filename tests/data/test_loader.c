@@ -345,19 +345,19 @@ static qn_dataset *folder(int n, int bad, qn_on_bad policy, int64_t max_bad)
     qn_dataset *ds;
     qn_error err = { 0 };
     char name[64];
-    aid_remove(aid_path("set"));
-    mkdir(aid_path("set"), 0700);
-    mkdir(aid_path("set/a"), 0700);
+    workdir_remove(workdir_path("set"));
+    mkdir(workdir_path("set"), 0700);
+    mkdir(workdir_path("set/a"), 0700);
     for (int i = 0; i < n; i++) {
         const uint8_t pixel = (uint8_t)i;
         snprintf(name, sizeof name, "set/a/%03d.png", i);
         if (i % 10 >= 10 - bad)
-            aid_write(name, "rubbish", 7);
+            workdir_write(name, "rubbish", 7);
         else
-            assert_int_equal(qn_png_write(aid_path(name), &pixel, 1, 1, 1, &err), QN_OK);
+            assert_int_equal(qn_png_write(workdir_path(name), &pixel, 1, 1, 1, &err), QN_OK);
     }
     const qn_dataset_options o = { .on_bad = policy, .max_bad = max_bad };
-    assert_int_equal(qn_dataset_from_folder(&ds, aid_path("set"), &o, &err), QN_OK);
+    assert_int_equal(qn_dataset_from_folder(&ds, workdir_path("set"), &o, &err), QN_OK);
     return ds;
 }
 
@@ -428,8 +428,8 @@ static void pipe_does_not_hang(void **state)
     qn_dataset *ds = folder(4, 0, QN_BAD_STOP, 0);
     const qn_batch *b;
     qn_error err = { 0 };
-    unlink(aid_path("set/a/002.png"));
-    assert_int_equal(mkfifo(aid_path("set/a/002.png"), 0600), 0);
+    unlink(workdir_path("set/a/002.png"));
+    assert_int_equal(mkfifo(workdir_path("set/a/002.png"), 0600), 0);
     qn_loader *l = open_loader(ds, NULL, (qn_loader_options){ .batch = 4 }, 2);
     assert_int_equal(qn_loader_next(l, &b, &err), QN_EIO);
     assert_int_equal(err.code, 6001);
@@ -569,5 +569,5 @@ int main(void)
         cmocka_unit_test(closes_in_any_state),
         cmocka_unit_test(refuses_bad_options),
     };
-    return cmocka_run_group_tests(tests, aid_setup, aid_teardown);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

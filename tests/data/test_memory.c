@@ -121,7 +121,7 @@ static qn_status run_csv(qn_error *err)
 static qn_status run_idx(qn_error *err)
 {
     qn_array a;
-    qn_status status = qn_idx_read(&a, aid_path("i16.idx"), err);
+    qn_status status = qn_idx_read(&a, workdir_path("i16.idx"), err);
     qn_array_free(&a);
     return status;
 }
@@ -129,7 +129,7 @@ static qn_status run_idx(qn_error *err)
 static qn_status run_npy(qn_error *err)
 {
     qn_dataset *ds;
-    qn_status status = qn_dataset_from_npy(&ds, aid_path("x.npy"), aid_path("x.npy"), NULL, err);
+    qn_status status = qn_dataset_from_npy(&ds, workdir_path("x.npy"), workdir_path("x.npy"), NULL, err);
     return status ? status : use(ds, err);
 }
 
@@ -137,25 +137,25 @@ static qn_status run_folder(qn_error *err)
 {
     qn_dataset *ds;
     const qn_dataset_options o = { .png = { .channels = 3, .height = 3, .width = 3 } };
-    qn_status status = qn_dataset_from_folder(&ds, aid_path("set"), &o, err);
+    qn_status status = qn_dataset_from_folder(&ds, workdir_path("set"), &o, err);
     return status ? status : use(ds, err);
 }
 
 static qn_status run_png_write(qn_error *err)
 {
-    return qn_png_write(aid_path("w.png"), (const uint8_t *)"abcd", 2, 2, 1, err);
+    return qn_png_write(workdir_path("w.png"), (const uint8_t *)"abcd", 2, 2, 1, err);
 }
 
 static void write_files(void)
 {
     float v[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
     const qn_array a = { .dtype = QN_F32, .rank = 2, .dim = { 4, 2 }, .data = v, .bytes = sizeof v };
-    aid_write("i16.idx", "\0\0\13\1\0\0\0\2\1\2\3\4", 12);
-    assert_int_equal(qn_npy_write(aid_path("x.npy"), &a, NULL), QN_OK);
-    mkdir(aid_path("set"), 0700);
-    mkdir(aid_path("set/a"), 0700);
-    assert_int_equal(qn_png_write(aid_path("set/a/1.png"), (const uint8_t *)"a", 1, 1, 1, NULL), QN_OK);
-    assert_int_equal(qn_png_write(aid_path("set/a/2.png"), (const uint8_t *)"b", 1, 1, 1, NULL), QN_OK);
+    workdir_write("i16.idx", "\0\0\13\1\0\0\0\2\1\2\3\4", 12);
+    assert_int_equal(qn_npy_write(workdir_path("x.npy"), &a, NULL), QN_OK);
+    mkdir(workdir_path("set"), 0700);
+    mkdir(workdir_path("set/a"), 0700);
+    assert_int_equal(qn_png_write(workdir_path("set/a/1.png"), (const uint8_t *)"a", 1, 1, 1, NULL), QN_OK);
+    assert_int_equal(qn_png_write(workdir_path("set/a/2.png"), (const uint8_t *)"b", 1, 1, 1, NULL), QN_OK);
 }
 
 static void every_allocation_fails(void **state)
@@ -197,5 +197,5 @@ int main(void)
         cmocka_unit_test(batches_allocate_nothing),
         cmocka_unit_test(every_allocation_fails),
     };
-    return cmocka_run_group_tests(tests, aid_setup, aid_teardown);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

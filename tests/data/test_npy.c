@@ -117,8 +117,8 @@ static void writes_what_it_reads(void **state)
             qn_error err = { 0 };
             qn_convert(bytes, types[i], v, QN_F32, count);
             if (types[i] == QN_F32) memcpy(bytes, v, 4 * count);
-            assert_int_equal(qn_npy_write(aid_path("a.npy"), &a, &err), QN_OK);
-            assert_int_equal(qn_npy_read(&b, aid_path("a.npy"), &err), QN_OK);
+            assert_int_equal(qn_npy_write(workdir_path("a.npy"), &a, &err), QN_OK);
+            assert_int_equal(qn_npy_read(&b, workdir_path("a.npy"), &err), QN_OK);
             assert_int_equal(b.dtype, types[i]);
             assert_int_equal(b.rank, rank);
             assert_int_equal(b.bytes, count * qn_dtype_size(types[i]));
@@ -128,7 +128,7 @@ static void writes_what_it_reads(void **state)
     }
     /* The elements begin at a multiple of 64, as the format asks. */
     struct stat st;
-    assert_int_equal(stat(aid_path("a.npy"), &st), 0);
+    assert_int_equal(stat(workdir_path("a.npy"), &st), 0);
     assert_int_equal((st.st_size - 6) % 64, 0);
 }
 
@@ -148,5 +148,5 @@ int main(void)
         cmocka_unit_test(reads_both_versions),  cmocka_unit_test(names_header_faults), cmocka_unit_test(names_sizes),
         cmocka_unit_test(writes_what_it_reads), cmocka_unit_test(survives_damage),
     };
-    return cmocka_run_group_tests(tests, aid_setup, aid_teardown);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

@@ -348,7 +348,7 @@ static void writes_what_it_reads(void **state)
     uint8_t grey[6] = { 0, 50, 100, 150, 200, 255 }, rgb[12] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 };
     qn_array a;
     qn_error err = { 0 };
-    const char *path = aid_path("w.png");
+    const char *path = workdir_path("w.png");
     assert_int_equal(qn_png_write(path, grey, 3, 2, 1, &err), QN_OK);
     assert_int_equal(qn_png_read(&a, path, NULL, &err), QN_OK);
     assert_int_equal(a.dim[1], 2);
@@ -360,7 +360,7 @@ static void writes_what_it_reads(void **state)
     qn_array_free(&a);
     assert_int_equal(qn_png_write(path, rgb, 0, 2, 3, &err), QN_EDATA);
     assert_int_equal(err.code, 3053);
-    assert_int_equal(qn_png_write(aid_path("no/such/dir.png"), rgb, 2, 2, 3, &err), QN_EIO);
+    assert_int_equal(qn_png_write(workdir_path("no/such/dir.png"), rgb, 2, 2, 3, &err), QN_EIO);
     assert_int_equal(err.code, 6002);
 }
 
@@ -379,5 +379,5 @@ int main(void)
         cmocka_unit_test(survives_damage),
         cmocka_unit_test(writes_what_it_reads),
     };
-    return cmocka_run_group_tests(tests, aid_setup, aid_teardown);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

@@ -5,6 +5,7 @@
 #include "../../include/quern/core.h"
 #include "../../include/quern/data.h"
 #include "../../include/quern/train.h"
+#include "../lib/workdir.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -199,15 +199,6 @@ static void loader_threads(void **state)
 static const char recipe_text[] =
     "{\"quern\": 1, \"name\": \"fork\", \"data\": {\"digits\": 100, \"workers\": 2}, \"batch\": 20, \"epochs\": 2,"
     " \"model\": [{\"linear\": 16}, \"relu\", {\"dropout\": 0.2}, {\"linear\": 10}]}";
-static char root[] = "/tmp/quern-fork-XXXXXX";
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
 
 /* FNV-1a of the weights that a run ends with; with `fork_first` a child frees what it has inherited, and ends by
  * exec. */
@@ -220,7 +211,7 @@ static uint64_t train(const char *name, bool fork_first)
     qn_error err;
     struct stat lock;
     char out[100], path[300], weights[4096];
-    snprintf(out, sizeof out, "%s/%s", root, name);
+    snprintf(out, sizeof out, "%s/%s", workdir, name);
     if (qn_recipe_parse(&r, "fork.json", recipe_text, strlen(recipe_text), NULL, 0, &errs))
         fail_msg("%s", errs.list[0].text);
     if (qn_trainer_open(&t, r, &(qn_trainer_opts){ .out = out, .fd = -1, .threads = 2 }, &err))
@@ -252,10 +243,9 @@ static uint64_t train(const char *name, bool fork_first)
 
 static void trainers(void **state)
 {
-    (void)state;
-    assert_non_null(mkdtemp(root));
+    assert_int_equal(workdir_begin(state), 0);
     assert_true(train("alone", false) == train("forked", true));
-    nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    assert_int_equal(workdir_end(state), 0);
 }
 
 int main(void)

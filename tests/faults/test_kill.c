@@ -6,6 +6,7 @@
 #include "../io/interpose.h"
 #include "../../include/quern/checkpoint.h"
 #include "../../include/quern/train.h"
+#include "../lib/workdir.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +15,6 @@
 #include <string.h>
 #include <cmocka.h>
 #include <dirent.h>
-#include <ftw.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -68,8 +68,6 @@ static void after(const struct call *c)
 }
 
 /* ---- runs, each in a process of its own ------------------------------------------------------------ */
-
-static char root[] = "/tmp/quern-kill-XXXXXX";
 
 static qn_status train(const char *out, const char *resume, qn_error *err)
 {
@@ -171,15 +169,6 @@ static void expect_same(const struct end *b, const char *what)
     if (strcmp(a->log, b->log) != 0) fail_msg("%s: another log:\n%s\nexpected:\n%s", what, b->log, a->log);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-static void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
-
 /* No name in the checkpoints' directory begins with a dot. */
 static void expect_tidy(const char *dir, const char *what)
 {
@@ -234,8 +223,8 @@ static void damage(const char *dir, int64_t step)
 static void kill_once(int k, bool hurt, int64_t expected)
 {
     char out[PATH], dir[PATH], what[200];
-    snprintf(out, sizeof out, "%s/at", root);
-    snprintf(dir, sizeof dir, "%s/at/kill-1", root);
+    snprintf(out, sizeof out, "%s/at", workdir);
+    snprintf(dir, sizeof dir, "%s/at/kill-1", workdir);
     snprintf(what, sizeof what, "killed after call %d, %s %s%s", k, whole.at[k - 1].name, whole.at[k - 1].path,
              hurt ? ", damaged" : "");
     if (run(out, NULL, k)) fail_msg("%s: it was not", what);
@@ -252,7 +241,7 @@ static void kill_once(int k, bool hurt, int64_t expected)
     expect_same(&e, what);
     if (expected < 8) expect_tidy(dir, what); /* whoever saves next removes what the dead left */
     release(&e);
-    remove_tree(out);
+    workdir_remove(out);
 }
 
 static int find_call(int from, const char *name, const char *path)
@@ -312,11 +301,10 @@ static void the_saves_at_an_epochs_end(void **state)
 static int begin(void **state)
 {
     char out[PATH], dir[PATH];
-    (void)state;
     seen = mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (seen == MAP_FAILED || !mkdtemp(root)) return -1;
-    snprintf(out, sizeof out, "%s/whole", root);
-    snprintf(dir, sizeof dir, "%s/whole/kill-1", root);
+    if (seen == MAP_FAILED || workdir_begin(state)) return -1;
+    snprintf(out, sizeof out, "%s/whole", workdir);
+    snprintf(dir, sizeof dir, "%s/whole/kill-1", workdir);
     if (!run(out, NULL, 0) || seen->n > MOST) return -1;
     memcpy(&whole, seen, sizeof whole);
     good = end_of(dir);
@@ -325,9 +313,8 @@ static int begin(void **state)
 
 static int end(void **state)
 {
-    (void)state;
     release(&good);
-    remove_tree(root);
+    workdir_end(state);
     munmap(seen, sizeof *seen);
     return 0;
 }

@@ -2,6 +2,7 @@
  * changes no mask; a storm of SIGALRM and SIGCHLD, whose handlers interrupt system calls, changes no byte of what a run
  * leaves; and asking a run to stop is the program's, through a flag. */
 #include "../../include/quern/train.h"
+#include "../lib/workdir.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include <ftw.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -20,7 +20,6 @@ static const char recipe_text[] =
     "{\"quern\": 1, \"name\": \"storm\", \"data\": {\"digits\": 100, \"validation\": 0.2, \"workers\": 2}, \"batch\": "
     "10, \"augment\": {\"rotate\": 10}, \"epochs\": 3, \"checkpoint\": {\"every_steps\": 2, \"keep\": 2}, \"model\": "
     "[{\"linear\": 16}, {\"batch_norm\": true, \"activation\": \"relu\"}, {\"dropout\": 0.2}, {\"linear\": 10}]}";
-static char root[] = "/tmp/quern-signals-XXXXXX";
 static volatile sig_atomic_t alarms, children, stop;
 
 static void on_alarm(int number)
@@ -98,7 +97,7 @@ static qn_status train(const char *name, bool resume, char *run, size_t size)
     qn_train_result result;
     qn_error err;
     char out[200];
-    snprintf(out, sizeof out, "%s/%s", root, name);
+    snprintf(out, sizeof out, "%s/%s", workdir, name);
     if (qn_recipe_parse(&r, "storm.json", recipe_text, strlen(recipe_text), NULL, 0, &errs))
         fail_msg("%s", errs.list[0].text);
     qn_trainer_opts opts = { .out = out, .resume = resume ? run : NULL, .fd = -1, .threads = 2, .stop = &stop };
@@ -160,27 +159,9 @@ static void stopping_is_the_programs(void **state)
     stop = 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-static int begin(void **state)
-{
-    (void)state;
-    return mkdtemp(root) ? 0 : -1;
-}
-static int end(void **state)
-{
-    (void)state;
-    return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(a_storm_changes_nothing),
                                         cmocka_unit_test(stopping_is_the_programs) };
-    return cmocka_run_group_tests_name("signals", tests, begin, end);
+    return cmocka_run_group_tests_name("signals", tests, workdir_begin, workdir_end);
 }

@@ -1,4 +1,4 @@
-/* io.h - what the file tests share: a temporary directory, files of given bytes, exact error lines. */
+/* io.h - what the file tests share: files of given bytes, exact error lines. */
 #ifndef QN_TESTS_IO_H
 #define QN_TESTS_IO_H
 #include <setjmp.h>
@@ -7,9 +7,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "../../core/file.h"
+#include "../lib/workdir.h"
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,45 +18,6 @@
 
 #define UNUSED __attribute__((unused))
 #define N_OF(a) (sizeof(a) / sizeof(a)[0])
-
-/* A directory that belongs to one test binary; work_path(name) is a path in it (one of 8 buffers). */
-static char work_dir[64];
-
-UNUSED static int work_begin(void **state)
-{
-    (void)state;
-#ifdef WORK_IN_MEMORY /* thousands of small files would keep a disk busy for a minute */
-    snprintf(work_dir, sizeof work_dir, "/dev/shm/quern-io-XXXXXX");
-    if (mkdtemp(work_dir)) return 0;
-#endif
-    snprintf(work_dir, sizeof work_dir, "/tmp/quern-io-XXXXXX");
-    return mkdtemp(work_dir) ? 0 : -1;
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
-{
-    (void)st;
-    (void)kind;
-    (void)ftw;
-    return remove(path);
-}
-UNUSED static void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
-
-UNUSED static int work_end(void **state)
-{
-    (void)state;
-    remove_tree(work_dir);
-    return 0;
-}
-
-UNUSED static const char *work_path(const char *name)
-{
-    static char buffers[8][512];
-    static int next;
-    char *b = buffers[next++ % 8];
-    snprintf(b, sizeof buffers[0], "%s/%s", work_dir, name);
-    return b;
-}
 
 UNUSED static void put_file(const char *path, const void *data, size_t n)
 {
@@ -87,9 +48,9 @@ UNUSED static char *get_file(const char *path, size_t *n)
 UNUSED static void assert_line(const qn_error *err, const char *expected)
 {
     char line[512] = "";
-    size_t n = strlen(work_dir), at = 0;
+    size_t n = strlen(workdir), at = 0;
     for (const char *s = err->text; *s && at + 1 < sizeof line;) {
-        if (n && strncmp(s, work_dir, n) == 0) {
+        if (n && strncmp(s, workdir, n) == 0) {
             line[at++] = '~';
             s += n;
         } else {

@@ -20,10 +20,10 @@ static void write_step(const char *dir, int64_t step, int keep)
 /* A fresh directory "ck" with the steps 800 and 900. */
 static const char *fresh(void)
 {
-    remove_tree(work_path("ck"));
-    write_step(work_path("ck"), 800, 0);
-    write_step(work_path("ck"), 900, 0);
-    return work_path("ck");
+    workdir_remove(workdir_path("ck"));
+    write_step(workdir_path("ck"), 800, 0);
+    write_step(workdir_path("ck"), 900, 0);
+    return workdir_path("ck");
 }
 
 struct lines {
@@ -51,11 +51,11 @@ static void assert_broken(const char *expected)
     char with_next[480];
     struct lines lines = { 0 };
     int skipped, fds = open_fds();
-    qn_status status = qn_checkpoint_open(&ck, work_path("ck/step-000900"), &err);
+    qn_status status = qn_checkpoint_open(&ck, workdir_path("ck/step-000900"), &err);
     assert_null(ck);
     assert_line(&err, expected);
     assert_int_equal(status, QN_EMODEL);
-    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, keep_line, &lines, &err), QN_OK);
+    assert_int_equal(qn_checkpoint_open_newest(&ck, workdir_path("ck"), &skipped, keep_line, &lines, &err), QN_OK);
     assert_int_equal(skipped, 1);
     assert_int_equal(lines.n, 1);
     snprintf(with_next, sizeof with_next, "%s; trying step-000800", expected);
@@ -83,10 +83,10 @@ static void round_trip(void **state)
     assert_null(qn_checkpoint_text(ck, "model.safetensors"));
     qn_checkpoint_close(ck);
     qn_checkpoint_close(NULL);
-    char *latest = get_file(work_path("ck/latest"), NULL);
+    char *latest = get_file(workdir_path("ck/latest"), NULL);
     assert_string_equal(latest, "step-000900\n");
     free(latest);
-    assert_int_equal(entries_in(work_path("ck/step-000900")), 4);
+    assert_int_equal(entries_in(workdir_path("ck/step-000900")), 4);
     assert_int_equal(entries_in(dir), 3); /* no leftovers */
     assert_int_equal(open_fds(), fds);
 }
@@ -97,8 +97,8 @@ static void nothing_to_save_is_fine(void **state)
     qn_checkpoint_contents c = { .step = 0, .run_id = "r" };
     qn_checkpoint *ck;
     qn_error err = { 0 };
-    assert_int_equal(qn_checkpoint_write(work_path("deep/er/empty"), &c, 1, &err), QN_OK);
-    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("deep/er/empty"), NULL, NULL, NULL, &err), QN_OK);
+    assert_int_equal(qn_checkpoint_write(workdir_path("deep/er/empty"), &c, 1, &err), QN_OK);
+    assert_int_equal(qn_checkpoint_open_newest(&ck, workdir_path("deep/er/empty"), NULL, NULL, NULL, &err), QN_OK);
     assert_int_equal(qn_checkpoint_step(ck), 0);
     assert_int_equal(qn_safetensors_count(qn_checkpoint_model(ck)), 0);
     qn_checkpoint_close(ck);
@@ -112,16 +112,16 @@ static void keeps_the_newest(void **state)
     ckpt_fill(&best, 850);
     assert_int_equal(qn_checkpoint_write_named(dir, "best", &best.c, NULL), QN_OK);
     write_step(dir, 1000, 3);
-    assert_int_equal(access(work_path("ck/step-000800"), F_OK), 0);
+    assert_int_equal(access(workdir_path("ck/step-000800"), F_OK), 0);
     write_step(dir, 1100, 2);
-    assert_int_not_equal(access(work_path("ck/step-000800"), F_OK), 0);
-    assert_int_not_equal(access(work_path("ck/step-000900"), F_OK), 0);
-    assert_int_equal(access(work_path("ck/step-001000"), F_OK), 0);
-    assert_int_equal(qn_checkpoint_verify(work_path("ck/best"), NULL), QN_OK);
+    assert_int_not_equal(access(workdir_path("ck/step-000800"), F_OK), 0);
+    assert_int_not_equal(access(workdir_path("ck/step-000900"), F_OK), 0);
+    assert_int_equal(access(workdir_path("ck/step-001000"), F_OK), 0);
+    assert_int_equal(qn_checkpoint_verify(workdir_path("ck/best"), NULL), QN_OK);
     write_step(dir, 950, 1); /* an older step after a rewind: never the one that goes */
-    assert_int_equal(access(work_path("ck/step-000950"), F_OK), 0);
+    assert_int_equal(access(workdir_path("ck/step-000950"), F_OK), 0);
     write_step(dir, 1234567, 1);
-    assert_int_equal(access(work_path("ck/step-1234567"), F_OK), 0);
+    assert_int_equal(access(workdir_path("ck/step-1234567"), F_OK), 0);
     assert_int_equal(entries_in(dir), 3);
 }
 
@@ -129,9 +129,9 @@ static void rewriting_a_step_replaces_it(void **state)
 {
     (void)state;
     const char *dir = fresh();
-    put_file(work_path("ck/step-000900/model.safetensors"), "x", 1);
+    put_file(workdir_path("ck/step-000900/model.safetensors"), "x", 1);
     write_step(dir, 900, 0);
-    assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), NULL), QN_OK);
+    assert_int_equal(qn_checkpoint_verify(workdir_path("ck/step-000900"), NULL), QN_OK);
     assert_int_equal(entries_in(dir), 3);
 }
 
@@ -145,7 +145,7 @@ static void named_checkpoints_are_replaced(void **state)
         qn_checkpoint *ck;
         ckpt_fill(&s, step);
         assert_int_equal(qn_checkpoint_write_named(dir, "best", &s.c, &err), QN_OK);
-        assert_int_equal(qn_checkpoint_open(&ck, work_path("ck/best"), &err), QN_OK);
+        assert_int_equal(qn_checkpoint_open(&ck, workdir_path("ck/best"), &err), QN_OK);
         assert_int_equal(qn_checkpoint_step(ck), step);
         assert_true(ckpt_is_sample(ck));
         qn_checkpoint_close(ck);
@@ -221,36 +221,36 @@ static void missing_extra_and_mixed_files(void **state)
         char path[64], line[200];
         fresh();
         snprintf(path, sizeof path, "ck/step-000900/%s", names[i]);
-        unlink(work_path(path));
+        unlink(workdir_path(path));
         snprintf(line, sizeof line, CK(4022) "manifest.json: file \"%s\": No such file or directory", names[i]);
         assert_broken(line);
     }
     fresh();
-    unlink(work_path("ck/step-000900/manifest.json"));
+    unlink(workdir_path("ck/step-000900/manifest.json"));
     assert_broken(CK(4022) "manifest.json: No such file or directory");
     fresh();
-    copy_file(work_path("ck/step-000900/model.safetensors"), work_path("ck/step-000900/shard-2.safetensors"));
+    copy_file(workdir_path("ck/step-000900/model.safetensors"), workdir_path("ck/step-000900/shard-2.safetensors"));
     assert_broken(CK(4022) "shard-2.safetensors: not in the manifest; expected only listed files");
     fresh();
-    copy_file(work_path("ck/step-000800/state.safetensors"), work_path("ck/step-000900/state.safetensors"));
+    copy_file(workdir_path("ck/step-000800/state.safetensors"), workdir_path("ck/step-000900/state.safetensors"));
     assert_broken(CK(4022) "manifest.json: " STATE "step 800; expected 900");
     fresh();
-    copy_file(work_path("ck/step-000800/recipe.json"), work_path("ck/step-000900/recipe.json"));
+    copy_file(workdir_path("ck/step-000800/recipe.json"), workdir_path("ck/step-000900/recipe.json"));
     qn_error err = { 0 };
-    assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), &err), QN_EMODEL);
+    assert_int_equal(qn_checkpoint_verify(workdir_path("ck/step-000900"), &err), QN_EMODEL);
     assert_int_equal(err.code, 4032);
     fresh();
-    copy_file(work_path("ck/step-000900/model.safetensors"), work_path("m"));
-    copy_file(work_path("ck/step-000900/state.safetensors"), work_path("ck/step-000900/model.safetensors"));
-    copy_file(work_path("m"), work_path("ck/step-000900/state.safetensors"));
-    assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), &err), QN_EMODEL);
+    copy_file(workdir_path("ck/step-000900/model.safetensors"), workdir_path("m"));
+    copy_file(workdir_path("ck/step-000900/state.safetensors"), workdir_path("ck/step-000900/model.safetensors"));
+    copy_file(workdir_path("m"), workdir_path("ck/step-000900/state.safetensors"));
+    assert_int_equal(qn_checkpoint_verify(workdir_path("ck/step-000900"), &err), QN_EMODEL);
     assert_int_equal(err.code, 4032); /* the two happen to have the same size */
     struct ckpt_sample s;
     fresh();
     ckpt_fill(&s, 900);
     s.c.run_id = "run-2";
-    assert_int_equal(qn_checkpoint_write(work_path("other"), &s.c, 0, NULL), QN_OK);
-    copy_file(work_path("other/step-000900/state.safetensors"), work_path("ck/step-000900/state.safetensors"));
+    assert_int_equal(qn_checkpoint_write(workdir_path("other"), &s.c, 0, NULL), QN_OK);
+    copy_file(workdir_path("other/step-000900/state.safetensors"), workdir_path("ck/step-000900/state.safetensors"));
     assert_broken(CK(4022) "manifest.json: " STATE "run run-2; expected run-1");
 }
 
@@ -259,12 +259,12 @@ static void refused_kinds_of_files(void **state)
     (void)state;
     char path[512];
     fresh();
-    snprintf(path, sizeof path, "%s", work_path("ck/step-000900/state.safetensors"));
-    assert_int_equal(rename(path, work_path("moved")), 0);
+    snprintf(path, sizeof path, "%s", workdir_path("ck/step-000900/state.safetensors"));
+    assert_int_equal(rename(path, workdir_path("moved")), 0);
     assert_int_equal(symlink("../../moved", path), 0);
     assert_broken(CK(4022) "manifest.json: " STATE "is or passes a symbolic link; expected a regular file");
     assert_int_equal(unlink(path), 0);
-    assert_int_equal(link(work_path("moved"), path), 0);
+    assert_int_equal(link(workdir_path("moved"), path), 0);
     assert_broken(CK(4022) "manifest.json: " STATE "has several hard links; expected one");
     assert_int_equal(unlink(path), 0);
     assert_int_equal(mkfifo(path, 0600), 0);
@@ -279,10 +279,10 @@ static void refused_kinds_of_files(void **state)
         print_message("device file: not tried, mknod: %s\n", strerror(errno));
     /* A step that is itself a link is not followed out of the directory. */
     fresh();
-    assert_int_equal(symlink("step-000900", work_path("ck/step-001000")), 0);
+    assert_int_equal(symlink("step-000900", workdir_path("ck/step-001000")), 0);
     qn_checkpoint *ck;
     struct lines lines = { 0 };
-    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), NULL, keep_line, &lines, NULL), QN_OK);
+    assert_int_equal(qn_checkpoint_open_newest(&ck, workdir_path("ck"), NULL, keep_line, &lines, NULL), QN_OK);
     assert_text(lines.text[0], "error E6001 io: ~/ck/step-001000: open: Not a directory; trying step-000900");
     qn_checkpoint_close(ck);
 }
@@ -294,7 +294,7 @@ static void put_manifest(const char *body)
     int n = snprintf(text, sizeof text, "%s,\n ", body);
     uint32_t crc = qn__crc32(0, text, (size_t)n);
     n += snprintf(text + n, sizeof text - (size_t)n, "\"manifest_crc32\": \"%08x\"\n}\n", (unsigned)crc);
-    put_file(work_path("ck/step-000900/manifest.json"), text, (size_t)n);
+    put_file(workdir_path("ck/step-000900/manifest.json"), text, (size_t)n);
 }
 
 #define HEAD "{\"format\": \"quern-checkpoint\", \"version\": 1, \"quern\": \"0.1.0\""
@@ -352,7 +352,7 @@ static void malformed_manifests(void **state)
         put_manifest(bad[i].body);
         if (i + 1 == N_OF(bad)) { /* the offset follows from the text above */
             qn_error err = { 0 };
-            assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), &err), QN_EMODEL);
+            assert_int_equal(qn_checkpoint_verify(workdir_path("ck/step-000900"), &err), QN_EMODEL);
             assert_non_null(strstr(err.text, ": nesting deeper than 8"));
             continue;
         }
@@ -360,14 +360,14 @@ static void malformed_manifests(void **state)
     }
     put_manifest(HEAD REST ", \"step\": 900");
     qn_error err = { 0 };
-    assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), &err), QN_EMODEL);
+    assert_int_equal(qn_checkpoint_verify(workdir_path("ck/step-000900"), &err), QN_EMODEL);
     assert_non_null(strstr(err.text, "duplicate object key"));
-    put_file(work_path("ck/step-000900/manifest.json"), "", 0);
-    assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), &err), QN_EMODEL);
+    put_file(workdir_path("ck/step-000900/manifest.json"), "", 0);
+    assert_int_equal(qn_checkpoint_verify(workdir_path("ck/step-000900"), &err), QN_EMODEL);
     assert_int_equal(err.code, 4021);
     char *deep = malloc(100000);
     memset(deep, '[', 100000);
-    put_file(work_path("ck/step-000900/manifest.json"), deep, 100000);
+    put_file(workdir_path("ck/step-000900/manifest.json"), deep, 100000);
     assert_broken(CK(4021) "manifest.json@8: nesting deeper than 8");
     free(deep);
 }
@@ -380,19 +380,19 @@ static void none_that_verifies(void **state)
     struct lines lines = { 0 };
     int skipped;
     fresh();
-    put_file(work_path("ck/step-000900/recipe.json"), "", 0);
-    put_file(work_path("ck/step-000800/recipe.json"), "", 0);
-    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, keep_line, &lines, &err), QN_EMODEL);
+    put_file(workdir_path("ck/step-000900/recipe.json"), "", 0);
+    put_file(workdir_path("ck/step-000800/recipe.json"), "", 0);
+    assert_int_equal(qn_checkpoint_open_newest(&ck, workdir_path("ck"), &skipped, keep_line, &lines, &err), QN_EMODEL);
     assert_line(&err, "error E4033 checkpoint: ~/ck: none of 2 checkpoints verifies; expected one");
     assert_int_equal(skipped, 2);
     assert_text(lines.text[0], CK(4031) "recipe.json: 0 bytes; manifest says 31; trying step-000800");
     assert_text(lines.text[1], "error E4031 checkpoint: ~/ck/step-000800/recipe.json: 0 bytes; manifest says 31");
-    remove_tree(work_path("ck"));
-    mkdir(work_path("ck"), 0700);
-    mkdir(work_path("ck/step-9"), 0700); /* not how a step is spelt */
-    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("ck"), NULL, NULL, NULL, &err), QN_EMODEL);
+    workdir_remove(workdir_path("ck"));
+    mkdir(workdir_path("ck"), 0700);
+    mkdir(workdir_path("ck/step-9"), 0700); /* not how a step is spelt */
+    assert_int_equal(qn_checkpoint_open_newest(&ck, workdir_path("ck"), NULL, NULL, NULL, &err), QN_EMODEL);
     assert_line(&err, "error E4033 checkpoint: ~/ck: no checkpoint; expected directories step-NNNNNN");
-    assert_int_equal(qn_checkpoint_open_newest(&ck, work_path("absent"), NULL, NULL, NULL, &err), QN_EIO);
+    assert_int_equal(qn_checkpoint_open_newest(&ck, workdir_path("absent"), NULL, NULL, NULL, &err), QN_EIO);
     assert_line(&err, "error E6001 io: ~/absent: open: No such file or directory");
 }
 
@@ -408,13 +408,13 @@ static void every_truncation(void **state)
         size_t n;
         fresh();
         snprintf(name, sizeof name, "ck/step-000900/%s", all_files[k]);
-        snprintf(path, sizeof path, "%s", work_path(name));
+        snprintf(path, sizeof path, "%s", workdir_path(name));
         char *whole = get_file(path, &n);
         for (size_t cut = n; cut-- > 0;) {
             char line[300];
             qn_error err = { 0 };
             assert_int_equal(truncate(path, (off_t)cut), 0);
-            assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000900"), &err), QN_EMODEL);
+            assert_int_equal(qn_checkpoint_verify(workdir_path("ck/step-000900"), &err), QN_EMODEL);
             snprintf(line, sizeof line, CK(4031) "%s: %zu bytes; manifest says %zu", all_files[k], cut, n);
             if (k < 3) assert_line(&err, line);
         }
@@ -436,13 +436,13 @@ static void every_bit(void **state)
         char name[64];
         size_t n;
         snprintf(name, sizeof name, "ck/step-000900/%s", all_files[k]);
-        char *bytes = get_file(work_path(name), &n);
-        int fd = open(work_path(name), O_WRONLY | O_CLOEXEC);
+        char *bytes = get_file(workdir_path(name), &n);
+        int fd = open(workdir_path(name), O_WRONLY | O_CLOEXEC);
         for (size_t bit = 0; bit < n * 8; bit++, total++) {
             qn_error err = { 0 };
             char c = (char)(bytes[bit / 8] ^ (1 << bit % 8));
             assert_int_equal(pwrite(fd, &c, 1, (off_t)(bit / 8)), 1);
-            qn_status status = qn_checkpoint_verify(work_path("ck/step-000900"), &err);
+            qn_status status = qn_checkpoint_verify(workdir_path("ck/step-000900"), &err);
             if (status != QN_EMODEL) print_error("%s bit %zu: %s\n", name, bit, err.text);
             assert_int_equal(status, QN_EMODEL);
             named += strstr(err.text, "tensor \"") != NULL && err.code == 4032;
@@ -457,14 +457,14 @@ static void every_bit(void **state)
     qn_safetensors *st;
     qn_tensor_info t;
     char line[300];
-    assert_int_equal(qn_safetensors_open(&st, work_path("ck/step-000900/model.safetensors"), NULL, NULL), QN_OK);
+    assert_int_equal(qn_safetensors_open(&st, workdir_path("ck/step-000900/model.safetensors"), NULL, NULL), QN_OK);
     assert_true(qn_safetensors_find(st, "fc.weight", &t));
     struct ckpt_sample s;
     ckpt_fill(&s, 900);
     uint32_t good = qn__crc32(0, s.weight, sizeof s.weight);
     s.weight[0] = -s.weight[0];
     uint32_t bad = qn__crc32(0, s.weight, sizeof s.weight);
-    int fd = open(work_path("ck/step-000900/model.safetensors"), O_WRONLY | O_CLOEXEC);
+    int fd = open(workdir_path("ck/step-000900/model.safetensors"), O_WRONLY | O_CLOEXEC);
     assert_int_equal(pwrite(fd, s.weight, 4, (off_t)t.offset), 4);
     close(fd);
     snprintf(line, sizeof line, CK(4032) "model.safetensors@%lld: tensor \"fc.weight\": crc32 %08x; manifest says %08x",
@@ -484,8 +484,8 @@ static void state_may_hold_infinities_and_the_model_may_not(void **state)
     ckpt_fill(&s, 5);
     s.moment[0] = INFINITY;
     s.weight[5] = NAN;
-    assert_int_equal(qn_checkpoint_write(work_path("inf"), &s.c, 0, &err), QN_OK);
-    assert_int_equal(qn_checkpoint_open(&ck, work_path("inf/step-000005"), &err), QN_OK);
+    assert_int_equal(qn_checkpoint_write(workdir_path("inf"), &s.c, 0, &err), QN_OK);
+    assert_int_equal(qn_checkpoint_open(&ck, workdir_path("inf/step-000005"), &err), QN_OK);
     assert_true(qn_safetensors_find(qn_checkpoint_state(ck), "adam.m.fc.weight", &t));
     assert_int_equal(qn_safetensors_read(qn_checkpoint_state(ck), &t, out, QN_F32, &err), QN_OK);
     assert_true(qn_safetensors_find(qn_checkpoint_model(ck), "fc.weight", &t));
@@ -508,7 +508,7 @@ static void lists_what_does_not_match(void **state)
     qn_checkpoint *ck;
     qn_error err = { 0 };
     struct lines lines = { 0 };
-    assert_int_equal(qn_checkpoint_open(&ck, work_path("ck/step-000900"), &err), QN_OK);
+    assert_int_equal(qn_checkpoint_open(&ck, workdir_path("ck/step-000900"), &err), QN_OK);
     const qn_safetensors *st = qn_checkpoint_model(ck);
     const qn_tensor_data same[] = { { "fc.bias", QN_F32, 1, { 4 }, NULL }, { "fc.weight", QN_F32, 2, { 3, 4 }, NULL } };
     assert_int_equal(qn_tensors_match(st, same, 2, 0, keep_line, &lines, &err), QN_OK);
@@ -564,12 +564,12 @@ static void one_job_per_directory(void **state)
     char start[200], host[256] = "";
     fresh();
     int fds = open_fds();
-    assert_int_equal(qn_run_lock_take(&lock, work_path("ck"), &err), QN_OK);
-    assert_int_equal(qn_run_lock_take(&second, work_path("ck"), &err), QN_EIO);
+    assert_int_equal(qn_run_lock_take(&lock, workdir_path("ck"), &err), QN_OK);
+    assert_int_equal(qn_run_lock_take(&second, workdir_path("ck"), &err), QN_EIO);
     assert_null(second);
     assert_int_equal(err.code, 6011);
     gethostname(host, sizeof host - 1);
-    snprintf(start, sizeof start, "error E6011 io: %s/ck: locked by pid %ld on %s since 20", work_dir, (long)getpid(),
+    snprintf(start, sizeof start, "error E6011 io: %s/ck: locked by pid %ld on %s since 20", workdir, (long)getpid(),
              host);
     assert_memory_equal(err.text, start, strlen(start));
     qn_run_lock_release(lock);
@@ -578,23 +578,23 @@ static void one_job_per_directory(void **state)
     /* The holder's death, of whatever kind, frees it. */
     pid_t child = fork();
     if (child == 0) {
-        if (qn_run_lock_take(&lock, work_path("ck"), NULL)) _exit(1);
+        if (qn_run_lock_take(&lock, workdir_path("ck"), NULL)) _exit(1);
         raise(SIGKILL);
     }
     int how;
     assert_int_equal(waitpid(child, &how, 0), child);
     assert_true(WIFSIGNALED(how));
-    assert_int_equal(qn_run_lock_take(&lock, work_path("ck"), &err), QN_OK);
+    assert_int_equal(qn_run_lock_take(&lock, workdir_path("ck"), &err), QN_OK);
     qn_run_lock_release(lock);
-    assert_int_equal(qn_run_lock_take(&lock, work_path("absent"), &err), QN_EIO);
+    assert_int_equal(qn_run_lock_take(&lock, workdir_path("absent"), &err), QN_EIO);
     assert_line(&err, "error E6001 io: ~/absent: open: No such file or directory");
     /* Nobody has to trust what a lock file says. */
-    assert_int_equal(qn_run_lock_take(&lock, work_path("ck"), &err), QN_OK);
-    put_file(work_path("ck/.lock"), "pid \033[2J\n", 9);
-    assert_int_equal(qn_run_lock_take(&second, work_path("ck"), &err), QN_EIO);
+    assert_int_equal(qn_run_lock_take(&lock, workdir_path("ck"), &err), QN_OK);
+    put_file(workdir_path("ck/.lock"), "pid \033[2J\n", 9);
+    assert_int_equal(qn_run_lock_take(&second, workdir_path("ck"), &err), QN_EIO);
     assert_line(&err, "error E6011 io: ~/ck: locked by pid \\x1B[2J");
-    put_file(work_path("ck/.lock"), "", 0);
-    assert_int_equal(qn_run_lock_take(&second, work_path("ck"), &err), QN_EIO);
+    put_file(workdir_path("ck/.lock"), "", 0);
+    assert_int_equal(qn_run_lock_take(&second, workdir_path("ck"), &err), QN_EIO);
     assert_line(&err, "error E6011 io: ~/ck: locked by another job");
     qn_run_lock_release(lock);
 }
@@ -603,7 +603,7 @@ static void one_job_per_directory(void **state)
 static void race_for_the_lock(void **state)
 {
     (void)state;
-    mkdir(work_path("race"), 0700);
+    mkdir(workdir_path("race"), 0700);
     for (int round = 0; round < 200; round++) {
         int pipes[2], won = 0;
         assert_int_equal(pipe(pipes), 0);
@@ -613,7 +613,7 @@ static void race_for_the_lock(void **state)
                 char c;
                 close(pipes[1]);
                 /* Holds what it got until the parent has counted. */
-                qn_status status = qn_run_lock_take(&lock, work_path("race"), NULL);
+                qn_status status = qn_run_lock_take(&lock, workdir_path("race"), NULL);
                 if (status) _exit(status == QN_EIO ? 0 : 9);
                 if (read(pipes[0], &c, 1) < 0) _exit(8);
                 _exit(1);
@@ -643,25 +643,25 @@ static void removes_leftovers_of_the_dead_only(void **state)
     snprintf(dead, sizeof dead, "ck/.step-000950.tmp.%ld", (long)gone);
     snprintf(old, sizeof old, "ck/.best.old.%ld", (long)gone);
     snprintf(lost, sizeof lost, "ck/.latest.tmp.%ld.1", (long)gone);
-    mkdir(work_path(alive), 0700);
-    mkdir(work_path(dead), 0700);
+    mkdir(workdir_path(alive), 0700);
+    mkdir(workdir_path(dead), 0700);
     char inner[120];
     snprintf(inner, sizeof inner, "%s/model.safetensors", dead);
-    put_file(work_path(inner), "half", 4);
-    put_file(work_path(lost), "x", 1);
-    put_file(work_path("ck/.mine.tmp.x"), "x", 1);
+    put_file(workdir_path(inner), "half", 4);
+    put_file(workdir_path(lost), "x", 1);
+    put_file(workdir_path("ck/.mine.tmp.x"), "x", 1);
     /* "best" was set aside by a writer that died before it put the new one there. */
     struct ckpt_sample s;
     ckpt_fill(&s, 3);
     assert_int_equal(qn_checkpoint_write_named(dir, "best", &s.c, NULL), QN_OK);
-    assert_int_equal(rename(work_path("ck/best"), work_path(old)), 0);
+    assert_int_equal(rename(workdir_path("ck/best"), workdir_path(old)), 0);
     write_step(dir, 1000, 0);
-    assert_int_equal(access(work_path(alive), F_OK), 0);
-    assert_int_equal(access(work_path("ck/.mine.tmp.x"), F_OK), 0);
-    assert_int_not_equal(access(work_path(dead), F_OK), 0);
-    assert_int_not_equal(access(work_path(lost), F_OK), 0);
-    assert_int_not_equal(access(work_path(old), F_OK), 0);
-    assert_int_equal(qn_checkpoint_verify(work_path("ck/best"), NULL), QN_OK);
+    assert_int_equal(access(workdir_path(alive), F_OK), 0);
+    assert_int_equal(access(workdir_path("ck/.mine.tmp.x"), F_OK), 0);
+    assert_int_not_equal(access(workdir_path(dead), F_OK), 0);
+    assert_int_not_equal(access(workdir_path(lost), F_OK), 0);
+    assert_int_not_equal(access(workdir_path(old), F_OK), 0);
+    assert_int_equal(qn_checkpoint_verify(workdir_path("ck/best"), NULL), QN_OK);
 }
 
 int main(void)
@@ -686,5 +686,5 @@ int main(void)
         cmocka_unit_test(race_for_the_lock),
         cmocka_unit_test(removes_leftovers_of_the_dead_only),
     };
-    return cmocka_run_group_tests(tests, work_begin, work_end);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

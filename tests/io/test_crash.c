@@ -3,7 +3,6 @@
  *
  * QN_TEST_LONG=1 runs the whole product; otherwise a sample is drawn with the seed that is printed
  * (QN_TEST_SEED chooses it). A part runs under strace, which also reaches the calls inside libc. */
-#define WORK_IN_MEMORY
 #include "io.h"
 #include "ckpt.h"
 #include "interpose.h"
@@ -32,7 +31,7 @@ static int begin(void **state)
     if (s && qn__parse_i64(s, &value) && value > 0) seed = (uint64_t)value;
     long_run = l && strcmp(l, "1") == 0;
     print_message("seed %llu, %s\n", (unsigned long long)seed, long_run ? "whole product" : "sample");
-    return work_begin(state);
+    return workdir_begin_in_memory(state);
 }
 
 /* ---- the scenario -------------------------------------------------------------------------- */
@@ -41,13 +40,13 @@ static int begin(void **state)
 static void prepare(void)
 {
     struct ckpt_sample s;
-    remove_tree(work_path("ck"));
+    workdir_remove(workdir_path("ck"));
     for (int64_t step = 100; step <= 200; step += 100) {
         ckpt_fill(&s, step);
-        assert_int_equal(qn_checkpoint_write(work_path("ck"), &s.c, 0, NULL), QN_OK);
+        assert_int_equal(qn_checkpoint_write(workdir_path("ck"), &s.c, 0, NULL), QN_OK);
     }
     ckpt_fill(&s, 150);
-    assert_int_equal(qn_checkpoint_write_named(work_path("ck"), "best", &s.c, NULL), QN_OK);
+    assert_int_equal(qn_checkpoint_write_named(workdir_path("ck"), "best", &s.c, NULL), QN_OK);
 }
 
 /* Writes step 300, keeping two, then a new best; *acknowledged counts what returned QN_OK. */
@@ -74,7 +73,7 @@ static void check_directory(int acknowledged)
     qn_checkpoint *ck;
     qn_error err = { 0 };
     int skipped;
-    qn_status status = qn_checkpoint_open_newest(&ck, work_path("ck"), &skipped, no_report, NULL, &err);
+    qn_status status = qn_checkpoint_open_newest(&ck, workdir_path("ck"), &skipped, no_report, NULL, &err);
     if (status) print_error("%s\n", err.text);
     assert_int_equal(status, QN_OK);
     assert_int_equal(skipped, 0); /* nothing half made under a final name */
@@ -84,10 +83,10 @@ static void check_directory(int acknowledged)
     for (int step = 100; step <= 300; step += 100) { /* the older ones are whole, or gone */
         char name[32];
         snprintf(name, sizeof name, "ck/step-%06d", step);
-        if (access(work_path(name), F_OK) != 0) continue;
-        assert_int_equal(qn_checkpoint_verify(work_path(name), &err), QN_OK);
+        if (access(workdir_path(name), F_OK) != 0) continue;
+        assert_int_equal(qn_checkpoint_verify(workdir_path(name), &err), QN_OK);
     }
-    status = qn_checkpoint_open(&ck, work_path("ck/best"), &err);
+    status = qn_checkpoint_open(&ck, workdir_path("ck/best"), &err);
     if (status) print_error("%s\n", err.text);
     assert_int_equal(status, QN_OK);
     assert_true(qn_checkpoint_step(ck) == 300 || (acknowledged < 2 && qn_checkpoint_step(ck) == 150));
@@ -101,12 +100,12 @@ static void check_recovery(void)
     struct ckpt_sample s;
     qn_error err = { 0 };
     ckpt_fill(&s, 400);
-    qn_status status = qn_checkpoint_write(work_path("ck"), &s.c, 1, &err);
+    qn_status status = qn_checkpoint_write(workdir_path("ck"), &s.c, 1, &err);
     if (status) print_error("%s\n", err.text);
     assert_int_equal(status, QN_OK);
-    assert_int_equal(entries_in(work_path("ck")), 3); /* step-000400, best, latest */
-    assert_int_equal(qn_checkpoint_verify(work_path("ck/step-000400"), &err), QN_OK);
-    assert_int_equal(qn_checkpoint_verify(work_path("ck/best"), &err), QN_OK);
+    assert_int_equal(entries_in(workdir_path("ck")), 3); /* step-000400, best, latest */
+    assert_int_equal(qn_checkpoint_verify(workdir_path("ck/step-000400"), &err), QN_OK);
+    assert_int_equal(qn_checkpoint_verify(workdir_path("ck/best"), &err), QN_OK);
 }
 
 /* ---- D2: every call fails ------------------------------------------------------------------ */
@@ -157,7 +156,7 @@ static int count_calls(void)
     volatile int acknowledged;
     prepare();
     arm(0, 0, false);
-    assert_int_equal(scenario(work_path("ck"), &acknowledged, NULL), QN_OK);
+    assert_int_equal(scenario(workdir_path("ck"), &acknowledged, NULL), QN_OK);
     disarm();
     return fault.count;
 }
@@ -168,7 +167,7 @@ static void check_one_fault(int at, int error, bool sticky)
     volatile int acknowledged;
     prepare();
     int fds = open_fds();
-    const char *dir = work_path("ck");
+    const char *dir = workdir_path("ck");
     arm(at, error, sticky);
     qn_status status = scenario(dir, &acknowledged, &err);
     disarm();
@@ -213,7 +212,7 @@ static void interruptions_and_short_writes_are_carried_on(void **state)
             qn_error err = { 0 };
             if (!sampled(2)) continue;
             prepare();
-            const char *dir = work_path("ck");
+            const char *dir = workdir_path("ck");
             arm(at, EINTR, false);
             fault.half = half;
             fault.sticky = half; /* every write from here on is cut in two */
@@ -247,7 +246,7 @@ static void disk_full_says_how_much_is_missing(void **state)
         volatile int acknowledged;
         char line[400];
         prepare();
-        const char *dir = work_path("ck");
+        const char *dir = workdir_path("ck");
         arm(cases[i].at, ENOSPC, true);
         fault.only = cases[i].call;
         assert_int_equal(scenario(dir, &acknowledged, &err), QN_EIO);
@@ -255,13 +254,13 @@ static void disk_full_says_how_much_is_missing(void **state)
         snprintf(line, sizeof line, "error E6002 io: ~/ck/.step-000300.tmp.%ld%s%s", (long)getpid(),
                  cases[i].line[0] == ':' ? "" : "/", cases[i].line);
         assert_line(&err, line);
-        assert_int_equal(entries_in(work_path("ck")), 4); /* the temporary directory is gone */
+        assert_int_equal(entries_in(workdir_path("ck")), 4); /* the temporary directory is gone */
         check_directory(0);
     }
     for (size_t i = 0; i < 2; i++) { /* no fallocate here: fine */
         volatile int acknowledged;
         prepare();
-        const char *dir = work_path("ck");
+        const char *dir = workdir_path("ck");
         arm(1, i ? ENOSYS : EOPNOTSUPP, true);
         fault.only = "fallocate";
         assert_int_equal(scenario(dir, &acknowledged, NULL), QN_OK);
@@ -276,7 +275,7 @@ static void works_without_exchange(void **state)
     (void)state;
     volatile int acknowledged;
     prepare();
-    const char *dir = work_path("ck");
+    const char *dir = workdir_path("ck");
     arm(1, EINVAL, true);
     fault.only = "renameat2";
     assert_int_equal(scenario(dir, &acknowledged, NULL), QN_OK);
@@ -294,7 +293,7 @@ static void every_read_may_fail(void **state)
     (void)state;
     qn_checkpoint *ck;
     prepare();
-    const char *dir = work_path("ck");
+    const char *dir = workdir_path("ck");
     arm(0, 0, false);
     assert_int_equal(qn_checkpoint_open_newest(&ck, dir, NULL, NULL, NULL, NULL), QN_OK);
     disarm();
@@ -355,7 +354,7 @@ static bool save_and_open_without(int64_t k, bool for_ever)
     qn_error err = { 0 }, why = { 0 };
     prepare();
     char dir[512];
-    snprintf(dir, sizeof dir, "%s", work_path("ck"));
+    snprintf(dir, sizeof dir, "%s", workdir_path("ck"));
     int fds = open_fds();
     allocations_end = for_ever;
     allocations_left = k;
@@ -393,7 +392,7 @@ static int run_and_kill(int at, bool after, bool *survived)
 {
     int pipes[2], acknowledged = 0, how;
     char c;
-    const char *dir = work_path("ck");
+    const char *dir = workdir_path("ck");
     assert_int_equal(pipe(pipes), 0);
     pid_t child = fork();
     if (child == 0) {
@@ -461,9 +460,9 @@ static int run_traced(const char *inject)
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     assert_true(n > 0);
     snprintf(trace, sizeof trace, "trace=sched_yield,%s", traced);
-    snprintf(log, sizeof log, "%s", work_path("log"));
-    snprintf(dir, sizeof dir, "%s", work_path("ck"));
-    const char *err = work_path("err");
+    snprintf(log, sizeof log, "%s", workdir_path("log"));
+    snprintf(dir, sizeof dir, "%s", workdir_path("ck"));
+    const char *err = workdir_path("err");
     pid_t child = fork();
     if (child == 0) {
         int fd = (int)syscall(SYS_openat, AT_FDCWD, err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -489,7 +488,7 @@ static size_t find_sites(struct site sites[32])
 {
     size_t n = 0;
     bool marked = false;
-    char *log = get_file(work_path("log"), NULL), *rest = log;
+    char *log = get_file(workdir_path("log"), NULL), *rest = log;
     for (char *line; (line = strsep(&rest, "\n"));) {
         size_t length = strcspn(line, "(");
         if (!line[length] || length >= sizeof sites[0].name) continue;
@@ -520,7 +519,7 @@ static void check_traced(const struct site *site, int k, const char *what, bool 
     prepare();
     snprintf(inject, sizeof inject, "inject=%s:%s:when=%d%s", site->name, what, k, sticky ? "+" : "");
     int code = run_traced(inject);
-    char *text = get_file(work_path("err"), &n);
+    char *text = get_file(workdir_path("err"), &n);
     bool killed = strncmp(what, "signal", 6) == 0;
     if (killed ? code != 128 + SIGKILL : code != 0 && code != QN_EIO)
         print_error("%s: exit %d: %s\n", inject, code, text);
@@ -544,7 +543,7 @@ static void under_strace(void **state)
     prepare();
     int code = run_traced(NULL);
     if (code != 0) {
-        char *text = get_file(work_path("err"), NULL);
+        char *text = get_file(workdir_path("err"), NULL);
         print_message("skipped: strace does not run here (exit %d): %s\n", code, text ? text : "");
         free(text);
         skip();
@@ -579,5 +578,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(kill_at_every_call),
         cmocka_unit_test(under_strace),
     };
-    return cmocka_run_group_tests(tests, begin, work_end);
+    return cmocka_run_group_tests(tests, begin, workdir_end);
 }

@@ -2,7 +2,6 @@
  * might leave them: what an fsync covered is there, of everything else any part may be missing, cut or
  * reordered (the model of the ALICE study). Each must restore the last acknowledged checkpoint.
  * Negative controls forget one kind of fsync and must see a checkpoint lost. */
-#define WORK_IN_MEMORY
 #include "io.h"
 #include "ckpt.h"
 #include "interpose.h"
@@ -91,9 +90,9 @@ static int dir_node(int fd) { return fd >= 0 && fd < MAX_FDS ? node_of_fd[fd] : 
 static void record_open(const struct call *c)
 {
     int node = -1, dir = dir_node(c->fd);
-    size_t n = strlen(work_path("ck"));
+    size_t n = strlen(workdir_path("ck"));
     if (c->fd == AT_FDCWD)
-        node = strncmp(c->path, work_path("ck"), n) == 0 && strlen(c->path) <= n + 1 ? ROOT : -1;
+        node = strncmp(c->path, workdir_path("ck"), n) == 0 && strlen(c->path) <= n + 1 ? ROOT : -1;
     else if (dir >= 0 && strcmp(c->path, ".") == 0)
         node = dir;
     else if (dir >= 0 && lookup(&live, dir, c->path) >= 0)
@@ -159,17 +158,17 @@ static int record_run(void **state)
     };
     struct ckpt_sample s;
     int64_t best = 0;
-    if (work_begin(state) || mkdir(work_path("ck"), 0700)) return -1;
+    if (workdir_begin_in_memory(state) || mkdir(workdir_path("ck"), 0700)) return -1;
     memset(node_of_fd, -1, sizeof node_of_fd);
     is_dir[n_nodes++] = true;
     after_call = record;
     for (size_t i = 0; i < N_OF(plan); i++) {
         ckpt_fill(&s, plan[i][0]);
-        if (qn_checkpoint_write(work_path("ck"), &s.c, (int)plan[i][2], NULL)) return -1;
+        if (qn_checkpoint_write(workdir_path("ck"), &s.c, (int)plan[i][2], NULL)) return -1;
         acknowledge(plan[i][0], best);
         if (plan[i][1] == 0) continue;
         ckpt_fill(&s, best = plan[i][1]);
-        if (qn_checkpoint_write_named(work_path("ck"), "best", &s.c, NULL)) return -1;
+        if (qn_checkpoint_write_named(workdir_path("ck"), "best", &s.c, NULL)) return -1;
         acknowledge(plan[i][0], best);
     }
     after_call = NULL;
@@ -301,13 +300,13 @@ static bool crash(int end, enum loss loss, enum control control)
 {
     static struct disk d;
     int64_t step, best;
-    const char *path = work_path("disk");
+    const char *path = workdir_path("disk");
     build(&d, end, loss, control);
     put_tree(&d, ROOT, path);
     promised(end, &step, &best);
     bool good = restores(path, step, best);
     for (int i = 0; i < n_nodes; i++) free(d.data[i]);
-    if (good || control != HONEST) remove_tree(work_path("disk"));
+    if (good || control != HONEST) workdir_remove(workdir_path("disk"));
     if (!good && control == HONEST)
         print_error("power loss before operation %d, loss %d, seed %llu: promised step %lld, best %lld\n", end,
                     (int)loss, (unsigned long long)seed, (long long)step, (long long)best);
@@ -344,7 +343,7 @@ int main(void)
         cmocka_unit_test(nothing_acknowledged_is_lost),
         cmocka_unit_test(without_fsync_something_is_lost),
     };
-    int failed = cmocka_run_group_tests(tests, record_run, work_end);
+    int failed = cmocka_run_group_tests(tests, record_run, workdir_end);
     for (int i = 0; i < n_ops; i++) free(ops[i].data);
     return failed;
 }

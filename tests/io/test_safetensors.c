@@ -179,7 +179,7 @@ static void names_bad_frames(void **state)
     qn_safetensors_opts all = { .max_header = SIZE_MAX };
     assert_int_equal(qn_safetensors_open_memory(&st, "\1\341\365\5\0\0\0\0{}", 10, "m", &all, &err), QN_EMODEL);
     assert_line(&err, "error E4011 model: m@0: header length: 100000001; expected at most 100000000");
-    assert_int_equal(qn_safetensors_open(&st, work_path("absent"), NULL, &err), QN_EIO);
+    assert_int_equal(qn_safetensors_open(&st, workdir_path("absent"), NULL, &err), QN_EIO);
     assert_line(&err, "error E6001 io: ~/absent: open: No such file or directory");
 }
 
@@ -290,7 +290,7 @@ static void every_allocation_may_fail(void **state)
     (void)state;
     const char *header = "{\"__metadata__\":{\"a\":\"b\"},\"a\":" T "}";
     struct image im = image_of(header, strlen(header), 8);
-    put_file(work_path("torture"), im.bytes, im.n);
+    put_file(workdir_path("torture"), im.bytes, im.n);
     int fds = open_fds();
     for (int k = 0;; k++) {
         int left = k;
@@ -298,7 +298,7 @@ static void every_allocation_may_fail(void **state)
         qn_safetensors_opts opts = { .alloc = &alloc };
         qn_safetensors *st;
         qn_error err = { 0 };
-        qn_status status = qn_safetensors_open(&st, work_path("torture"), &opts, &err);
+        qn_status status = qn_safetensors_open(&st, workdir_path("torture"), &opts, &err);
         qn_safetensors_close(st);
         assert_int_equal(open_fds(), fds);
         if (!status) {
@@ -327,8 +327,8 @@ static const qn_meta_entry sample_meta[] = { { "note", "two\nlines, \"quotes\", 
 static char *write_sample(const char *name, size_t *n)
 {
     qn_error err = { 0 };
-    assert_int_equal(qn_safetensors_write(work_path(name), sample, N_OF(sample), sample_meta, 1, &err), QN_OK);
-    return get_file(work_path(name), n);
+    assert_int_equal(qn_safetensors_write(workdir_path(name), sample, N_OF(sample), sample_meta, 1, &err), QN_OK);
+    return get_file(workdir_path(name), n);
 }
 
 static void round_trip(void **state)
@@ -349,7 +349,7 @@ static void round_trip(void **state)
     qn_safetensors *st;
     qn_error err = { 0 };
     qn_tensor_info t;
-    assert_int_equal(qn_safetensors_open(&st, work_path("sample"), NULL, &err), QN_OK);
+    assert_int_equal(qn_safetensors_open(&st, workdir_path("sample"), NULL, &err), QN_OK);
     assert_int_equal(qn_safetensors_count(st), 4);
     assert_false(qn_safetensors_find(st, "fc", NULL));
     assert_true(qn_safetensors_find(st, "fc.weight", &t));
@@ -392,8 +392,8 @@ static void bytes_do_not_depend_on_the_order_given(void **state)
     char *a = write_sample("a", &n);
     qn_tensor_data reversed[N_OF(sample)];
     for (size_t i = 0; i < N_OF(sample); i++) reversed[i] = sample[N_OF(sample) - 1 - i];
-    assert_int_equal(qn_safetensors_write(work_path("b"), reversed, N_OF(sample), sample_meta, 1, NULL), QN_OK);
-    char *b = get_file(work_path("b"), &m);
+    assert_int_equal(qn_safetensors_write(workdir_path("b"), reversed, N_OF(sample), sample_meta, 1, NULL), QN_OK);
+    char *b = get_file(workdir_path("b"), &m);
     assert_int_equal(n, m);
     assert_memory_equal(a, b, n);
     free(a);
@@ -424,14 +424,14 @@ static void writer_refuses_what_no_reader_takes(void **state)
         qn_tensor_data two[2] = { { "b", QN_F32, 0, { 0 }, weights }, bad[i].t };
         qn_error err = { 0 };
         char line[300];
-        assert_int_equal(qn_safetensors_write(work_path("w"), two, 2, NULL, 0, &err), QN_EMODEL);
+        assert_int_equal(qn_safetensors_write(workdir_path("w"), two, 2, NULL, 0, &err), QN_EMODEL);
         snprintf(line, sizeof line, "error E4018 model: %s", bad[i].line);
         assert_line(&err, line);
-        assert_int_not_equal(access(work_path("w"), F_OK), 0);
+        assert_int_not_equal(access(workdir_path("w"), F_OK), 0);
     }
     qn_error err = { 0 };
     qn_meta_entry twice = { "format", "np" };
-    assert_int_equal(qn_safetensors_write(work_path("w"), sample, 1, &twice, 1, &err), QN_EMODEL);
+    assert_int_equal(qn_safetensors_write(workdir_path("w"), sample, 1, &twice, 1, &err), QN_EMODEL);
     assert_line(&err, "error E4018 model: ~/w: metadata key \"format\" is given twice");
 }
 
@@ -458,12 +458,12 @@ static void refuses_values_that_are_not_finite(void **state)
                                          "value [1] is inf (1 of 4 not finite)",
                                          "value [3] is nan (1 of 4 not finite)" };
     static float out[N];
-    put_file(work_path("nan"), "", 0);
-    assert_int_equal(qn_safetensors_write(work_path("nan"), t, 4, NULL, 0, NULL), QN_OK);
+    put_file(workdir_path("nan"), "", 0);
+    assert_int_equal(qn_safetensors_write(workdir_path("nan"), t, 4, NULL, 0, NULL), QN_OK);
     for (int allow = 0; allow < 2; allow++) {
         qn_safetensors *st;
         qn_safetensors_opts opts = { .allow_nonfinite = allow };
-        assert_int_equal(qn_safetensors_open(&st, work_path("nan"), &opts, NULL), QN_OK);
+        assert_int_equal(qn_safetensors_open(&st, workdir_path("nan"), &opts, NULL), QN_OK);
         for (int i = 0; i < 4; i++) {
             qn_tensor_info info;
             qn_error err = { 0 };
@@ -657,5 +657,5 @@ int main(void)
         cmocka_unit_test(types_quern_does_not_have_are_listed_but_not_read),
         cmocka_unit_test(every_truncation_and_bit_flip),
     };
-    return cmocka_run_group_tests(tests, work_begin, work_end);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

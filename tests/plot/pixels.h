@@ -2,6 +2,7 @@
 #ifndef TESTS_PLOT_PIXELS_H
 #define TESTS_PLOT_PIXELS_H
 #include "../../plot/canvas.h"
+#include "../lib/workdir.h"
 #include <png.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,22 +17,13 @@ struct picture {
     unsigned char *rgb;
 };
 
-static char test_dir[64], test_path[128];
+static char test_path[128];
 
 static int make_dir(void **state)
 {
-    (void)state;
-    snprintf(test_dir, sizeof test_dir, "/tmp/quern-plot-XXXXXX");
-    if (!mkdtemp(test_dir)) return -1;
-    snprintf(test_path, sizeof test_path, "%s/out", test_dir);
+    if (workdir_begin(state)) return -1;
+    snprintf(test_path, sizeof test_path, "%s/out", workdir);
     return 0;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    unlink(test_path);
-    return rmdir(test_dir);
 }
 
 /* Decodes and removes the file the test wrote. */

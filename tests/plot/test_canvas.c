@@ -258,5 +258,5 @@ int main(void)
         cmocka_unit_test(numbers),
         cmocka_unit_test(colours),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, make_dir, workdir_end);
 }

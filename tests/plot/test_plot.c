@@ -396,5 +396,5 @@ int main(void)
         cmocka_unit_test(hostile_text_and_values),
         cmocka_unit_test(deterministic),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, make_dir, workdir_end);
 }

@@ -1,6 +1,7 @@
 /* test_svg.c - drawn graphs: well-formed, in layers, nothing on top of anything else. */
 #include "../../core/base.h"
 #include "../../plot/layout.h"
+#include "../lib/workdir.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,22 +12,13 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-static char dir[64], path[128];
+static char path[128];
 
 static int make_dir(void **state)
 {
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/quern-svg-XXXXXX");
-    if (!mkdtemp(dir)) return -1;
-    snprintf(path, sizeof path, "%s/graph.svg", dir);
+    if (workdir_begin(state)) return -1;
+    snprintf(path, sizeof path, "%s/graph.svg", workdir);
     return 0;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    unlink(path);
-    return rmdir(dir);
 }
 
 static char *slurp(void)
@@ -256,5 +248,5 @@ int main(void)
         cmocka_unit_test(large_graph),
         cmocka_unit_test(refusals),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, make_dir, workdir_end);
 }

@@ -1,12 +1,12 @@
 /* test_gpu.c - descriptions of GPUs: those of gpus/ are whole and each figure names its source; mistakes of others. */
 #include "../../include/quern/plan.h"
+#include "../lib/workdir.h"
 #include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <cmocka.h>
 
 static void ours_are_whole(void **state)
@@ -28,20 +28,11 @@ static void ours_are_whole(void **state)
 
 static void fails(const char *text, const char *expected)
 {
-    char dir[] = "/tmp/quern-gpu-XXXXXX", path[64];
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/g.json", dir);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
     qn_gpu gpu;
     qn_error err;
-    assert_int_not_equal(qn_gpu_read(&gpu, path, &err), QN_OK);
+    assert_int_not_equal(qn_gpu_read(&gpu, workdir_write("g.json", text, strlen(text)), &err), QN_OK);
     const char *from = strstr(err.text, "g.json");
     assert_string_equal(from ? from : err.text, expected);
-    unlink(path);
-    rmdir(dir);
 }
 
 static void mistakes(void **state)
@@ -68,5 +59,5 @@ static void mistakes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(ours_are_whole), cmocka_unit_test(mistakes) };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

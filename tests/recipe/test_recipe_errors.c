@@ -1,5 +1,6 @@
 /* Every mistake in a recipe: the exact line (fault rows A7, B1, B7). */
 #include "recipe_aid.h"
+#include "../lib/workdir.h"
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -302,15 +303,14 @@ static void nul_byte(void **state)
 
 static void files(void **state)
 {
-    (void)state;
-    char dir[] = "/tmp/quern-recipe-XXXXXX", path[64];
+    const char *path;
     qn_recipe *r;
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/none.json", dir);
+    assert_int_equal(workdir_begin(state), 0);
+    path = workdir_path("none.json");
     assert_int_equal(qn_recipe_load(&r, path, NULL, 0, &errs), QN_EIO);
     assert_int_equal(errs.list[0].code, 6001);
     assert_null(r);
-    assert_int_equal(qn_recipe_load(&r, dir, NULL, 0, &errs), QN_EIO);
+    assert_int_equal(qn_recipe_load(&r, workdir, NULL, 0, &errs), QN_EIO);
     assert_int_equal(mkfifo(path, 0600), 0);
     assert_int_equal(qn_recipe_load(&r, path, NULL, 0, NULL), QN_EIO);
     assert_int_equal(unlink(path), 0);
@@ -323,8 +323,7 @@ static void files(void **state)
     fclose(f);
     assert_int_equal(qn_recipe_load(&r, path, NULL, 0, &errs), QN_EUSAGE);
     assert_int_equal(errs.list[0].code, 2103);
-    assert_int_equal(unlink(path), 0);
-    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(workdir_end(state), 0);
 }
 
 int main(void)

@@ -1,5 +1,6 @@
 /* steps.c - see steps.h. */
 #include "steps.h"
+#include "../lib/workdir.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,12 +10,9 @@
 #include <string.h>
 #include <cmocka.h>
 #include <dirent.h>
-#include <ftw.h>
 #include <jansson.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static char root[64];
 
 /* What a test run writes need not survive a power cut; tests/io covers that. */
 int fsync(int fd)
@@ -25,24 +23,14 @@ int fsync(int fd)
 
 const char *steps_root(void)
 {
-    if (root[0]) return root;
-    snprintf(root, sizeof root, "/tmp/quern-steps-XXXXXX");
-    assert_non_null(mkdtemp(root));
-    return root;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
+    if (!workdir[0]) assert_int_equal(workdir_begin(NULL), 0);
+    return workdir;
 }
 
 void steps_clean(void)
 {
-    if (root[0]) nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    root[0] = 0;
+    if (workdir[0]) workdir_end(NULL);
+    workdir[0] = 0;
 }
 
 static void train(struct steps_run *out, const char *text, const char *resume, int64_t epochs)

@@ -1,5 +1,6 @@
 /* test_events.c - TensorBoard files, taken apart by a reader of their own. */
 #include "../../train/events.h"
+#include "../lib/workdir.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,21 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
-
-static char dir[64];
-
-static int make_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/quern-events-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    return rmdir(dir);
-}
 
 /* RFC 3720 B.4, and "123456789" as every catalogue of CRCs has it. */
 static void crc_vectors(void **state)
@@ -180,7 +166,7 @@ static void round_trip(void **state)
     memset(tag, 't', 255);
     tag[255] = 0;
     for (size_t i = 0; i < sizeof png; i++) png[i] = (char)(i * 7);
-    assert_int_equal(qn_events_open(&e, dir, &err), QN_OK);
+    assert_int_equal(qn_events_open(&e, workdir, &err), QN_OK);
     assert_int_equal(qn_events_scalar(e, "train/loss", 1, 0.25f, &err), QN_OK);
     assert_int_equal(qn_events_scalar(e, tag, INT64_MAX, NAN, &err), QN_OK);
     assert_int_equal(qn_events_image(e, "pictures/filters", 7, png, sizeof png, 40, 30, &err), QN_OK);
@@ -212,8 +198,8 @@ static void names(void **state)
     (void)state;
     qn_events *a = NULL, *b = NULL;
     char pid[32];
-    assert_int_equal(qn_events_open(&a, dir, NULL), QN_OK);
-    assert_int_equal(qn_events_open(&b, dir, NULL), QN_OK);
+    assert_int_equal(qn_events_open(&a, workdir, NULL), QN_OK);
+    assert_int_equal(qn_events_open(&b, workdir, NULL), QN_OK);
     const char *name = strstr(qn_events_path(a), "/events.out.tfevents.");
     assert_non_null(name);
     assert_true(strspn(name + 21, "0123456789") == 10);
@@ -237,7 +223,7 @@ static void refusals(void **state)
     assert_int_equal(qn_events_open(&e, "/nowhere/at/all", &err), QN_EIO);
     assert_int_equal(err.code, 6002);
     assert_null(e);
-    assert_int_equal(qn_events_open(&e, dir, &err), QN_OK);
+    assert_int_equal(qn_events_open(&e, workdir, &err), QN_OK);
     assert_int_equal(qn_events_scalar(e, "", 1, 0, &err), QN_EUSAGE);
     assert_int_equal(qn_events_scalar(e, tag, 1, 0, &err), QN_EUSAGE);
     assert_string_equal(err.text, "error E2204 graph: events.tag: 299 bytes; expected 1..255");
@@ -250,5 +236,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(crc_vectors), cmocka_unit_test(round_trip),
                                         cmocka_unit_test(names), cmocka_unit_test(refusals) };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, workdir_begin, workdir_end);
 }

@@ -1,5 +1,6 @@
 /* test_log.c - the JSONL log: read back with jansson, after crashes, and on a full disk. */
 #include "../../train/log.h"
+#include "../lib/workdir.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -16,22 +17,13 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-static char dir[64], path[128];
+static char path[128];
 
 static int make_dir(void **state)
 {
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/quern-log-XXXXXX");
-    if (!mkdtemp(dir)) return -1;
-    snprintf(path, sizeof path, "%s/log.jsonl", dir);
+    if (workdir_begin(state)) return -1;
+    snprintf(path, sizeof path, "%s/log.jsonl", workdir);
     return 0;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    unlink(path);
-    return rmdir(dir);
 }
 
 static qn_logger *reopen(bool append)
@@ -257,5 +249,5 @@ int main(void)
         cmocka_unit_test(torn_line_is_taken_back),
         cmocka_unit_test(broken_pipe),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, make_dir, workdir_end);
 }

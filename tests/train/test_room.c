@@ -1,5 +1,6 @@
 /* test_room.c - how much memory there is: from the files of machines that this one is not, and whether a step fits. */
 #include "../../train/memory.h"
+#include "../lib/workdir.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,41 +10,17 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <ftw.h>
 #include <cmocka.h>
 
 #define MIB ((int64_t)1 << 20)
 enum { RESERVE_MIB = 32 };
 
-static char root[64];
-
-static int drop(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static int make_root(void **state)
-{
-    (void)state;
-    snprintf(root, sizeof root, "/tmp/quern-room-XXXXXX");
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    return nftw(root, drop, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-/* Writes root/path, with the directories on the way. */
+/* Writes workdir/path, with the directories on the way. */
 static void put(const char *path, const char *text)
 {
     char full[512];
-    snprintf(full, sizeof full, "%s/%s", root, path);
-    for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')); p++) {
+    snprintf(full, sizeof full, "%s/%s", workdir, path);
+    for (char *p = full + strlen(workdir) + 1; (p = strchr(p, '/')); p++) {
         *p = 0;
         mkdir(full, 0777);
         *p = '/';
@@ -56,7 +33,7 @@ static void put(const char *path, const char *text)
 
 static void expect(int64_t mib, const char *limit)
 {
-    qn_memory m = qn__memory_below(root);
+    qn_memory m = qn__memory_below(workdir);
     assert_string_equal(m.limit, limit);
     assert_int_equal(m.bytes, (mib - RESERVE_MIB) * MIB);
 }
@@ -67,7 +44,7 @@ static void machine_alone(void **state)
     put("proc/meminfo", "MemTotal:       900000 kB\nMemFree:        1024 kB\nMemAvailable:   819200 kB\n");
     expect(800, "MemAvailable");
     put("proc/meminfo", "MemTotal:       900000 kB\nMemAvailable:   8192 kB\n");
-    assert_int_equal(qn__memory_below(root).bytes, 0); /* less than the reserve */
+    assert_int_equal(qn__memory_below(workdir).bytes, 0); /* less than the reserve */
 }
 
 /* The limit of a group above one's own counts; "max" is none; cache that can go is free. */
@@ -87,7 +64,7 @@ static void cgroup_two(void **state)
     put("sys/fs/cgroup/a.slice/b/memory.max", "104857600\n");
     expect(99, "cgroup");
     put("sys/fs/cgroup/a.slice/b/memory.current", "204857600\n");
-    assert_int_equal(qn__memory_below(root).bytes, 0);
+    assert_int_equal(qn__memory_below(workdir).bytes, 0);
 }
 
 static void cgroup_one(void **state)
@@ -101,7 +78,7 @@ static void cgroup_one(void **state)
     put("sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "268435456\n");
     put("sys/fs/cgroup/memory/docker/abc/memory.stat", "cache 9\ntotal_inactive_file 524288\n");
     put("sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes", "1048576\n");
-    qn_memory m = qn__memory_below(root);
+    qn_memory m = qn__memory_below(workdir);
     assert_string_equal(m.limit, "cgroup");
     assert_int_equal(m.bytes, 256 * MIB - MIB + MIB / 2 - RESERVE_MIB * MIB);
 }
@@ -124,7 +101,7 @@ static void rubbish(void **state)
     put("proc/self/cgroup", "::::\n0:\n0::../../..\nmemory\n");
     put("sys/fs/cgroup/memory.max", "-5\n");
     put("sys/fs/cgroup/memory.current", "x\n");
-    assert_true(qn__memory_below(root).bytes > 0);
+    assert_true(qn__memory_below(workdir).bytes > 0);
 }
 
 /* A limit on the address space is the process's own: asked for in a child. */
@@ -140,7 +117,7 @@ static void address_space(void **state)
     if (child == 0) {
         struct rlimit limit = { (rlim_t)2 << 30, (rlim_t)2 << 30 };
         setrlimit(RLIMIT_AS, &limit);
-        qn_memory m = qn__memory_below(root); /* no other limits here */
+        qn_memory m = qn__memory_below(workdir); /* no other limits here */
         _exit(strcmp(m.limit, "RLIMIT_AS") == 0 && m.bytes > 0 && m.bytes < (int64_t)2 << 30 ? 0 : 1);
     }
     int status = 0;
@@ -226,12 +203,12 @@ static void exact_line(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(machine_alone, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(cgroup_two, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(cgroup_one, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(in_a_container, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(rubbish, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(address_space, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(machine_alone, workdir_begin, workdir_end),
+        cmocka_unit_test_setup_teardown(cgroup_two, workdir_begin, workdir_end),
+        cmocka_unit_test_setup_teardown(cgroup_one, workdir_begin, workdir_end),
+        cmocka_unit_test_setup_teardown(in_a_container, workdir_begin, workdir_end),
+        cmocka_unit_test_setup_teardown(rubbish, workdir_begin, workdir_end),
+        cmocka_unit_test_setup_teardown(address_space, workdir_begin, workdir_end),
         cmocka_unit_test(largest_batch),
         cmocka_unit_test(exact_line),
     };

@@ -10,16 +10,10 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "../../include/quern/train.h"
+#include "../lib/workdir.h"
 
-static char dir[64];
-
-static void in_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/quern-shape-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(chdir(dir), 0);
-}
+/* Recipes name files; from here on they lie in a directory of the test's own. */
+static int begin(void **state) { return workdir_begin(state) || chdir(workdir) ? -1 : 0; }
 
 /* Recipes with this "data"; compares with what reading gives. */
 static void same_as_read(const char *data, int rank, int64_t c, int64_t h, int64_t w, int classes, int targets)
@@ -65,15 +59,12 @@ static void idx_files(void **state)
     static const unsigned char head[] = { 0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6 };
     static const unsigned char labels[] = { 0, 0, 8, 1, 0, 0, 0, 4, 0, 2, 6, 1 };
     unsigned char images[sizeof head + 4 * 5 * 6] = { 0 };
-    in_dir(state);
+    (void)state;
     memcpy(images, head, sizeof head);
     for (size_t i = sizeof head; i < sizeof images; i++) images[i] = (unsigned char)i;
     put("x.idx", images, sizeof images);
     put("y.idx", labels, sizeof labels);
     same_as_read("{ \"idx\": { \"images\": \"x.idx\", \"labels\": \"y.idx\" } }", 3, 1, 5, 6, 7, 0);
-    unlink("x.idx");
-    unlink("y.idx");
-    rmdir(dir);
 }
 
 static void npy_files(void **state)
@@ -81,27 +72,21 @@ static void npy_files(void **state)
     float x[4 * 3] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 }, y[4 * 2] = { 0, 1, 2, 3, 4, 5, 6, 7 };
     qn_array a = { .dtype = QN_F32, .rank = 2, .dim = { 4, 3 }, .data = x, .bytes = sizeof x };
     qn_array b = { .dtype = QN_F32, .rank = 2, .dim = { 4, 2 }, .data = y, .bytes = sizeof y };
-    in_dir(state);
+    (void)state;
     assert_int_equal(qn_npy_write("x.npy", &a, NULL), QN_OK);
     assert_int_equal(qn_npy_write("y.npy", &b, NULL), QN_OK);
     same_as_read("{ \"npy\": { \"images\": \"x.npy\", \"labels\": \"y.npy\" }, \"regression\": true }", 1, 3, 0, 0, 0,
                  2);
-    unlink("x.npy");
-    unlink("y.npy");
-    rmdir(dir);
 }
 
 static void folders(void **state)
 {
     static const char *const files[] = { "p/b/1.png", "p/a/2.png", "p/c/1.png" };
     const uint8_t pixels[7 * 5 * 3] = { 1, 2, 3 };
-    in_dir(state);
+    (void)state;
     assert_int_equal(mkdir("p", 0777) | mkdir("p/a", 0777) | mkdir("p/b", 0777) | mkdir("p/c", 0777), 0);
     for (int i = 0; i < 3; i++) assert_int_equal(qn_png_write(files[i], pixels, 7, 5, 3, NULL), QN_OK);
     same_as_read("{ \"png\": \"p\" }", 3, 3, 5, 7, 3, 0);
-    for (int i = 0; i < 3; i++) unlink(files[i]);
-    assert_int_equal(rmdir("p/a") | rmdir("p/b") | rmdir("p/c") | rmdir("p"), 0);
-    rmdir(dir);
 }
 
 static void drawn(void **state)
@@ -114,5 +99,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(idx_files), cmocka_unit_test(npy_files),
                                         cmocka_unit_test(folders), cmocka_unit_test(drawn) };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, begin, workdir_end);
 }
