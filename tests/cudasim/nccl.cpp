@@ -250,6 +250,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm)
 {
     ncclResult_t result = ncclInternalError;
     if (injected("ncclCommFinalize", &result)) return result;
+    if (!comm) return ncclSuccess;
     if (!live(comm) || comm->finalized) return fail(ncclInvalidArgument, "ncclCommFinalize: not a communicator");
     flush(comm);
     comm->finalized = true;

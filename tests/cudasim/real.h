@@ -6,6 +6,7 @@
     __has_include(<nccl.h>)
 #define REAL_LIBRARIES 1
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
