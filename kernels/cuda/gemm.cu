@@ -161,7 +161,7 @@ template <bool ALONG> struct staged {
 };
 
 /* Thread (x, y) of 16 x 16 has rows 4 y + i and 64 + 4 y + i, columns 4 x + j and 64 + 4 x + j: reads of 16 bytes. */
-template <bool TA, bool TB> __global__ void __launch_bounds__(256, 2) gemm_vector(operands<float> o)
+template <bool TA, bool TB> __global__ void __launch_bounds__(256) gemm_vector(operands<float> o)
 {
     CU_SHARED(float, ta, [2][DEPTH][PITCH]);
     CU_SHARED(float, tb, [2][DEPTH][PITCH]);
