@@ -12,7 +12,9 @@ CUDA_PLUGIN := $(BUILD)/libquern_cuda.so
 NVCC_ARCHS = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
              -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 # Spills, local memory and double precision are errors on every architecture.
-NVCC_FLAGS = -std=c++20 -O3 -lineinfo -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-missing-field-initializers,-Wno-deprecated-enum-enum-conversion \
+NVCC_HOST := -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-missing-field-initializers
+NVCC_HOST := $(NVCC_HOST),-Wno-deprecated-enum-enum-conversion
+NVCC_FLAGS = -std=c++20 -O3 -lineinfo -Werror all-warnings -Xcompiler $(NVCC_HOST) \
              -Xptxas -warn-spills,-warn-lmem-usage,-warn-double-usage,-Werror $(NVCC_ARCHS)
 
 cuda: ## build libquern_cuda.so with nvcc (CUDA_ARCHS="80 90" selects)

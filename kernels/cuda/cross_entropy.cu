@@ -28,6 +28,7 @@ template <class T> struct targets {
     }
     __device__ __forceinline__ bool ignored(int64_t c) const { return index && use_ignore && c == ignore; }
     __device__ __forceinline__ bool wrong(int64_t c) const { return index && (c < 0 || c >= width); }
+    __device__ __forceinline__ bool one_hot() const { return index && !(smoothing > 0.0f); }
     /* u_v c_v */
     __device__ __forceinline__ float share(int64_t row, int64_t c, int v) const
     {
@@ -65,10 +66,11 @@ struct online_loss {
         shares = over_sum(shares);
         s.finish();
     }
-    __device__ __forceinline__ float loss() const
+    /* Without any share there is no loss, whatever the logits are; a class that counts for 0 still shows a bad row. */
+    __device__ __forceinline__ float loss(bool one_hot) const
     {
-        /* logf(sum) times no share at all is no loss, whatever the logits are */
-        return shares == 0.0f && s.sum == s.sum ? -weighted : shares * logf(s.sum) - weighted;
+        if (shares == 0.0f) return one_hot ? 0.0f * logf(s.sum) : 0.0f;
+        return shares * logf(s.sum) - weighted;
     }
 };
 
@@ -104,7 +106,7 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS) cross_entropy_online(T *y, c
         o.join([](float v) { return warp_max(v); }, [](float v) { return warp_sum(v); });
     else
         o.join([&](float v) { return row_max(v, part); }, [&](float v) { return row_sum(v, part); });
-    if (threadIdx.x == 0) y[row] = from_f32<T>(o.loss());
+    if (threadIdx.x == 0) y[row] = from_f32<T>(o.loss(t.one_hot()));
 }
 
 template <class T>
@@ -126,7 +128,7 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS) cross_entropy_thread(T *y, con
     online_loss o;
     for (int i = 0; i < width; i++) o.add(from[i], t.share(row, c, i));
     o.s.finish();
-    y[row] = from_f32<T>(o.loss());
+    y[row] = from_f32<T>(o.loss(t.one_hot()));
 }
 
 /* ---- gradient ------------------------------------------------------------------------------------------------ */
@@ -136,7 +138,8 @@ template <class T>
 __device__ __forceinline__ float gradient(float x, const online_sum &s, const targets<T> &t, int64_t row, int64_t c,
                                           int v, float dloss, float scale)
 {
-    return expf(x - s.max) * scale - dloss * t.share(row, c, v);
+    float p = expf(x - s.max) * scale;
+    return t.one_hot() && v != c ? p : p - dloss * t.share(row, c, v);
 }
 
 /* What a row that counts for nothing, or whose class is wrong, gets; true if it is one. */

@@ -180,4 +180,64 @@ static __device__ __forceinline__ float block_max(float v, float *part)
     v = warp_max(lane < warps ? part[lane] : -INFINITY);
     return v;
 }
+
+/* ---- sums that keep what rounding drops ---------------------------------------------------------------- */
+
+/* hi + lo with the error of each addition collected in lo (Knuth 1997, section 4.2.2, theorem B; Ogita, Rump and Oishi
+ * 2005, "Accurate sum and dot product"): as exact as a sum in double rounded once, for six operations an element, which
+ * kernels that wait for memory have to spare. */
+struct exact_sum {
+    float hi = 0.0f, lo = 0.0f;
+    __device__ __forceinline__ void add(float x)
+    {
+        float s = hi + x, b = s - hi;
+        lo += (hi - (s - b)) + (x - b);
+        hi = s;
+    }
+    __device__ __forceinline__ void add_product(float a, float b)
+    {
+        float p = a * b;
+        add(p);
+        lo += fmaf(a, b, -p);
+    }
+    __device__ __forceinline__ void join(exact_sum o)
+    {
+        add(o.hi);
+        lo += o.lo;
+    }
+    /* An infinite or undefined sum is what plain addition says. */
+    __device__ __forceinline__ float value() const
+    {
+        float v = hi + lo;
+        return hi - hi == 0.0f ? v : hi;
+    }
+};
+static __device__ __forceinline__ exact_sum warp_sum(exact_sum v)
+{
+#pragma unroll
+    for (int o = 16; o; o >>= 1) {
+        exact_sum w;
+        w.hi = __shfl_xor_sync(0xffffffffu, v.hi, o);
+        w.lo = __shfl_xor_sync(0xffffffffu, v.lo, o);
+        v.join(w);
+    }
+    return v;
+}
+/* part: at least 64 floats of shared memory; otherwise as block_sum. */
+static __device__ __forceinline__ exact_sum block_sum(exact_sum v, float *part)
+{
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    v = warp_sum(v);
+    if (lane == 0) {
+        part[2 * warp] = v.hi;
+        part[2 * warp + 1] = v.lo;
+    }
+    __syncthreads();
+    exact_sum w;
+    if (lane < warps) {
+        w.hi = part[2 * lane];
+        w.lo = part[2 * lane + 1];
+    }
+    return warp_sum(w);
+}
 #endif

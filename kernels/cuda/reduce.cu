@@ -18,23 +18,36 @@ namespace
 enum { THREADS = 256, WARPS = 8, WARP_MOST = 1024, PART = 8192, COLUMN_PART = 512 };
 enum { RED_THREAD, RED_WARP, RED_BLOCK, RED_COLUMNS, RED_STRIDED };
 
+/* What a result grows from: begin, add an element, join two, over a warp, over a block (part: 64 floats), value. */
 struct op_sum {
-    static __device__ __forceinline__ float identity() { return 0.0f; }
-    static __device__ __forceinline__ float join(float a, float b) { return a + b; }
-    static __device__ __forceinline__ float over_warp(float v) { return warp_sum(v); }
-    static __device__ __forceinline__ float over_block(float v, float *part) { return block_sum(v, part); }
+    using acc = exact_sum;
+    static __device__ __forceinline__ void add(acc &a, float v) { a.add(v); }
+    static __device__ __forceinline__ void join(acc &a, acc b) { a.join(b); }
+    static __device__ __forceinline__ acc over_warp(acc a) { return warp_sum(a); }
+    static __device__ __forceinline__ acc over_block(acc a, float *part) { return block_sum(a, part); }
+    static __device__ __forceinline__ float value(acc a) { return a.value(); }
+};
+struct largest {
+    float v = -INFINITY;
 };
 struct op_max {
-    static __device__ __forceinline__ float identity() { return -INFINITY; }
-    static __device__ __forceinline__ float join(float a, float b) { return max_nan(a, b); }
-    static __device__ __forceinline__ float over_warp(float v) { return warp_max(v); }
-    static __device__ __forceinline__ float over_block(float v, float *part) { return block_max(v, part); }
+    using acc = largest;
+    static __device__ __forceinline__ void add(acc &a, float v) { a.v = max_nan(a.v, v); }
+    static __device__ __forceinline__ void join(acc &a, acc b) { a.v = max_nan(a.v, b.v); }
+    static __device__ __forceinline__ acc over_warp(acc a) { return { warp_max(a.v) }; }
+    static __device__ __forceinline__ acc over_block(acc a, float *part) { return { block_max(a.v, part) }; }
+    static __device__ __forceinline__ float value(acc a) { return a.v; }
+};
+struct smallest {
+    float v = INFINITY;
 };
 struct op_min {
-    static __device__ __forceinline__ float identity() { return INFINITY; }
-    static __device__ __forceinline__ float join(float a, float b) { return a != a || a < b ? a : b; }
-    static __device__ __forceinline__ float over_warp(float v) { return -warp_max(-v); }
-    static __device__ __forceinline__ float over_block(float v, float *part) { return -block_max(-v, part); }
+    using acc = smallest;
+    static __device__ __forceinline__ void add(acc &a, float v) { a.v = a.v != a.v || a.v < v ? a.v : v; }
+    static __device__ __forceinline__ void join(acc &a, acc b) { add(a, b.v); }
+    static __device__ __forceinline__ acc over_warp(acc a) { return { -warp_max(-a.v) }; }
+    static __device__ __forceinline__ acc over_block(acc a, float *part) { return { -block_max(-a.v, part) }; }
+    static __device__ __forceinline__ float value(acc a) { return a.v; }
 };
 
 /* Extents, and how many blocks share one result. */
@@ -44,17 +57,17 @@ struct extents {
     bool fits;
 };
 
-/* Where a result goes: y, or the partial results [parts][count] in f32. */
-template <class T> struct sink {
+/* Where a result goes: y, or the partial results [parts][count]. */
+template <class T, class Op> struct sink {
     T *y;
-    float *partial;
+    typename Op::acc *partial;
     int64_t count;
-    __device__ __forceinline__ void put(int part, int64_t at, float v) const
+    __device__ __forceinline__ void put(int part, int64_t at, typename Op::acc a) const
     {
         if (partial)
-            partial[part * count + at] = v;
+            partial[part * count + at] = a;
         else
-            y[at] = from_f32<T>(v);
+            y[at] = from_f32<T>(Op::value(a));
     }
 };
 
@@ -67,17 +80,17 @@ __device__ __forceinline__ int64_t row_offset(const extents &e, int64_t o, int64
 
 /* This thread's share of elements [begin, end) of a result, N at a time. */
 template <class T, int N, class Op>
-__device__ __forceinline__ float walk(const T *x, const extents &e, int64_t result, unsigned begin, unsigned end,
-                                      unsigned thread, unsigned threads)
+__device__ __forceinline__ typename Op::acc walk(const T *x, const extents &e, int64_t result, unsigned begin,
+                                                 unsigned end, unsigned thread, unsigned threads)
 {
     int64_t o = result / e.k, k = result % e.k;
-    float acc = Op::identity();
+    typename Op::acc acc;
 #pragma unroll 4
     for (unsigned i = begin + thread * N; i < end; i += threads * N) {
         pack<T, N> p;
         p.load(x + row_offset(e, o, k, i));
 #pragma unroll
-        for (int j = 0; j < N; j++) acc = Op::join(acc, to_f32(p.v[j]));
+        for (int j = 0; j < N; j++) Op::add(acc, to_f32(p.v[j]));
     }
     return acc;
 }
@@ -87,19 +100,19 @@ __global__ void __launch_bounds__(THREADS) reduce_warp(T *y, const T *x, extents
 {
     int64_t result = (int64_t)blockIdx.x * WARPS + threadIdx.y;
     if (result >= results) return;
-    float v = Op::over_warp(walk<T, N, Op>(x, e, result, 0, (unsigned)(e.a * e.r), threadIdx.x, 32));
-    if (threadIdx.x == 0) y[result] = from_f32<T>(v);
+    typename Op::acc v = Op::over_warp(walk<T, N, Op>(x, e, result, 0, (unsigned)(e.a * e.r), threadIdx.x, 32));
+    if (threadIdx.x == 0) y[result] = from_f32<T>(Op::value(v));
 }
 
 template <class T, int N, class Op>
-__global__ void __launch_bounds__(THREADS) reduce_block(sink<T> out, const T *x, extents e)
+__global__ void __launch_bounds__(THREADS) reduce_block(sink<T, Op> out, const T *x, extents e)
 {
-    CU_SHARED(float, part, [32]);
+    CU_SHARED(float, part, [64]);
     int64_t result = blockIdx.x / e.parts;
     int which = (int)(blockIdx.x % e.parts);
     unsigned begin = (unsigned)which * PART, end = (unsigned)(e.a * e.r);
     if (which < e.parts - 1) end = begin + PART;
-    float v = Op::over_block(walk<T, N, Op>(x, e, result, begin, end, threadIdx.x, THREADS), part);
+    typename Op::acc v = Op::over_block(walk<T, N, Op>(x, e, result, begin, end, threadIdx.x, THREADS), part);
     if (threadIdx.x == 0) out.put(which, result, v);
 }
 
@@ -112,23 +125,22 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS) reduce_thread(T *y, const T *x
     __syncthreads();
     if (row >= rows) return;
     const float *from = buffer + threadIdx.x * thread_pitch(width);
-    float acc = Op::identity();
-    for (int i = 0; i < width; i++) acc = Op::join(acc, from[i]);
-    y[row] = from_f32<T>(acc);
+    typename Op::acc acc;
+    for (int i = 0; i < width; i++) Op::add(acc, from[i]);
+    y[row] = from_f32<T>(Op::value(acc));
 }
 
 /* blockDim (32, 8); grid: groups of 32 N columns, parts, o k. */
 template <class T, int N, class Op>
-__global__ void __launch_bounds__(THREADS) reduce_columns(sink<T> out, const T *x, extents e)
+__global__ void __launch_bounds__(THREADS) reduce_columns(sink<T, Op> out, const T *x, extents e)
 {
-    CU_SHARED(float, shared, [WARPS * 32 * N]);
+    CU_SHARED(float, shared, [WARPS * 32 * N * (sizeof(typename Op::acc) / sizeof(float))]);
+    typename Op::acc *others = reinterpret_cast<typename Op::acc *>(shared);
     int64_t column = ((int64_t)blockIdx.x * 32 + threadIdx.x) * N, group = blockIdx.z;
     int64_t o = group / e.k, k = group % e.k;
     unsigned begin = blockIdx.y * COLUMN_PART, end = (unsigned)(e.a * e.r), r = (unsigned)e.r;
     if ((int)blockIdx.y < e.parts - 1) end = begin + COLUMN_PART;
-    float acc[N];
-#pragma unroll
-    for (int j = 0; j < N; j++) acc[j] = Op::identity();
+    typename Op::acc acc[N];
     if (column < e.d) {
 #pragma unroll 4
         for (unsigned i = begin + threadIdx.y; i < end; i += WARPS) {
@@ -136,30 +148,30 @@ __global__ void __launch_bounds__(THREADS) reduce_columns(sink<T> out, const T *
             pack<T, N> p;
             p.load(x + (((o * e.a + a) * e.k + k) * e.r + (i - a * r)) * e.d + column);
 #pragma unroll
-            for (int j = 0; j < N; j++) acc[j] = Op::join(acc[j], to_f32(p.v[j]));
+            for (int j = 0; j < N; j++) Op::add(acc[j], to_f32(p.v[j]));
         }
     }
 #pragma unroll
-    for (int j = 0; j < N; j++) shared[(threadIdx.y * N + j) * 32 + threadIdx.x] = acc[j];
+    for (int j = 0; j < N; j++) others[(threadIdx.y * N + j) * 32 + threadIdx.x] = acc[j];
     __syncthreads();
     if (threadIdx.y != 0 || column >= e.d) return;
 #pragma unroll
     for (int j = 0; j < N; j++) {
-        float v = acc[j];
-        for (int w = 1; w < WARPS; w++) v = Op::join(v, shared[(w * N + j) * 32 + threadIdx.x]);
+        typename Op::acc v = acc[j];
+        for (int w = 1; w < WARPS; w++) Op::join(v, others[(w * N + j) * 32 + threadIdx.x]);
         out.put((int)blockIdx.y, group * e.d + column + j, v);
     }
 }
 
 template <class T, class Op>
-__global__ void __launch_bounds__(THREADS) reduce_join(T *y, const float *partial, int64_t count, int parts)
+__global__ void __launch_bounds__(THREADS) reduce_join(T *y, const typename Op::acc *partial, int64_t count, int parts)
 {
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= count) return;
-    float acc = partial[i];
+    typename Op::acc acc = partial[i];
 #pragma unroll 4
-    for (int p = 1; p < parts; p++) acc = Op::join(acc, partial[p * count + i]);
-    y[i] = from_f32<T>(acc);
+    for (int p = 1; p < parts; p++) Op::join(acc, partial[p * count + i]);
+    y[i] = from_f32<T>(Op::value(acc));
 }
 
 /* Axes from the innermost out, kept and reduced ones apart. */
@@ -185,10 +197,10 @@ __global__ void __launch_bounds__(THREADS) reduce_strided(T *y, const T *x, cons
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= count) return;
     const T *from = x + offset_of(i, s.n_kept, s.kept_dim, s.kept_step);
-    float acc = Op::identity();
+    typename Op::acc acc;
     for (int64_t j = 0; j < s.reduced; j++)
-        acc = Op::join(acc, to_f32(from[offset_of(j, s.n_reduced, s.reduced_dim, s.reduced_step)]));
-    y[i] = from_f32<T>(acc);
+        Op::add(acc, to_f32(from[offset_of(j, s.n_reduced, s.reduced_dim, s.reduced_step)]));
+    y[i] = from_f32<T>(Op::value(acc));
 }
 
 /* ---- host: geometry ------------------------------------------------------------------------------------------ */
@@ -277,7 +289,7 @@ qn_status pick(const qn__args *a, qn__choice *c)
                  : n <= WARP_MOST                       ? RED_WARP
                                                         : RED_BLOCK;
     if ((c->variant == RED_COLUMNS || c->variant == RED_BLOCK) && e.parts > 1)
-        c->workspace = sizeof(float) * (size_t)e.parts * (size_t)a->y.count;
+        c->workspace = sizeof(exact_sum) * (size_t)e.parts * (size_t)a->y.count;
     return QN_OK;
 }
 
@@ -289,7 +301,7 @@ template <class T, int N, class Op> cudaError_t launch_as(const qn__step *s, con
     cudaStream_t stream = s->queue->stream;
     T *y = (T *)a.y.data;
     const T *x = (const T *)a.x[0].data;
-    sink<T> out = { y, e.parts > 1 ? (float *)s->workspace : NULL, a.y.count };
+    sink<T, Op> out = { y, e.parts > 1 ? (typename Op::acc *)s->workspace : NULL, a.y.count };
     cudaError_t answer;
     if (s->choice.variant == RED_WARP)
         return LAUNCH((reduce_warp<T, N, Op>), ((unsigned)ceil_div(a.y.count, WARPS)), (32, WARPS), 0, stream, y, x, e,
@@ -302,7 +314,7 @@ template <class T, int N, class Op> cudaError_t launch_as(const qn__step *s, con
                         stream, out, x, e);
     if (answer != cudaSuccess || e.parts == 1) return answer;
     return LAUNCH((reduce_join<T, Op>), ((unsigned)ceil_div(a.y.count, THREADS)), (THREADS), 0, stream, y,
-                  (const float *)out.partial, a.y.count, e.parts);
+                  (const typename Op::acc *)out.partial, a.y.count, e.parts);
 }
 
 template <class T, class Op> cudaError_t launch_reduce(const qn__step *s)

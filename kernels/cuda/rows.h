@@ -48,6 +48,13 @@ static __device__ __forceinline__ float row_sum(float v, float *part)
     __syncthreads();
     return v;
 }
+/* part: 64 floats */
+static __device__ __forceinline__ exact_sum row_sum(exact_sum v, float *part)
+{
+    v = block_sum(v, part);
+    __syncthreads();
+    return v;
+}
 static __device__ __forceinline__ float row_max(float v, float *part)
 {
     v = block_max(v, part);

@@ -12,7 +12,13 @@ template <bool LOG> __device__ __forceinline__ float result(float x, const onlin
 {
     return LOG ? x - s.max - log_sum : expf(x - s.max) / s.sum;
 }
-template <bool LOG> __device__ __forceinline__ float term(float y, float dy) { return LOG ? dy : y * dy; }
+template <bool LOG> __device__ __forceinline__ void add_term(exact_sum &sum, float y, float dy)
+{
+    if (LOG)
+        sum.add(dy);
+    else
+        sum.add_product(y, dy);
+}
 template <bool LOG> __device__ __forceinline__ float gradient(float y, float dy, float sum)
 {
     return LOG ? dy - expf(y) * sum : y * (dy - sum);
@@ -46,13 +52,13 @@ __global__ void __launch_bounds__(32 * QN_WARP_ROWS)
     warp_row<T, N, PARTS> ry, rd;
     ry.load(y + row * width, width);
     rd.load(dy + row * width, width);
-    float sum = 0.0f;
+    exact_sum total;
 #pragma unroll
     for (int k = 0; k < PARTS; k++)
 #pragma unroll
         for (int i = 0; i < N; i++)
-            if (ry.column(k) < width) sum += term<LOG>(to_f32(ry.p[k].v[i]), to_f32(rd.p[k].v[i]));
-    sum = warp_sum(sum);
+            if (ry.column(k) < width) add_term<LOG>(total, to_f32(ry.p[k].v[i]), to_f32(rd.p[k].v[i]));
+    float sum = warp_sum(total).value();
 #pragma unroll
     for (int k = 0; k < PARTS; k++)
 #pragma unroll
@@ -67,7 +73,7 @@ __global__ void __launch_bounds__(32 * QN_WARP_ROWS)
 template <class T, int N, bool LOG>
 __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_shared(T *y, const T *x, int width)
 {
-    CU_SHARED(float, part, [32]);
+    CU_SHARED(float, part, [64]);
     CU_SHARED_DYN(T, kept);
     int64_t at = (int64_t)blockIdx.x * width;
     online_sum s;
@@ -83,15 +89,15 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_shared(T *y, const T
 template <class T, int N, bool LOG>
 __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_grad_shared(T *dx, const T *y, const T *dy, int width)
 {
-    CU_SHARED(float, part, [32]);
+    CU_SHARED(float, part, [64]);
     CU_SHARED_DYN(T, kept);
     T *other = kept + width;
     int64_t at = (int64_t)blockIdx.x * width;
-    float sum = 0.0f;
+    exact_sum total;
     shared_row_in<T, N>(kept, y + at, width);
     shared_row_in<T, N>(other, dy + at, width);
-    shared_row_each<T, N>(kept, width, [&](T v, int i) { sum += term<LOG>(to_f32(v), to_f32(other[i])); });
-    sum = row_sum(sum, part);
+    shared_row_each<T, N>(kept, width, [&](T v, int i) { add_term<LOG>(total, to_f32(v), to_f32(other[i])); });
+    float sum = row_sum(total, part).value();
     shared_row_out<T, N>(dx + at, kept, width, [&](float v, int i) { return gradient<LOG>(v, to_f32(other[i]), sum); });
 }
 
@@ -128,8 +134,9 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS)
     __syncthreads();
     float *ry = buffer + threadIdx.x * thread_pitch(width), *rd = other + threadIdx.x * thread_pitch(width);
     if (first + threadIdx.x < rows) {
-        float sum = 0.0f;
-        for (int i = 0; i < width; i++) sum += term<LOG>(ry[i], rd[i]);
+        exact_sum total;
+        for (int i = 0; i < width; i++) add_term<LOG>(total, ry[i], rd[i]);
+        float sum = total.value();
         for (int i = 0; i < width; i++) rd[i] = gradient<LOG>(ry[i], rd[i], sum);
     }
     __syncthreads();
@@ -141,7 +148,7 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS)
 template <class T, bool LOG>
 __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_long(T *y, const T *x, int64_t width)
 {
-    CU_SHARED(float, part, [32]);
+    CU_SHARED(float, part, [64]);
     x += (int64_t)blockIdx.x * width;
     y += (int64_t)blockIdx.x * width;
     online_sum s;
@@ -157,13 +164,13 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_long(T *y, const T *
 template <class T, bool LOG>
 __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_grad_long(T *dx, const T *y, const T *dy, int64_t width)
 {
-    CU_SHARED(float, part, [32]);
+    CU_SHARED(float, part, [64]);
     int64_t at = (int64_t)blockIdx.x * width;
-    float sum = 0.0f;
+    exact_sum total;
 #pragma unroll 4
     for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)
-        sum += term<LOG>(to_f32(y[at + i]), to_f32(dy[at + i]));
-    sum = row_sum(sum, part);
+        add_term<LOG>(total, to_f32(y[at + i]), to_f32(dy[at + i]));
+    float sum = row_sum(total, part).value();
 #pragma unroll 4
     for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)
         dx[at + i] = from_f32<T>(gradient<LOG>(to_f32(y[at + i]), to_f32(dy[at + i]), sum));

@@ -10,7 +10,7 @@ namespace
 struct tensor {
     const void *x;
     void *y;
-    float *part; /* a sum for each chunk */
+    exact_sum *part; /* for each chunk */
     int64_t n;
 };
 struct batch {
@@ -21,21 +21,21 @@ static_assert(sizeof(batch) <= 4096, "kernel parameters are at most 4 KB");
 
 template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) sum_squares_chunks(const batch p)
 {
-    CU_SHARED(float, part, [32]);
+    CU_SHARED(float, part, [64]);
     int which = tensor_of(p.chunks, blockIdx.x), chunk = (int)blockIdx.x - p.chunks.first[which];
     const tensor &t = p.t[which];
     const T *x = static_cast<const T *>(t.x);
     constexpr int N = vec16<T>::n;
     int64_t begin = (int64_t)chunk * QN_CHUNK, end = begin + QN_CHUNK < t.n ? begin + QN_CHUNK : t.n;
-    float sum = 0.0f;
+    exact_sum sum;
 #pragma unroll 2
     for (int64_t i = begin + threadIdx.x * N; i < end; i += QN_CHUNK_THREADS * N) {
         if (i + N <= end) {
             vec16<T> v = load16(x + i);
 #pragma unroll
-            for (int k = 0; k < N; k++) sum += to_f32(v.v[k]) * to_f32(v.v[k]);
+            for (int k = 0; k < N; k++) sum.add_product(to_f32(v.v[k]), to_f32(v.v[k]));
         } else {
-            for (int64_t k = i; k < end; k++) sum += to_f32(x[k]) * to_f32(x[k]);
+            for (int64_t k = i; k < end; k++) sum.add_product(to_f32(x[k]), to_f32(x[k]));
         }
     }
     sum = block_sum(sum, part);
@@ -44,13 +44,13 @@ template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) sum_squar
 
 template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) sum_squares_join(const batch p)
 {
-    CU_SHARED(float, part, [32]);
+    CU_SHARED(float, part, [64]);
     const tensor &t = p.t[blockIdx.x];
     int chunks = p.chunks.first[blockIdx.x + 1] - p.chunks.first[blockIdx.x];
-    float sum = 0.0f;
-    for (int i = threadIdx.x; i < chunks; i += QN_CHUNK_THREADS) sum += t.part[i];
+    exact_sum sum;
+    for (int i = threadIdx.x; i < chunks; i += QN_CHUNK_THREADS) sum.join(t.part[i]);
     sum = block_sum(sum, part);
-    if (threadIdx.x == 0) *static_cast<T *>(t.y) = from_f32<T>(sum);
+    if (threadIdx.x == 0) *static_cast<T *>(t.y) = from_f32<T>(sum.value());
 }
 
 int fill_batch(batch &p, const qn__step *const *steps, int n)
@@ -61,7 +61,7 @@ int fill_batch(batch &p, const qn__step *const *steps, int n)
         const qn__args &a = steps[used]->args;
         if (a.y.dtype != steps[0]->args.y.dtype) break;
         int at = p.chunks.n++;
-        p.t[at] = { a.x[0].data, a.y.data, static_cast<float *>(steps[used]->workspace), a.x[0].count };
+        p.t[at] = { a.x[0].data, a.y.data, static_cast<exact_sum *>(steps[used]->workspace), a.x[0].count };
         p.chunks.first[at + 1] = p.chunks.first[at] + chunks_of(a.x[0].count);
     }
     return used;
@@ -91,7 +91,7 @@ qn_status launch(const qn__step *s, qn_error *err) { return launch_many(&s, 1, e
 
 qn_status pick(const qn__args *a, qn__choice *c)
 {
-    c->workspace = sizeof(float) * (size_t)chunks_of(a->x[0].count);
+    c->workspace = sizeof(exact_sum) * (size_t)chunks_of(a->x[0].count);
     return is_cuda_float(a->y.dtype) && a->x[0].dtype == a->y.dtype ? QN_OK : QN_EUSAGE;
 }
 
