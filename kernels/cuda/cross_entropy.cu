@@ -3,15 +3,16 @@
  * With u = (1 - s) t + s / V (smoothing s), class weights c and p = softmax(x):
  *   loss = sum_v u_v c_v (lse - x_v)        dx_v = dloss (p_v W - u_v c_v), W = sum_v u_v c_v
  *
- * Compulsory bytes: the loss reads the logits once; the gradient reads and writes them once. The loss needs one pass:
- * maximum, sum of exponentials and the weighted logits are kept relative to the running maximum (Milakov and
- * Gimelshein 2018), so no cancellation follows. The gradient keeps its row in shared memory (rows.h). A class that is
+ * Compulsory bytes: the loss reads the logits once; the gradient reads and writes them once. The loss of class indices
+ * needs one pass, maximum and sum of exponentials together (Milakov and Gimelshein 2018); with soft targets or smoothing
+ * each row is read a second time from the cache, now that its sum is known. The gradient keeps its row in shared memory (rows.h). A class that is
  * out of range raises a fault; its row becomes NaN. */
 #include "rows.h"
 
 namespace
 {
 
+/* What a row is compared with. A class of a one-hot target that is not the target has no share, whatever its weight. */
 template <class T> struct targets {
     const void *target;
     const T *weight; /* [V] or NULL */
@@ -36,43 +37,17 @@ template <class T> struct targets {
         float smooth = (1.0f - smoothing) * hard + smoothing / (float)width;
         return weight ? smooth * to_f32(weight[v]) : smooth;
     }
-};
-
-/* Running maximum m, sum of e^(x - m), W = sum of shares, and sum of share (x - m). */
-struct online_loss {
-    online_sum s;
-    float shares = 0.0f, weighted = 0.0f;
-
-    __device__ __forceinline__ void add(float x, float share)
+    __device__ __forceinline__ float own_share(int64_t row, int64_t c, int v) const
     {
-        float before = s.max;
-        s.add(x);
-        move(before);
-        shares += share;
-        if (share != 0.0f) weighted += share * (x == -INFINITY ? -INFINITY : x - s.max);
-    }
-    /* What was relative to `before` is now relative to the maximum. */
-    __device__ __forceinline__ void move(float before)
-    {
-        if (shares != 0.0f && before != s.max && before != -INFINITY) weighted += shares * (before - s.max);
-    }
-    template <class Max, class Sum> __device__ __forceinline__ void join(Max over_max, Sum over_sum)
-    {
-        float before = s.max, m = over_max(s.max);
-        s.sum = over_sum(s.sum == 0.0f ? 0.0f : s.sum * (before == m ? 1.0f : expf(before - m)));
-        s.max = m;
-        move(before);
-        weighted = over_sum(weighted);
-        shares = over_sum(shares);
-        s.finish();
-    }
-    /* Without any share there is no loss, whatever the logits are; a class that counts for 0 still shows a bad row. */
-    __device__ __forceinline__ float loss(bool one_hot) const
-    {
-        if (shares == 0.0f) return one_hot ? 0.0f * logf(s.sum) : 0.0f;
-        return shares * logf(s.sum) - weighted;
+        return one_hot() && v != c ? 0.0f : share(row, c, v);
     }
 };
+
+/* u_v c_v (lse - x_v): what element v adds to the loss. A class without share may have probability 0. */
+__device__ __forceinline__ float loss_term(const online_sum &s, float log_sum, float x, float share)
+{
+    return share == 0.0f ? 0.0f : share * (log_sum + (s.max - x));
+}
 
 /* ---- loss -------------------------------------------------------------------------------------------------- */
 
@@ -94,19 +69,33 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS) cross_entropy_online(T *y, c
     }
     int width = (int)t.width;
     const T *from = x + row * t.width;
-    online_loss o;
+    online_sum s;
 #pragma unroll 2
     for (int at = threadIdx.x * N; at < width; at += blockDim.x * N) {
         pack<T, N> p;
         p.load(from + at);
 #pragma unroll
-        for (int i = 0; i < N; i++) o.add(to_f32(p.v[i]), t.share(row, c, at + i));
+        for (int i = 0; i < N; i++) s.add(to_f32(p.v[i]));
     }
     if (blockDim.x == 32)
-        o.join([](float v) { return warp_max(v); }, [](float v) { return warp_sum(v); });
+        s.join_warp();
     else
-        o.join([&](float v) { return row_max(v, part); }, [&](float v) { return row_sum(v, part); });
-    if (threadIdx.x == 0) y[row] = from_f32<T>(o.loss(t.one_hot()));
+        s.join_block(part);
+    float log_sum = logf(s.sum);
+    if (t.one_hot()) {
+        if (threadIdx.x == 0) y[row] = from_f32<T>(t.share(row, c, (int)c) * (log_sum + (s.max - to_f32(from[c]))));
+        return;
+    }
+    exact_sum loss; /* every class has a share: the row once more, now from the cache */
+#pragma unroll 2
+    for (int at = threadIdx.x * N; at < width; at += blockDim.x * N) {
+        pack<T, N> p;
+        p.load(from + at);
+#pragma unroll
+        for (int i = 0; i < N; i++) loss.add(loss_term(s, log_sum, to_f32(p.v[i]), t.share(row, c, at + i)));
+    }
+    loss = blockDim.x == 32 ? warp_sum(loss) : row_sum(loss, part);
+    if (threadIdx.x == 0) y[row] = from_f32<T>(loss.value());
 }
 
 template <class T>
@@ -125,10 +114,16 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS) cross_entropy_thread(T *y, con
         return;
     }
     const float *from = buffer + threadIdx.x * thread_pitch(width);
-    online_loss o;
-    for (int i = 0; i < width; i++) o.add(from[i], t.share(row, c, i));
-    o.s.finish();
-    y[row] = from_f32<T>(o.loss(t.one_hot()));
+    online_sum s;
+    exact_sum loss;
+    for (int i = 0; i < width; i++) s.add(from[i]);
+    if (width > 0) s.finish();
+    float log_sum = logf(s.sum);
+    if (t.one_hot())
+        loss.add(t.share(row, c, (int)c) * (log_sum + (s.max - from[c])));
+    else
+        for (int i = 0; i < width; i++) loss.add(loss_term(s, log_sum, from[i], t.share(row, c, i)));
+    y[row] = from_f32<T>(loss.value());
 }
 
 /* ---- gradient ------------------------------------------------------------------------------------------------ */
@@ -169,7 +164,7 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS)
     shared_row_in<T, N>(kept, x + row * width, width);
     shared_row_each<T, N>(kept, width, [&](T v, int i) {
         s.add(to_f32(v));
-        shares += t.share(row, c, i);
+        shares += t.own_share(row, c, i);
     });
     s.join_block(part);
     float scale = d * row_sum(shares, part) / s.sum;
@@ -196,7 +191,7 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS)
 #pragma unroll 4
     for (int i = threadIdx.x; i < width; i += QN_BLOCK_THREADS) {
         s.add(to_f32(x[i]));
-        shares += t.share(row, c, i);
+        shares += t.own_share(row, c, i);
     }
     s.join_block(part);
     float scale = d * row_sum(shares, part) / s.sum;
@@ -222,7 +217,7 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS)
         online_sum s;
         for (int i = 0; i < width && !none; i++) {
             s.add(r[i]);
-            shares += t.share(row, c, i);
+            shares += t.own_share(row, c, i);
         }
         s.finish();
         float scale = d * shares / s.sum, value = t.ignored(c) ? 0.0f : NAN;

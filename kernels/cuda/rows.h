@@ -162,6 +162,13 @@ struct online_sum {
         sum = sum * (max == m ? 1.0f : expf(max - m)) + (x == m ? 1.0f : expf(x - m));
         max = m;
     }
+    __device__ __forceinline__ void join_warp()
+    {
+        float m = warp_max(max);
+        sum = warp_sum(sum == 0.0f ? 0.0f : sum * (max == m ? 1.0f : expf(max - m)));
+        max = m;
+        finish();
+    }
     __device__ __forceinline__ void join_block(float *part)
     {
         float m = row_max(max, part);

@@ -19,6 +19,19 @@ struct batch {
 };
 static_assert(sizeof(batch) <= 4096, "kernel parameters are at most 4 KB");
 
+/* x^2 into sum; what would vanish below the range of float is kept aside times 2^128 (Blue 1978). */
+struct squares {
+    exact_sum sum;
+    float small = 0.0f;
+    __device__ __forceinline__ void add(float x)
+    {
+        float up = x * 0x1p64f;
+        bool tiny = fabsf(x) < 0x1p-50f;
+        sum.add_product(tiny ? 0.0f : x, tiny ? 0.0f : x);
+        small += tiny ? up * up : 0.0f;
+    }
+};
+
 template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) sum_squares_chunks(const batch p)
 {
     CU_SHARED(float, part, [64]);
@@ -27,18 +40,21 @@ template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) sum_squar
     const T *x = static_cast<const T *>(t.x);
     constexpr int N = vec16<T>::n;
     int64_t begin = (int64_t)chunk * QN_CHUNK, end = begin + QN_CHUNK < t.n ? begin + QN_CHUNK : t.n;
-    exact_sum sum;
+    squares own;
 #pragma unroll 2
     for (int64_t i = begin + threadIdx.x * N; i < end; i += QN_CHUNK_THREADS * N) {
         if (i + N <= end) {
             vec16<T> v = load16(x + i);
 #pragma unroll
-            for (int k = 0; k < N; k++) sum.add_product(to_f32(v.v[k]), to_f32(v.v[k]));
+            for (int k = 0; k < N; k++) own.add(to_f32(v.v[k]));
         } else {
-            for (int64_t k = i; k < end; k++) sum.add_product(to_f32(x[k]), to_f32(x[k]));
+            for (int64_t k = i; k < end; k++) own.add(to_f32(x[k]));
         }
     }
-    sum = block_sum(sum, part);
+    exact_sum sum = block_sum(own.sum, part);
+    __syncthreads();
+    float small = block_sum(own.small, part);
+    sum.add(small * 0x1p-64f * 0x1p-64f);
     if (threadIdx.x == 0) t.part[chunk] = sum;
 }
 
