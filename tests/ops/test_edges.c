@@ -205,7 +205,7 @@ static void put_in(const struct edge *e, const struct run *r, int i, qn_dtype re
 static void start(const struct edge *e, qn_dtype real, struct run *r)
 {
     qn_error err = { 0 };
-    char name[8];
+    char name[16];
     assert_int_equal(qn_graph_new(&r->g, NULL), QN_OK);
     assert_int_equal(qn_store_new(&r->s, "cpu", 1, NULL, &err), QN_OK);
     for (int i = 0; i < e->n_in; i++) {
