@@ -182,7 +182,9 @@ static inline qn_status norm_pick_sums(const struct qn__args *a, struct qn__choi
 {
     struct norm_rows r = norm_rows_of(&a->x[0]);
     QN_TRY(norm_pick(a, c));
-    return qn__mul(&c->workspace, 2 * NORM_PARTS * sizeof(double), (size_t)r.width) ? QN_OK : QN_EUSAGE;
+    if (!qn__mul(&c->workspace, 2 * NORM_PARTS * sizeof(double), (size_t)r.width)) return QN_EUSAGE;
+    if (c->workspace == 0) c->workspace = sizeof(double); /* rows without elements, too, get an address */
+    return QN_OK;
 }
 
 /* gamma_sum += dy xhat, beta_sum += dy over some rows. */
