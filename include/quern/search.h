@@ -24,9 +24,9 @@ extern "C" {
  * trials get a small number of epochs, the better third three times as many, and so on up to the recipe's epochs:
  * successive halving (Jamieson, Talwalkar 2016) with eta = 3, in the form of one bracket of Hyperband (Li et al. 2018,
  * algorithm 1). With n trials and R epochs in the recipe, s = min(floor(log_3 n), floor(log_3 R)) and rung i = 0..s has
- * floor(n / 3^i) trials of floor(R / 3^(s - i)) epochs. A rung trains its trials anew, as recipes of so many epochs, so
- * that schedules which end with the last epoch (cosine, one_cycle, linear) do so in each; times that are given in epochs
- * (warm-up, "at", "every") stay what they are. What is compared is the best epoch, as of any other run. */
+ * floor(n / 3^i) trials of floor(R / 3^(s - i)) epochs. A rung trains its trials anew, as recipes of so many epochs,
+ * so that schedules which end with the last epoch (cosine, one_cycle, linear) do so in each; times that are given in
+ * epochs (warm-up, "at", "every") stay what they are. What is compared is the best epoch, as of any other run. */
 typedef enum qn_search_method { QN_SEARCH_GRID, QN_SEARCH_RANDOM, QN_SEARCH_HALVING } qn_search_method;
 
 typedef struct qn_search_opts {

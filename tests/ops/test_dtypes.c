@@ -1,7 +1,7 @@
-/* test_dtypes.c - every case of every row with operands of BF16 and F16, through qn_compile. The CPU computes in F32 and
- * F64: a row is refused by its shape rule (E2202), or when the program is compiled (E2208, in a line that says which
- * types there are), or it only moves or converts elements, and then its result is that of the f32 kernel on the same
- * values, rounded once. None runs into trouble in the step. */
+/* test_dtypes.c - every case of every row with operands of BF16 and F16, through qn_compile. The CPU computes in F32
+ * and F64: a row is refused by its shape rule (E2202), or when the program is compiled (E2208, in a line that says
+ * which types there are), or it only moves or converts elements, and then its result is that of the f32 kernel on the
+ * same values, rounded once. None runs into trouble in the step. */
 #include "ops.h"
 #include <setjmp.h>
 #include <stdarg.h>
