@@ -188,14 +188,14 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS)
     }
     online_sum s;
     float shares = 0.0f, d = to_f32(dloss[row]);
-#pragma unroll 4
+#pragma unroll 2
     for (int i = threadIdx.x; i < width; i += QN_BLOCK_THREADS) {
         s.add(to_f32(x[i]));
         shares += t.own_share(row, c, i);
     }
     s.join_block(part);
     float scale = d * row_sum(shares, part) / s.sum;
-#pragma unroll 4
+#pragma unroll 2
     for (int i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)
         dx[i] = from_f32<T>(gradient(to_f32(x[i]), s, t, row, c, i, d, scale));
 }

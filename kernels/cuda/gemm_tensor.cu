@@ -56,7 +56,7 @@ template <class T, bool ALONG> struct slice {
     }
 };
 
-template <class T, bool TA, bool TB> __global__ void __launch_bounds__(THREADS, 2) gemm_tensor(operands<T> o)
+template <class T, bool TA, bool TB> __global__ void __launch_bounds__(THREADS, TA ? 1 : 2) gemm_tensor(operands<T> o)
 {
     using SA = slice<T, !TA>;
     using SB = slice<T, TB>;

@@ -205,7 +205,7 @@ static qn_status sort(const struct qn__step *s, struct room *r, int *last, qn_er
 {
     const struct qn__args *a = &s->args;
     struct keys k = {};
-    int64_t rounds = ceil_div(a->x[1].count, ROUND), blocks = rounds < MAX_BLOCKS ? rounds : MAX_BLOCKS;
+    int64_t rounds = ceil_div(a->x[1].count, ROUND), blocks = rounds < MAX_BLOCKS ? rounds : (int64_t)MAX_BLOCKS;
     k.index = a->x[1].data;
     k.wide = a->x[1].dtype == QN_I64;
     k.fault = s->queue->fault;

@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""`make check-gpu` works before the day a GPU is at hand: the same script, on the simulator.
+
+run-tests: timeout 900
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+BUILD = os.environ.get("QN_BUILD", "build/release")
+PLUGIN = os.path.join(BUILD, "cudasim", "fast", "libquern_cuda.so")
+failed = 0
+
+
+def check(name, good, shown=""):
+    global failed
+    print(("ok " if good else "not ok ") + name)
+    if not good:
+        failed = 1
+        print("\n".join("    " + line for line in shown.splitlines()))
+
+
+def main():
+    if os.environ.get("QN_CHECK_GPU"):
+        print("ok the check is under way: it does not start itself again")
+        return 0
+    if not os.path.exists(PLUGIN):
+        print("skip check-gpu: no CUDA toolkit here, so no simulator was built")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "report.md")
+        done = subprocess.run(["scripts/check-gpu", "--build", BUILD, "--plugin", PLUGIN, "--out", path], text=True,
+                              errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        report = ""
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as f:
+                report = f.read()
+        check("every part holds", done.returncode == 0, done.stdout + report)
+        check("the report says that it is simulated", report.startswith("# Quern: Simulated run"), report[:300])
+        for title in ("Devices", "Tests", "Kernel benchmarks, checks only"):
+            check(f"the report has {title}", f"## {title}: ok" in report, report[:2000])
+        check("every rung is verified", "0 with wrong elements" in report, report[-2000:])
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
