@@ -23,7 +23,7 @@ def check(name, good, shown=""):
 
 
 def main():
-    if os.environ.get("QN_CHECK_GPU"):
+    if os.environ.get("CHECK_GPU_UNDER_WAY"):
         print("ok the check is under way: it does not start itself again")
         return 0
     if not os.path.exists(PLUGIN):
