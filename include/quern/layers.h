@@ -52,8 +52,8 @@ typedef struct qn_norm_opts {
 /* x [N,C,H,W] or [N,C] */
 QN_API qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const qn_norm_opts *opts);
 
-/* x [..,C] over the last axis: qn_layer_norm with weight and bias [C], qn_rms_norm with weight [C]. opts NULL: eps 1e-5;
- * momentum is not used. */
+/* x [..,C] over the last axis: qn_layer_norm with weight and bias [C], qn_rms_norm with weight [C]. opts NULL: eps
+ * 1e-5; momentum is not used. */
 QN_API qn_t qn_norm_layer(qn_graph *g, const char *name, qn_t x, const qn_norm_opts *opts);
 QN_API qn_t qn_norm_rms(qn_graph *g, const char *name, qn_t x, const qn_norm_opts *opts);
 
@@ -61,8 +61,8 @@ QN_API qn_t qn_norm_rms(qn_graph *g, const char *name, qn_t x, const qn_norm_opt
  * with deviation 0.02. An index outside [0,vocabulary) makes the run fail with E3041. */
 QN_API qn_t qn_embedding(qn_graph *g, const char *name, qn_t index, qn_dtype dtype, int64_t vocabulary,
                          int64_t features, const qn_init *weight);
-/* The weight of an embedding of that name as the last projection: x [..,features] -> logits [..,vocabulary] (Press, Wolf
- * 2017). */
+/* The weight of an embedding of that name as the last projection: x [..,features] -> logits [..,vocabulary] (Press,
+ * Wolf 2017). */
 QN_API qn_t qn_unembed(qn_graph *g, const char *name, qn_t x, int64_t vocabulary, const qn_init *weight);
 
 typedef struct qn_self_attention_opts {

@@ -1,8 +1,10 @@
 /* functions.h - the functions of core/ops.def in float, for kernels.
  *
- * exp, expm1, log, log1p, tanh, erf and sqrt are those of the CUDA library, which are within 2 ulp (CUDA C++ Programming
+ * exp, expm1, log, log1p, tanh, erf and sqrt are those of the CUDA library, which are within 2 ulp (CUDA C++
+ * Programming
  * Guide, "Mathematical Functions"). Its sinf and cosf keep a table in local memory for large arguments and its powf is
- * within 4 ulp only, so these three are written here, within 2 ulp; they are called, not inlined, since they are long. */
+ * within 4 ulp only, so these three are written here, within 2 ulp; they are called, not inlined, since they are
+ * long. */
 #ifndef QN_KERNELS_CUDA_FUNCTIONS_H
 #define QN_KERNELS_CUDA_FUNCTIONS_H
 #include "gpu.h"
@@ -33,8 +35,8 @@ static __device__ __forceinline__ uint32_t two_over_pi(int i)
     return i == 0 ? 0 : w;
 }
 
-/* The same for any finite x (Payne and Hanek): x = m 2^(e-23) with whole m; of 2/pi only the 96 bits are multiplied whose
- * products with x have a place between 2 and 2^-94. */
+/* The same for any finite x (Payne and Hanek): x = m 2^(e-23) with whole m; of 2/pi only the 96 bits are multiplied
+ * whose products with x have a place between 2 and 2^-94. */
 static __device__ float reduce_large(float x, uint32_t &quadrant)
 {
     uint32_t bits = __float_as_uint(x), m = (bits & 0x7fffffu) | 0x800000u;

@@ -1,7 +1,9 @@
-/* program.h - pointwise programs as the kernels of fused.cu run them: which operand lies where, in which order things are
+/* program.h - pointwise programs as the kernels of fused.cu run them: which operand lies where, in which order
+ * things are
  * loaded and computed, which values wait in which column of shared memory. Made on the host when a program is compiled.
  *
- * A thread has eight elements at a time, as two groups of four. The value computed last is in its registers; a value that
+ * A thread has eight elements at a time, as two groups of four. The value computed last is in its registers; a value
+ * that
  * is needed later than by the next instruction waits in a column, 16 bytes per group and thread, which is free again
  * after its last use. So there are no more columns than values that wait at the same time, and a chain needs none. */
 #ifndef QN_KERNELS_CUDA_PROGRAM_H

@@ -1,6 +1,7 @@
 /* test_ops.c - the cases of tests/ops on the GPU: each kernel by itself against the double kernels of the CPU.
  *
- * For every case: f32 within the case's bound; BF16 and F16, where the row takes them, within the bound and one rounding
+ * For every case: f32 within the case's bound; BF16 and F16, where the row takes them, within the bound and one
+ * rounding
  * of the result, from operands rounded to that type; planted NaN and infinities come out at the same places; the same
  * bits from other memory, on top of an operand, and in blocked layouts within the bound; the error text of a case that
  * must fail. Memory has guards, unless the plugin is a checking one. Rows that have neither a kernel nor a reason in

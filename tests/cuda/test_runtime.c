@@ -24,7 +24,7 @@ static int end(void **state)
     return memory.blocks || (aid_sim.live && aid_sim.live()) || (aid_sim.findings && aid_sim.findings());
 }
 
-/* ---- a small program: kept values of both phases, a tensor that accumulates, one that is written -------------------- */
+/* ---- a small program: kept values of both phases, a tensor that accumulates, one that is written ----------------- */
 
 enum { N = 1000 };
 

@@ -134,7 +134,7 @@ void shadow_valid(const void *p, size_t bytes, bool valid);
 void shadow_copy(const void *dst, const void *src, size_t bytes);
 void shadow_library_read(const void *p, size_t bytes, const char *what);
 
-/* ---- counts (count.cpp) -------------------------------------------------------------------------------------------- */
+/* ---- counts (count.cpp) ------------------------------------------------------------------------------------------ */
 
 extern bool counting;
 std::string argument_types(const Kernel &kernel); /* launch.cpp */

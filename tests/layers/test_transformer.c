@@ -1,5 +1,5 @@
-/* Transformer layers: weights as PyTorch names them, a block against the same block of plain operators, causality, and a
- * small decoder that learns, with and without fusion the same bits. */
+/* Transformer layers: weights as PyTorch names them, a block against the same block of plain operators, causality,
+ * and a small decoder that learns, with and without fusion the same bits. */
 #include "../../include/quern/layers.h"
 #include "../../include/quern/optim.h"
 #include <math.h>

@@ -1,4 +1,5 @@
-/* gpu.h - the GPU that tests run kernels on: that of the plugin in QN_CUDA_PLUGIN, else the simulator's of this build. */
+/* gpu.h - the GPU that tests run kernels on: that of the plugin in QN_CUDA_PLUGIN, else the simulator's of this
+ * build. */
 #ifndef QN_TESTS_LIB_GPU_H
 #define QN_TESTS_LIB_GPU_H
 #include "drive.h"

@@ -1,4 +1,5 @@
-/* workdir.h - a directory of the test program's own: made before its tests, removed after them with all that is in it. */
+/* workdir.h - a directory of the test program's own: made before its tests, removed after them with all that is in
+ * it. */
 #ifndef QN_TESTS_LIB_WORKDIR_H
 #define QN_TESTS_LIB_WORKDIR_H
 #include <stddef.h>

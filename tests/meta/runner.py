@@ -36,7 +36,7 @@ SCRIPTS = [
     ("a script ends badly", 9, "echo ok one; exit 3", 1, "1 passed, 1 failed", "ended with status 3"),
     ("a script says nothing", 9, "echo hello", 1, "0 passed, 1 failed", "printed no result"),
     ("a script only skips", 9, "echo skip all: no moon", 1, "0 passed, 0 failed", "all: no moon"),
-    ("a skip that QN_NO_SKIP forbids", 9, "echo ok one; echo skip two: no sun", 1, "1 passed, 1 failed", "forbids"),
+    ("a skip that TESTS_NO_SKIP forbids", 9, "echo ok one; echo skip two: no sun", 1, "1 passed, 1 failed", "forbids"),
 ]
 
 
@@ -59,7 +59,7 @@ def check(case, is_script):
             write(os.path.join(root, "tests/a/test_x.c"), "/* " + limit + " */\n")
             write(os.path.join(root, "build/release/tests/a/test_x"), "#!/bin/sh\n" + text + "\n")
         # A given LOCPATH spares each of the runners here the making of a locale.
-        environment = dict(os.environ, LOCPATH=root, QN_NO_SKIP="no sun")
+        environment = dict(os.environ, LOCPATH=root, TESTS_NO_SKIP="no sun")
         environment.pop("QN_TEST_LONG", None)
         done = subprocess.run([os.path.join(root, "scripts", "run-tests")], env=environment, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* p[0]: causal; p[1]: which result; p[2]: head size; p[3]: through the packed operand; q[0]: scale, 0 for the default */
+/* p[0]: causal; p[1]: which result; p[2]: head size; p[3]: through the packed operand; q[0]: scale, 0 for the
+ * default */
 enum { KEYS_MAX = 300 };
 
 static double scale_of(const struct op_case *c) { return c->q[0] != 0 ? c->q[0] : 1 / sqrt((double)c->p[2]); }
