@@ -196,18 +196,25 @@ static qn_status train(struct qn__search *s, const qn_recipe *r, struct qn__tria
     return QN_OK;
 }
 
-static qn_status run_trial(struct qn__search *s, int64_t trial, int64_t epochs, struct qn__report *report)
+/* Apart, so that its tens of kilobytes are not on the stack while the trial trains: a stack may be small. */
+__attribute__((noinline)) static qn_status load_trial(qn_recipe **r, struct qn__search *s, int64_t trial,
+                                                      int64_t epochs, struct qn__report *report)
 {
     char sets[65][QN_SETTING_MAX];
-    struct qn__trial row = { trial, epochs, (double)NAN, 0 };
     qn_recipe_errors why;
-    qn_recipe *r;
-    qn_error err;
     int n = 0;
-    if (find_row(s, trial, epochs)) return QN_OK;
     for (int i = 0; i < s->space.n && trial > 0; i++) setting(s, i, trial, sets[n++]);
     if (epochs != s->epochs) snprintf(sets[n++], QN_SETTING_MAX, "epochs=%lld", (long long)epochs);
-    if (load(&r, s, sets, n, &why)) return said(report, &why.list[0]);
+    return load(r, s, sets, n, &why) ? said(report, &why.list[0]) : QN_OK;
+}
+
+static qn_status run_trial(struct qn__search *s, int64_t trial, int64_t epochs, struct qn__report *report)
+{
+    struct qn__trial row = { trial, epochs, (double)NAN, 0 };
+    qn_recipe *r;
+    qn_error err;
+    if (find_row(s, trial, epochs)) return QN_OK;
+    QN_TRY(load_trial(&r, s, trial, epochs, report));
     qn_status status = train(s, r, &row, &err);
     qn_recipe_free(r);
     if (status == QN_STOPPED) return status;
