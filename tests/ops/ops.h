@@ -114,6 +114,12 @@ struct op_case {
     double (*bound_written)(const struct op_case *c, int which, const struct op_data *x, const struct op_data *after,
                             int64_t i, double eps);
 
+    /* For runs in 16 bits, which round once. Where a library lacks the bias or activation of a row, its product is
+     * stored in 16 bits and a kernel of our own goes on from there, so that value is rounded too: its magnitude, times
+     * what a change of it does to element i of the result. Where the library's epilogue has them all, they are f32 until
+     * the result is stored: NULL, or 0. */
+    double (*between)(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i);
+
     double step;                   /* largest step of the differences; 0 means 2^-6 max(|x|, 0.25) */
     const char *no_gradient_check; /* why, e.g. "at a tie there is no derivative": another case must check it */
     const char *fixed_threads;     /* why the f32 kernel may round otherwise with another number of threads */
