@@ -57,9 +57,9 @@ static double bound_silu(const struct op_case *c, const struct op_data *x, const
     double size = y->v[i] < 0 ? -y->v[i] : y->v[i];
     return 1.1 * bound_relu(c, x, y, i, eps) + 16 * eps * (size + 0.0625);
 }
-/* cuDNN's graph adds a bias and applies relu in f32, with one rounding; silu reads the stored sum s. Where s is positive
- * it is at most y + 1.3, and the slope at most 1.1; where it is negative |s| times the slope at s is below 1.1 times 1.3
- * (checked from -40 to 40 in steps of 0.01). */
+/* cuDNN's graph adds a bias and applies relu in f32, with one rounding; silu reads the stored sum s. Where s is
+ * positive it is at most y + 1.3, and the slope at most 1.1; where it is negative |s| times the slope at s is below 1.1
+ * times 1.3 (checked from -40 to 40 in steps of 0.01). */
 static double before_silu(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i)
 {
     (void)c, (void)x;

@@ -48,8 +48,8 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
         if (c->p[2]) y->v[i] = qn__pw_eval((enum qn__opcode)c->p[2], y->v[i], 0, 0, c->q[0], 0);
     }
 }
-/* cuBLASLt's epilogue adds a bias and applies relu and, in 16 bits, the tanh form of gelu to the sum in f32: one rounding.
- * The other activations read a stored sum; their slopes are below 1.13. */
+/* cuBLASLt's epilogue adds a bias and applies relu and, in 16 bits, the tanh form of gelu to the sum in f32: one
+ * rounding. The other activations read a stored sum; their slopes are below 1.13. */
 static double before_act(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i)
 {
     if (c->p[2] == QN_OP_relu || c->p[2] == QN_OP_gelu_tanh) return 0;

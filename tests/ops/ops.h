@@ -116,8 +116,8 @@ struct op_case {
 
     /* For runs in 16 bits, which round once. Where a library lacks the bias or activation of a row, its product is
      * stored in 16 bits and a kernel of our own goes on from there, so that value is rounded too: its magnitude, times
-     * what a change of it does to element i of the result. Where the library's epilogue has them all, they are f32 until
-     * the result is stored: NULL, or 0. */
+     * what a change of it does to element i of the result. Where the library's epilogue has them all, they are f32
+     * until the result is stored: NULL, or 0. */
     double (*between)(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i);
 
     double step;                   /* largest step of the differences; 0 means 2^-6 max(|x|, 0.25) */
