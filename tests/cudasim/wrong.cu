@@ -160,7 +160,7 @@ __global__ void write_after_reads(float *x, int n)
     if (threadIdx.x == 0) s[0] = (float)n;
     __syncthreads();
     x[threadIdx.x] = s[0];
-    if (threadIdx.x == 63) s[0] = 2;
+    if (threadIdx.x == 0) s[0] = 2;
 }
 RUN(write_after_reads, (1), (64), 0)
 __global__ void lanes_without_sync(float *x, int n)
