@@ -30,7 +30,7 @@ int cudasim_stream_device(cudaStream_t stream); /* -1: not a stream */
 /* Lets every stream do one piece of work if it can; 0: none could. For a library whose peers are other processes: a
  * real device works on while its host does something else. */
 int cudasim_progress(void);
-int cudasim_capturing(cudaStream_t stream);     /* 1: its work goes to a graph */
+int cudasim_capturing(cudaStream_t stream); /* 1: its work goes to a graph */
 
 /* ---- memory ----------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
-/* test_cases.c - the simulator itself: of each small kernel that is wrong in one way it must say what, of each right one
- * nothing, whatever the order of threads and blocks. Every case runs in a process of its own.
+/* test_cases.c - the simulator itself: of each small kernel that is wrong in one way it must say what, of each right
+ * one nothing, whatever the order of threads and blocks. Every case runs in a process of its own.
  * run-tests: timeout 300 */
 #include <limits.h>
 #include <setjmp.h>
