@@ -285,8 +285,12 @@ QN_API qn_t qn_pending_samples(qn_graph *g);
 #define QN_SCHEDULE_MAP(X) \
     X(CONSTANT, "constant") \
     X(STEP, "step") \
-    X(MULTI_STEP, "multi_step") X(EXPONENTIAL, "exponential") X(COSINE, "cosine") X(ONE_CYCLE, "one_cycle") \
-        X(LINEAR, "linear") X(PLATEAU, "plateau")
+    X(MULTI_STEP, "multi_step") \
+    X(EXPONENTIAL, "exponential") \
+    X(COSINE, "cosine") \
+    X(ONE_CYCLE, "one_cycle") \
+    X(LINEAR, "linear") \
+    X(PLATEAU, "plateau")
 typedef enum qn_schedule_kind {
 #define X(e, s) QN_SCHEDULE_##e,
     QN_SCHEDULE_MAP(X)
