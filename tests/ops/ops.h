@@ -192,6 +192,8 @@ struct op_data direct_result(const struct direct *d);
 struct op_data direct_operand(const struct direct *d, int i);
 /* Equal bytes of results and written operands. */
 bool direct_same_bits(const struct direct *a, const struct direct *b);
+/* A hash of those bytes, to compare runs in different processes. */
+uint64_t direct_hash(const struct direct *d);
 /* The values of operand i of a case, n elements of dtype at data. */
 void op_fill(const struct op_case *c, int i, qn_dtype real, void *data);
 /* Rounds n elements of dtype to a narrower type; QN_F32: leaves them. */
