@@ -12,7 +12,6 @@
 #ifndef QN_CLI_CLI_H
 #define QN_CLI_CLI_H
 #include "../core/base.h"
-#include "../include/quern/device.h"
 #include "../include/quern/recipe.h"
 #include <stdio.h>
 
@@ -43,7 +42,6 @@ struct options {
     int64_t threads, seed, epochs, folds, batch, trials, top;
     struct maybe resume;
     bool check_finite, profile, quiet, json, markdown, verify;
-    char chosen[QN_DEVICE_NAME]; /* what `device` points to once it is chosen */
 };
 
 struct option_row {

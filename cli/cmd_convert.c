@@ -54,7 +54,7 @@ static qn_status read_tensor(struct tensors *t, const qn_safetensors *st, int64_
     size_t bytes;
     qn_safetensors_at(st, i, &info);
     if (info.dtype == QN_DTYPE_COUNT)
-        return qn__fail(err, 4017, QN_AT_FIELD(info.name), "%s; expected F64 F32 BF16 F16 I64 I32 U8 or BOOL",
+        return qn__fail(err, 4017, QN_AT_FIELD(info.name), "%s; expected F64 F32 BF16 F16 I64 I32 I8 U8 or BOOL",
                         qn__show(info.dtype_name).s);
     qn_tensor_data *out = &t->at[t->n];
     *out = (qn_tensor_data){ .dtype = result_type(info.dtype, wish), .rank = info.rank };

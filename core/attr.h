@@ -45,6 +45,7 @@ struct qn__pool_attr { int32_t window[2], stride[2], pad[2]; int64_t size[2]; };
 
 struct qn__norm_attr { double eps; int32_t groups, unused; }; /* groups: of group_norm; else 1 */
 struct qn__attention_attr { double scale; int32_t causal, unused; int64_t heads, kv_heads; }; /* heads: if packed */
+struct qn__lstm_attr { int32_t two_gates, has_dh, has_dc, unused; }; /* the last two: of lstm_cell_grad */
 struct qn__bn_attr { double eps; int32_t act, unused; }; /* act: 0 or relu, folded in by the epilogue pass */
 struct qn__dropout_attr { double p; uint64_t name_hash; };
 struct qn__xent_attr {
@@ -52,6 +53,8 @@ struct qn__xent_attr {
     int64_t ignore_index;
     int32_t use_ignore, has_weight; /* weight is the last operand */
 };
+struct qn__quantize_attr { int32_t axis, dtype; };              /* axis -1: one scale; dtype: dequantize_int8's */
+struct qn__loss_scale_attr { double growth, backoff, least, most; int64_t interval; };
 struct qn__rng_attr { int64_t samples, steps; };
 struct qn__reorder_attr { int32_t block, unused; };
 

@@ -21,6 +21,7 @@ static int64_t load_int(const void *src, qn_dtype from, size_t i)
     switch (from) {
     case QN_I64: return ((const int64_t *)src)[i];
     case QN_I32: return ((const int32_t *)src)[i];
+    case QN_I8: return ((const int8_t *)src)[i];
     default: return ((const uint8_t *)src)[i];
     }
 }
@@ -61,6 +62,7 @@ static void store_float(void *dst, qn_dtype to, size_t i, double x)
     case QN_F16: ((uint16_t *)dst)[i] = qn__f16_of_f32(to_f32_odd(x)); break;
     case QN_I64: ((int64_t *)dst)[i] = to_int(x, INT64_MIN, INT64_MAX); break;
     case QN_I32: ((int32_t *)dst)[i] = (int32_t)to_int(x, INT32_MIN, INT32_MAX); break;
+    case QN_I8: ((int8_t *)dst)[i] = (int8_t)to_int(x, INT8_MIN, INT8_MAX); break;
     case QN_U8: ((uint8_t *)dst)[i] = (uint8_t)to_int(x, 0, UINT8_MAX); break;
     default: ((uint8_t *)dst)[i] = x != 0; break;
     }
@@ -70,6 +72,7 @@ static void store_int(void *dst, qn_dtype to, size_t i, int64_t x)
     switch (to) {
     case QN_I64: ((int64_t *)dst)[i] = x; break;
     case QN_I32: ((int32_t *)dst)[i] = (int32_t)(x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : x); break;
+    case QN_I8: ((int8_t *)dst)[i] = (int8_t)(x < INT8_MIN ? INT8_MIN : x > INT8_MAX ? INT8_MAX : x); break;
     case QN_U8: ((uint8_t *)dst)[i] = (uint8_t)(x < 0 ? 0 : x > UINT8_MAX ? UINT8_MAX : x); break;
     case QN_BOOL: ((uint8_t *)dst)[i] = x != 0; break;
     case QN_F32: ((float *)dst)[i] = (float)x; break; /* not by way of double: one rounding */

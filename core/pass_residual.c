@@ -27,13 +27,19 @@ struct residual {
 
 static enum qn__opcode with_sum(enum qn__opcode norm)
 {
-    return norm == QN_OP_layer_norm ? QN_OP_add_layer_norm : norm == QN_OP_rms_norm ? QN_OP_add_rms_norm : QN_OP_none;
+    switch ((int)norm) {
+    case QN_OP_layer_norm: return QN_OP_add_layer_norm;
+    case QN_OP_rms_norm: return QN_OP_add_rms_norm;
+    case QN_OP_group_norm: return QN_OP_add_group_norm;
+    default: return QN_OP_none;
+    }
 }
 
 /* Operands of a gradient row without its addend; 0 for any other row. */
 static int gradient_operands(enum qn__opcode op)
 {
-    return op == QN_OP_layer_norm_grad_x || op == QN_OP_rms_norm_grad_x ? 3 : op == QN_OP_bn_grad_x ? 5 : 0;
+    bool rows = op == QN_OP_layer_norm_grad_x || op == QN_OP_rms_norm_grad_x || op == QN_OP_group_norm_grad_x;
+    return rows ? 3 : op == QN_OP_bn_grad_x ? 5 : 0;
 }
 
 static const struct qn__node *at(const struct residual *r, int32_t i) { return &r->in->node[i]; }

@@ -54,6 +54,7 @@ static const struct {
     { "F16", QN_F16, 16 },
     { "I64", QN_I64, 64 },
     { "I32", QN_I32, 32 },
+    { "I8", QN_I8, 8 },
     { "U8", QN_U8, 8 },
     { "BOOL", QN_BOOL, 8 },
     { "U64", QN_DTYPE_COUNT, 64 },
@@ -61,7 +62,6 @@ static const struct {
     { "U32", QN_DTYPE_COUNT, 32 },
     { "U16", QN_DTYPE_COUNT, 16 },
     { "I16", QN_DTYPE_COUNT, 16 },
-    { "I8", QN_DTYPE_COUNT, 8 },
     { "F8_E4M3", QN_DTYPE_COUNT, 8 },
     { "F8_E5M2", QN_DTYPE_COUNT, 8 },
     { "F8_E8M0", QN_DTYPE_COUNT, 8 },
@@ -715,7 +715,7 @@ qn_status qn_safetensors_read(const qn_safetensors *st, const qn_tensor_info *te
     snprintf(field, sizeof field, "tensor \"%s\"", tensor->name);
     if (tensor->dtype >= QN_DTYPE_COUNT || (unsigned)as >= QN_DTYPE_COUNT)
         return qn__fail(err, 4017, QN_AT_BYTE(st->path, tensor->offset, field),
-                        "dtype %s; expected one of F32 F64 BF16 F16 I64 I32 U8 BOOL", tensor->dtype_name);
+                        "dtype %s; expected one of F32 F64 BF16 F16 I64 I32 I8 U8 BOOL", tensor->dtype_name);
     size_t size = qn_dtype_size(tensor->dtype), step = CHUNK / size;
     for (size_t at = 0, n; at < (size_t)tensor->count; at += n) {
         n = (size_t)tensor->count - at < step ? (size_t)tensor->count - at : step;

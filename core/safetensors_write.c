@@ -14,8 +14,9 @@ static int rank_of(qn_dtype dtype)
     case QN_I32: return 3;
     case QN_BF16: return 4;
     case QN_F16: return 5;
-    case QN_U8: return 6;
-    default: return 7;
+    case QN_I8: return 6;
+    case QN_U8: return 7;
+    default: return 8;
     }
 }
 

@@ -41,8 +41,9 @@ qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, const q
     const qn_init ones = { .kind = QN_INIT_ONES };
     qn_scope_push(g, name);
     qn_t gamma = vector(g, "weight", dtype, channels, opts, 1), beta = vector(g, "bias", dtype, channels, opts, 0);
-    qn_t mean = qn_tensor(g, QN_BUFFER, "running_mean", dtype, 1, &channels, NULL);
-    qn_t variance = qn_tensor(g, QN_BUFFER, "running_var", dtype, 1, &channels, &ones);
+    const qn_dtype wide = dtype == QN_F64 ? QN_F64 : QN_F32; /* of statistics */
+    qn_t mean = qn_tensor(g, QN_BUFFER, "running_mean", wide, 1, &channels, NULL);
+    qn_t variance = qn_tensor(g, QN_BUFFER, "running_var", wide, 1, &channels, &ones);
     qn_t y, stats;
     if (training) {
         y = qn_batch_norm(g, x, gamma, beta, eps, &stats);
@@ -78,6 +79,18 @@ qn_t qn_norm_rms(qn_graph *g, const char *name, qn_t x, const qn_norm_opts *opts
     qn_scope_push(g, name);
     qn_t gamma = vector(g, "weight", qn_dtype_of(g, x), qn_dim(g, x, -1), opts, 1);
     qn_t y = qn_rms_norm(g, x, gamma, opts->eps != 0 ? opts->eps : 1e-5);
+    qn_scope_pop(g);
+    return y;
+}
+
+qn_t qn_norm_group(qn_graph *g, const char *name, qn_t x, int64_t groups, const qn_norm_opts *opts)
+{
+    if (!opts) opts = &row_defaults;
+    int64_t channels = qn_dim(g, x, 1);
+    qn_dtype dtype = qn_dtype_of(g, x);
+    qn_scope_push(g, name);
+    qn_t gamma = vector(g, "weight", dtype, channels, opts, 1), beta = vector(g, "bias", dtype, channels, opts, 0);
+    qn_t y = qn_group_norm(g, x, gamma, beta, groups, opts->eps != 0 ? opts->eps : 1e-5);
     qn_scope_pop(g);
     return y;
 }

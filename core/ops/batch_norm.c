@@ -8,27 +8,30 @@
 
 static qn_status check_x(const struct qn__node *x, qn_error *err)
 {
-    if (!qn_dtype_is_float(x->dtype) || x->dtype == QN_BF16 || x->dtype == QN_F16)
-        return qn__fail(err, 2202, NULL, "%s; expected F32 or F64", qn_dtype_name(x->dtype));
+    if (!qn_dtype_is_float(x->dtype))
+        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(x->dtype));
     if (x->rank != 2 && x->rank != 4) return qn__fail(err, 2203, NULL, "rank %d; expected [N,C] or [N,C,H,W]", x->rank);
     return QN_OK;
 }
+
+/* Statistics and sums are never narrower than F32. */
+static qn_dtype sum_dtype(qn_dtype dtype) { return dtype == QN_F64 ? QN_F64 : QN_F32; }
 
 static qn_status check_vector(const struct qn__node *v, const struct qn__node *x, const char *name, bool stats,
                               qn_error *err)
 {
     bool fits = stats ? v->rank == 2 && v->dim[0] == 2 && v->dim[1] == x->dim[1]
                       : v->rank == 1 && v->dim[0] == x->dim[1];
-    if (fits && v->dtype == x->dtype) return QN_OK;
+    qn_dtype dtype = stats ? sum_dtype(x->dtype) : x->dtype;
+    if (fits && v->dtype == dtype) return QN_OK;
     return qn__fail(err, 2201, NULL, "%s is %s %s; expected %s %s%lld]", name, qn_dtype_name(v->dtype),
-                    qn__dims_show(v->rank, v->dim).s, qn_dtype_name(x->dtype), stats ? "[2," : "[",
-                    (long long)x->dim[1]);
+                    qn__dims_show(v->rank, v->dim).s, qn_dtype_name(dtype), stats ? "[2," : "[", (long long)x->dim[1]);
 }
 
 static qn_status infer_stats(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
 {
     QN_TRY(check_x(x[0], err));
-    y->dtype = x[0]->dtype;
+    y->dtype = sum_dtype(x[0]->dtype);
     y->rank = 2;
     y->dim[0] = 2;
     y->dim[1] = x[0]->dim[1];
@@ -89,8 +92,8 @@ static void vjp_norm(qn_graph *g, const struct qn__node *y, qn_t self, qn_t dy, 
     qn_t x = qn__in(y, 0), gamma = qn__in(y, 1), stats = qn__in(y, 3);
     qn_t sums = qn__node(g, QN_OP_bn_grad_stats, (qn_t[]){ x, dy, stats }, 3, y->attr);
     dx[0] = qn__node(g, QN_OP_bn_grad_x, (qn_t[]){ x, dy, stats, gamma, sums }, 5, y->attr);
-    dx[1] = channel_row(g, sums, 1);
-    dx[2] = channel_row(g, sums, 0);
+    dx[1] = qn_cast(g, channel_row(g, sums, 1), y->dtype);
+    dx[2] = qn_cast(g, channel_row(g, sums, 0), y->dtype);
 }
 
 static struct qn__cost cost_of(const struct qn__node *x, double flops, double passes)
@@ -167,10 +170,12 @@ qn_t qn_batch_norm(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, double eps, qn_t 
 /* Scale and shift are tiny per-channel values; applying them is a pointwise chain that fuses with its neighbours. */
 qn_t qn_batch_norm_fixed(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, qn_t mean, qn_t variance, double eps)
 {
-    qn_t scale = qn_mul(g, gamma, qn_rsqrt(g, qn_affine(g, variance, 1, eps)));
-    qn_t shift = qn_sub(g, beta, qn_mul(g, mean, scale));
+    qn_dtype wide = qn_dtype_of(g, mean), dtype = qn_dtype_of(g, x);
+    qn_t scale = qn_mul(g, qn_cast(g, gamma, wide), qn_rsqrt(g, qn_affine(g, variance, 1, eps)));
+    qn_t shift = qn_sub(g, qn_cast(g, beta, wide), qn_mul(g, mean, scale));
     int64_t c = qn_dim(g, x, 1);
     int rank = qn_rank(g, x) == 4 ? 3 : 1;
     const int64_t dims[] = { c, 1, 1 };
-    return qn_add(g, qn_mul(g, x, qn_reshape(g, scale, rank, dims)), qn_reshape(g, shift, rank, dims));
+    scale = qn_reshape(g, qn_cast(g, scale, dtype), rank, dims);
+    return qn_add(g, qn_mul(g, x, scale), qn_reshape(g, qn_cast(g, shift, dtype), rank, dims));
 }

@@ -93,6 +93,7 @@ typedef struct qn_alloc {
     X(F16, 2, "F16") \
     X(I64, 8, "I64") \
     X(I32, 4, "I32") \
+    X(I8, 1, "I8") \
     X(U8, 1, "U8") \
     X(BOOL, 1, "BOOL")
 

@@ -218,7 +218,7 @@ QN_API qn_t qn_global_max_pool2d(qn_graph *g, qn_t x);
 /* ---- normalisation, probability, losses --------------------------------------------------- */
 
 /* Training: statistics of the batch; x [N,C,H,W] or [N,C], gamma and beta [C]. stats_out (may be NULL)
- * receives [2,C]: mean and biased variance, for running averages. (Ioffe, Szegedy 2015) */
+ * receives [2,C]: mean and biased variance, F64 if x is, else F32, for running averages. (Ioffe, Szegedy 2015) */
 QN_API qn_t qn_batch_norm(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, double eps, qn_t *stats_out);
 /* Inference: given mean and variance [C]. */
 QN_API qn_t qn_batch_norm_fixed(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, qn_t mean, qn_t variance, double eps);
@@ -227,6 +227,10 @@ QN_API qn_t qn_batch_norm_fixed(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, qn_t
 QN_API qn_t qn_layer_norm(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, double eps);
 /* gamma x / sqrt(mean x^2 + eps) over the last axis; gamma [C]. (Zhang, Sennrich 2019) */
 QN_API qn_t qn_rms_norm(qn_graph *g, qn_t x, qn_t gamma, double eps);
+
+/* x [N,C,..], gamma and beta [C]: mean and biased variance of C / groups channels of each sample, with all that lies
+ * behind them. groups divides C; 1 is layer norm over all of a sample, C instance norm. (Wu, He 2018) */
+QN_API qn_t qn_group_norm(qn_graph *g, qn_t x, qn_t gamma, qn_t beta, int64_t groups, double eps);
 
 /* Scaled dot-product attention, softmax(scale q k^T) v (Vaswani et al. 2017): q [B,H,T,D], k and v [B,Hk,S,D]; the
  * result is like q. H is a multiple of Hk: consecutive heads of q share one of k and v. Causal: query t sees the keys
@@ -240,6 +244,14 @@ QN_API qn_t qn_attention(qn_graph *g, qn_t q, qn_t k, qn_t v, const qn_attention
 /* The same as one projection leaves them: qkv [B,T,(H + 2 Hk) D] holds at each time the heads of q, of k and of v; the
  * result is [B,T,H D]. Nothing is copied. */
 QN_API qn_t qn_attention_packed(qn_graph *g, qn_t qkv, int64_t heads, int64_t kv_heads, const qn_attention_opts *opts);
+
+/* One time step of an LSTM, s being the logistic function: gates [B,4H] are the pre-activations i, f, g, o (in
+ * PyTorch's order); more_gates, if given, is added to them; c [B,H]. Gives h' = s(o) tanh c', and in c_out (may be
+ * NULL) c' = s(f) c + s(i) tanh g. */
+QN_API qn_t qn_lstm_cell(qn_graph *g, qn_t gates, qn_t more_gates, qn_t c, qn_t *c_out);
+/* One time step of a GRU: gates [B,3H] r, z, n of the input and of the state, each with its bias; h [B,H]. Gives
+ * (1 - z) n + z h with r = s(x_r + h_r), z = s(x_z + h_z), n = tanh(x_n + r h_n). */
+QN_API qn_t qn_gru_cell(qn_graph *g, qn_t gates_x, qn_t gates_h, qn_t h);
 
 /* Zeroes elements with probability p in [0,1) and scales the rest by 1/(1-p); the mask is a function of
  * (seed, scoped name, global sample, element, step) and is drawn again, not stored, in the backward pass.
@@ -271,6 +283,17 @@ QN_API qn_t qn_mse(qn_graph *g, qn_t x, qn_t target);                 /* mean (x
 QN_API qn_t qn_l1(qn_graph *g, qn_t x, qn_t target);                  /* mean |x-t|   */
 QN_API qn_t qn_huber(qn_graph *g, qn_t x, qn_t target, double delta); /* mean; Huber 1964 */
 QN_API qn_t qn_bce_with_logits(qn_graph *g, qn_t x, qn_t target);     /* mean softplus(x) - x t */
+
+/* ---- 8-bit numbers ------------------------------------------------------------------------- */
+
+/* Symmetric quantisation (Jacob et al. 2018, without zero points): q = x / scale rounded to the nearest whole number,
+ * even if two are, and kept within -127..127; NaN becomes 0. x is F32, F64, BF16 or F16, scale F64 if x is, else F32:
+ * one number [1] or [] with axis -1, else [size of the axis]. The gradient stops here. */
+QN_API qn_t qn_quantize_int8(qn_graph *g, qn_t x, qn_t scale, int axis);
+/* q scale, in `dtype`: F64 with a scale of F64, else F32, BF16 or F16. */
+QN_API qn_t qn_dequantize_int8(qn_graph *g, qn_t q, qn_t scale, int axis, qn_dtype dtype);
+/* The scale that loses nothing to the limits: max |x| / 127 over everything (axis -1), or for each index of an axis. */
+QN_API qn_t qn_scale_int8(qn_graph *g, qn_t x, int axis);
 
 /* ---- updates ------------------------------------------------------------------------------ */
 
@@ -318,6 +341,17 @@ typedef struct qn_schedule_opts {
 /* The learning rate base * factor(updates) * plateau, computed on the device. updates: I64 [1]; plateau: F32 or F64
  * scalar, which gives the result its dtype and which the host may lower between runs. */
 QN_API qn_t qn_schedule(qn_graph *g, qn_t updates, qn_t plateau, double base, const qn_schedule_opts *opts);
+
+/* Dynamic loss scaling (Micikevicius et al. 2018). state [3], a tensor of the store: scale, finite steps in a row,
+ * steps that overflowed. finite: one element, not 0 if every gradient of the step is finite. A finite step counts, and
+ * the interval-th multiplies the scale by growth, up to most, and counts anew; any other multiplies it by backoff, down
+ * to least. Returns the state after the step. */
+typedef struct qn_loss_scale_opts {
+    double growth, backoff; /* 0: 2 and 0.5 */
+    double least, most;     /* 0: 1 and 2^24 */
+    int64_t interval;       /* 0: 2000 */
+} qn_loss_scale_opts;
+QN_API qn_t qn_loss_scale(qn_graph *g, qn_t state, qn_t finite, const qn_loss_scale_opts *opts);
 
 /* One step of an optimizer. w and the moments are tensors of the store, all like grad: F32 or F64, one shape. What
  * changes from step to step comes from hyper [4] of the same dtype: learning rate, factor on the gradient, 1

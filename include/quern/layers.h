@@ -57,6 +57,9 @@ QN_API qn_t qn_norm_batch(qn_graph *g, const char *name, qn_t x, bool training, 
 QN_API qn_t qn_norm_layer(qn_graph *g, const char *name, qn_t x, const qn_norm_opts *opts);
 QN_API qn_t qn_norm_rms(qn_graph *g, const char *name, qn_t x, const qn_norm_opts *opts);
 
+/* x [N,C,..]: qn_group_norm with weight and bias [C]. opts as above. */
+QN_API qn_t qn_norm_group(qn_graph *g, const char *name, qn_t x, int64_t groups, const qn_norm_opts *opts);
+
 /* Rows of a table: index I32 or I64 [..] -> [..,features] of `dtype`; weight [vocabulary,features], by default normal
  * with deviation 0.02. An index outside [0,vocabulary) makes the run fail with E3041. */
 QN_API qn_t qn_embedding(qn_graph *g, const char *name, qn_t index, qn_dtype dtype, int64_t vocabulary,

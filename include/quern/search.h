@@ -38,8 +38,7 @@ typedef struct qn_search_opts {
     uint64_t seed;
     const char *out;    /* NULL: "runs"                                         */
     const char *resume; /* a search's directory; NULL: a new one                 */
-    const char *device; /* of both, as qn_trainer_opts                           */
-    int threads;
+    int threads;        /* as qn_trainer_opts                                    */
     const volatile sig_atomic_t *stop;
     qn_report *report; /* a line per trial; may be NULL                         */
     void *user;

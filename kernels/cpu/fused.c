@@ -85,6 +85,7 @@ QN_CLONES static void load_run(void *dst, const struct qn__view *src, int64_t of
     case QN_F16: LOAD(uint16_t, qn__f32_of_f16(v))
     case QN_I64: LOAD(int64_t, v)
     case QN_I32: LOAD(int32_t, v)
+    case QN_I8: LOAD(int8_t, v)
     default: LOAD(uint8_t, v)
     }
 }
@@ -114,6 +115,7 @@ QN_CLONES static void store_run(const struct qn__view *dst, int64_t offset, cons
     case QN_F16: STORE(uint16_t, qn__f16_of_f32((float)v))
     case QN_I64: STORE(int64_t, saturate(v, INT64_MIN, INT64_MAX))
     case QN_I32: STORE(int32_t, saturate(v, INT32_MIN, INT32_MAX))
+    case QN_I8: STORE(int8_t, saturate(v, INT8_MIN, INT8_MAX))
     case QN_U8: STORE(uint8_t, saturate(v, 0, UINT8_MAX))
     default: STORE(uint8_t, v != 0)
     }

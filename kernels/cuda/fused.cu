@@ -59,6 +59,7 @@ static __device__ __forceinline__ float widen(f16 x) { return to_f32(x); }
 static __device__ __forceinline__ float widen(int64_t x) { return (float)x; }
 static __device__ __forceinline__ float widen(int32_t x) { return (float)x; }
 static __device__ __forceinline__ float widen(uint8_t x) { return (float)x; }
+static __device__ __forceinline__ float widen(int8_t x) { return (float)x; }
 static __device__ __forceinline__ float widen(struct truth x) { return (float)x.v; }
 
 /* Truncation towards zero; out of range saturates, NaN gives 0. */
@@ -71,6 +72,10 @@ static __device__ __forceinline__ void narrow(bf16 &y, float x) { y = from_f32<b
 static __device__ __forceinline__ void narrow(f16 &y, float x) { y = from_f32<f16>(x); }
 static __device__ __forceinline__ void narrow(int64_t &y, float x) { y = saturate<int64_t>(x, INT64_MIN, INT64_MAX); }
 static __device__ __forceinline__ void narrow(int32_t &y, float x) { y = saturate<int32_t>(x, INT32_MIN, INT32_MAX); }
+static __device__ __forceinline__ void narrow(int8_t &y, float x)
+{
+    y = (int8_t)saturate<int32_t>(x, INT8_MIN, INT8_MAX);
+}
 static __device__ __forceinline__ void narrow(uint8_t &y, float x) { y = (uint8_t)saturate<int32_t>(x, 0, UINT8_MAX); }
 static __device__ __forceinline__ void narrow(struct truth &y, float x) { y.v = x != 0; }
 
@@ -91,6 +96,7 @@ template <class F> static __device__ __forceinline__ void on_dtype(int dtype, F 
     case QN_F16: f(f16()); break;
     case QN_I64: f(int64_t()); break;
     case QN_I32: f(int32_t()); break;
+    case QN_I8: f(int8_t()); break;
     case QN_U8: f(uint8_t()); break;
     default: f(truth()); break;
     }
@@ -371,6 +377,7 @@ static __device__ __forceinline__ int64_t whole_at(const struct operand &x, int6
     switch (x.dtype) {
     case QN_I64: return ((const int64_t *)x.data)[i];
     case QN_I32: return ((const int32_t *)x.data)[i];
+    case QN_I8: return ((const int8_t *)x.data)[i];
     default: return ((const uint8_t *)x.data)[i];
     }
 }
@@ -379,6 +386,7 @@ static __device__ __forceinline__ void put_whole(const struct program &p, int64_
     switch (p.dtype) {
     case QN_I64: ((int64_t *)p.y)[i] = v; break;
     case QN_I32: ((int32_t *)p.y)[i] = (int32_t)(v < INT32_MIN ? INT32_MIN : v > INT32_MAX ? INT32_MAX : v); break;
+    case QN_I8: ((int8_t *)p.y)[i] = (int8_t)(v < INT8_MIN ? INT8_MIN : v > INT8_MAX ? INT8_MAX : v); break;
     case QN_U8: ((uint8_t *)p.y)[i] = (uint8_t)(v < 0 ? 0 : v > UINT8_MAX ? UINT8_MAX : v); break;
     default: ((uint8_t *)p.y)[i] = v != 0; break;
     }

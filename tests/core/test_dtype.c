@@ -96,6 +96,7 @@ static void sizes_and_names(void **state)
     assert_int_equal(qn_dtype_size(QN_I64), 8);
     assert_int_equal(qn_dtype_size(QN_I32), 4);
     assert_int_equal(qn_dtype_size(QN_U8), 1);
+    assert_int_equal(qn_dtype_size(QN_I8), 1);
     assert_int_equal(qn_dtype_size(QN_BOOL), 1);
     assert_string_equal(qn_dtype_name(QN_BF16), "BF16");
     assert_string_equal(qn_dtype_name(QN_BOOL), "BOOL");
@@ -119,28 +120,30 @@ static void floats_become_integers(void **state)
 {
     (void)state;
     static const struct {
-        double x, i64, i32, u8, b;
+        double x, i64, i32, u8, b, i8;
     } rows[] = {
-        { 0, 0, 0, 0, 0 },
-        { 0.5, 0, 0, 0, 1 },
-        { -0.5, 0, 0, 0, 1 },
-        { 1.999, 1, 1, 1, 1 },
-        { -1.999, -1, -1, 0, 1 },
-        { 255.9, 255, 255, 255, 1 },
-        { 256, 256, 256, 255, 1 },
-        { 2147483647.5, 2147483647, 2147483647, 255, 1 },
-        { 4e9, 4e9, 2147483647, 255, 1 },
-        { -4e9, -4e9, -2147483648.0, 0, 1 },
-        { 1e300, 9223372036854775807.0, 2147483647, 255, 1 },
-        { -1e300, -9223372036854775808.0, -2147483648.0, 0, 1 },
+        { 0, 0, 0, 0, 0, 0 },
+        { 0.5, 0, 0, 0, 1, 0 },
+        { -0.5, 0, 0, 0, 1, 0 },
+        { 1.999, 1, 1, 1, 1, 1 },
+        { -1.999, -1, -1, 0, 1, -1 },
+        { 255.9, 255, 255, 255, 1, 127 },
+        { 256, 256, 256, 255, 1, 127 },
+        { 2147483647.5, 2147483647, 2147483647, 255, 1, 127 },
+        { 4e9, 4e9, 2147483647, 255, 1, 127 },
+        { -4e9, -4e9, -2147483648.0, 0, 1, -128 },
+        { 1e300, 9223372036854775807.0, 2147483647, 255, 1, 127 },
+        { -1e300, -9223372036854775808.0, -2147483648.0, 0, 1, -128 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         assert_true(through(QN_I64, rows[i].x) == rows[i].i64);
         assert_true(through(QN_I32, rows[i].x) == rows[i].i32);
         assert_true(through(QN_U8, rows[i].x) == rows[i].u8);
         assert_true(through(QN_BOOL, rows[i].x) == rows[i].b);
+        assert_true(through(QN_I8, rows[i].x) == rows[i].i8);
     }
     assert_true(through(QN_I64, (double)NAN) == 0 && through(QN_I32, (double)NAN) == 0);
+    assert_true(through(QN_I8, (double)NAN) == 0);
     assert_true(through(QN_U8, (double)NAN) == 0 && through(QN_BOOL, (double)NAN) == 1);
     assert_true(through(QN_I64, -(double)INFINITY) == -9223372036854775808.0);
     assert_true(through(QN_U8, (double)INFINITY) == 255);
@@ -154,10 +157,14 @@ static void integers_stay_exact(void **state)
     int64_t same64[N];
     int32_t narrow[N];
     uint8_t byte[N], truth[N];
+    int8_t signed_byte[N];
     qn_convert(same64, QN_I64, large, QN_I64, N);
     qn_convert(narrow, QN_I32, large, QN_I64, N);
     qn_convert(byte, QN_U8, large, QN_I64, N);
     qn_convert(truth, QN_BOOL, large, QN_I64, N);
+    qn_convert(signed_byte, QN_I8, large, QN_I64, N);
+    static const int8_t expected_signed[] = { -128, -128, -1, 0, 1, 127, 127 };
+    assert_memory_equal(signed_byte, expected_signed, sizeof expected_signed);
     static const int32_t expected32[] = { INT32_MIN, INT32_MIN, -1, 0, 1, INT32_MAX, INT32_MAX };
     static const uint8_t expected8[] = { 0, 0, 0, 0, 1, 255, 255 }, expected1[] = { 1, 1, 1, 0, 1, 1, 1 };
     assert_memory_equal(same64, large, sizeof large);

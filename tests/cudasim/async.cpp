@@ -3,8 +3,7 @@
 #include "engine.h"
 #include <string.h>
 
-namespace cudasim
-{
+namespace cudasim {
 
 struct Copy {
     char *dst;
@@ -14,8 +13,8 @@ struct Copy {
 };
 struct Queue {
     std::vector<Copy> copies;
-    size_t delivered; /* of copies              */
-    unsigned group;   /* the one that is open   */
+    size_t delivered;      /* of copies              */
+    unsigned group;        /* the one that is open   */
     const char *file;
     int line;
 };

@@ -5,8 +5,7 @@
 #include "stream.h"
 #include <string.h>
 
-namespace cudasim
-{
+namespace cudasim {
 
 struct Model {
     const char *name, *title;

@@ -11,8 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-namespace cudasim
-{
+namespace cudasim {
 
 /* ---- lock -------------------------------------------------------------------------------------------------- */
 

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-namespace cudasim
-{
+namespace cudasim {
 
 Settings settings;
 

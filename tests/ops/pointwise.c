@@ -121,13 +121,14 @@ static double bound_gelu(const struct op_case *c, const struct op_data *x, const
       .no_gradient_check = "the result moves in steps" },
 #define CAST_FROM_REAL                                                                             \
     CAST("to BF16", F32, BF16, -9, 9) CAST("to F16", F32, F16, -9, 9) CAST("to I64", F32, I64, -9, 9) \
-    CAST("to I32", F32, I32, -9, 9) CAST("to U8", F32, U8, -9, 300) CAST("to BOOL", F32, BOOL, -1, 1) \
-    CAST("to I32, beyond it", F32, I32, -1e10, 1e10) CAST("to I64, beyond it", F32, I64, -1e19, 1e19)
+    CAST("to I32", F32, I32, -9, 9) CAST("to I8", F32, I8, -200, 200) CAST("to U8", F32, U8, -9, 300) \
+    CAST("to BOOL", F32, BOOL, -1, 1) CAST("to I32, beyond it", F32, I32, -1e10, 1e10)             \
+    CAST("to I64, beyond it", F32, I64, -1e19, 1e19)
 #define BACK(type)                                                                                 \
     { .name = #type " to real", .build = build_cast_to_real, .oracle = oracle_cast, .exact = true, .n_in = 2,          \
       .in = { { .dtype = QN_##type, .rank = 2, .dim = { 5, 31 }, .high = 100 },                    \
               { .rank = 0, .constant = true } } },
-#define CAST_TO_REAL BACK(BF16) BACK(F16) BACK(I64) BACK(I32) BACK(U8) BACK(BOOL)
+#define CAST_TO_REAL BACK(BF16) BACK(F16) BACK(I64) BACK(I32) BACK(I8) BACK(U8) BACK(BOOL)
 #define CAST_WHOLE                                                                                 \
     CAST("I64 to I32", I64, I32, -1e6, 1e6) CAST("I32 to I64", I32, I64, -1e9, 1e9) CAST("U8 to I32", U8, I32, 0, 256) \
     CAST("I32 to BOOL", I32, BOOL, -2, 2)
