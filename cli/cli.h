@@ -12,6 +12,7 @@
 #ifndef QN_CLI_CLI_H
 #define QN_CLI_CLI_H
 #include "../core/base.h"
+#include "../include/quern/device.h"
 #include "../include/quern/recipe.h"
 #include <stdio.h>
 
@@ -42,6 +43,7 @@ struct options {
     int64_t threads, seed, epochs, folds, batch, trials, top;
     struct maybe resume;
     bool check_finite, profile, quiet, json, markdown, verify;
+    char chosen[QN_DEVICE_NAME]; /* what `device` points to once it is chosen */
 };
 
 struct option_row {

@@ -127,7 +127,7 @@ static int draw(struct demo *d)
     struct list none = { 0 };
     qn_error err = { 0 };
     snprintf(path, sizeof path, "%s/checkpoint", d->out);
-    if (qn_model_open(&d->model, path, d->threads, &err)) return cli_fail(&err);
+    if (qn_model_open(&d->model, path, NULL, d->threads, &err)) return cli_fail(&err);
     int code = cli_open_test(&d->test, d->model, &none, NULL);
     if (code) return code;
     return demo_draw(d, &err) ? cli_fail(&err) : 0;

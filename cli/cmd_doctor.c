@@ -70,28 +70,60 @@ static qn_status product(double *out, qn_graph *g, qn_store *s, qn_program **p, 
     fill(x, M * K, 7);
     fill(y, K * N, 11);
     QN_TRY(qn_program_run(*p, QN_MICRO, err));
+    QN_TRY(qn_program_wait(*p, QN_MICRO, 0, err));
     *out = worst(x, y, qn_program_data(*p, c));
     return QN_OK;
 }
 
-static void check_product(struct result *r)
+/* The product on a device: how far off in units of what rounding allows. */
+static qn_status product_on(double *off, const char *device, qn_error *err)
 {
     qn_graph *g = NULL;
     qn_store *s = NULL;
     qn_program *p = NULL;
+    qn_status status = qn_graph_new(&g, NULL) ? qn__nomem(err, "graph", 0) : QN_OK;
+    if (!status) status = qn_store_new(&s, device, 1, NULL, err);
+    if (!status) status = product(off, g, s, &p, err);
+    qn_program_free(p);
+    qn_graph_free(g);
+    qn_store_free(s);
+    return status;
+}
+
+static void check_product(struct result *r)
+{
     qn_error err = { 0 };
     double off = 0;
-    qn_status status = qn_graph_new(&g, NULL) ? qn__nomem(&err, "graph", 0) : QN_OK;
-    if (!status) status = qn_store_new(&s, "cpu", 1, NULL, &err);
-    if (!status) status = product(&off, g, s, &p, &err);
-    if (status)
+    if (product_on(&off, "cpu", &err))
         set_error(r, &err);
     else
         set(r, off <= 1 ? GOOD : FAILED, "[%d,%d] x [%d,%d]: largest error %.3f of what rounding allows", M, K, K, N,
             off);
-    qn_program_free(p);
-    qn_graph_free(g);
-    qn_store_free(s);
+}
+
+/* That there is none is no fault. */
+static void check_gpus(struct result *r)
+{
+    qn_device_info gpu;
+    qn_error err = { 0 };
+    double off = 0, most = 0;
+    char name[128] = "";
+    int n = 0;
+    for (; qn_device_gpu(&gpu, n, &err) == QN_OK; n++) {
+        memcpy(name, gpu.name, sizeof name);
+        if (product_on(&off, gpu.device, &err)) {
+            set_error(r, &err);
+            return;
+        }
+        most = fmax(most, off);
+    }
+    if (n == 0)
+        set(r, NOTE, "%.290s", err.text);
+    else
+        set(r, most <= 1 ? GOOD : FAILED,
+            "%d, the last one %.80s: the product's largest error %.3f of what rounding "
+            "allows",
+            n, qn__show(name).s, most);
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -242,10 +274,11 @@ int cmd_doctor(int argc, char **argv)
         { .name = "files", .remedy = "set TMPDIR to a directory that can be written and has room" },
         { .name = "numbers", .remedy = "please report this; LC_ALL=C is a way round" },
         { .name = "fashion-mnist", .remedy = "apt-get install dataset-fashion-mnist" },
+        { .name = "GPUs", .remedy = "networks train on the CPU too" },
     };
     enum { CHECKS = sizeof r / sizeof r[0] };
-    static void (*const check[CHECKS])(struct result *) = { check_product, check_png, check_file, check_locale,
-                                                            check_images };
+    static void (*const check[CHECKS])(struct result *) = { check_product, check_png,    check_file,
+                                                            check_locale,  check_images, check_gpus };
     int code = cli_parse(&cli_doctor, argc, argv, &o);
     if (code >= 0) return code;
     cli_libraries(l);

@@ -64,7 +64,7 @@ static qn_status open_models(struct ensemble *e, const struct options *o, qn_err
     e->weight = calloc((size_t)o->args.n, sizeof *e->weight);
     if (!e->model || !e->weight) return qn__nomem(err, "models", 0);
     for (int i = 0; i < o->args.n; i++) {
-        QN_TRY(qn_model_open(&e->model[i], o->args.v[i], o->threads > 0 ? (int)o->threads : 0, err));
+        QN_TRY(qn_model_open(&e->model[i], o->args.v[i], o->device, o->threads > 0 ? (int)o->threads : 0, err));
         e->n++;
         e->weight[i] = 1;
         if (cli_is_classifier(e->model[i]) == classes(e) &&
@@ -292,7 +292,7 @@ int cmd_ensemble(int argc, char **argv)
     int code = cli_parse(&cli_ensemble, argc, argv, &o);
     if (code >= 0) return code;
     e.method = !o.method || strcmp(o.method, "mean") == 0 ? MEAN : strcmp(o.method, "vote") == 0 ? VOTE : WEIGHTED;
-    code = cli_check_device(o.device, "cpu", true);
+    code = cli_choose_device(&o, "cpu", true);
     if (!code) code = run(&e, &o);
     close_ensemble(&e);
     cli_free(&o);

@@ -137,8 +137,9 @@ int cmd_eval(int argc, char **argv)
     qn_error err = { 0 };
     int code = cli_parse(&cli_eval, argc, argv, &o);
     if (code >= 0) return code;
-    code = cli_check_device(o.device, "cpu", true);
-    if (!code && qn_model_open(&m, o.args.v[0], o.threads > 0 ? (int)o.threads : 0, &err)) code = cli_fail(&err);
+    code = cli_choose_device(&o, "cpu", true);
+    if (!code && qn_model_open(&m, o.args.v[0], o.device, o.threads > 0 ? (int)o.threads : 0, &err))
+        code = cli_fail(&err);
     if (!code) code = evaluate(m, &o);
     qn_model_free(m);
     cli_free(&o);

@@ -112,8 +112,9 @@ int cmd_predict(int argc, char **argv)
     if (code >= 0) return code;
     j.top = o.top > 0 ? o.top : 3;
     j.batch = o.batch > 0 ? o.batch : 256;
-    code = cli_check_device(o.device, "cpu", true);
-    if (!code && qn_model_open(&j.model, o.args.v[0], o.threads > 0 ? (int)o.threads : 0, &err)) code = cli_fail(&err);
+    code = cli_choose_device(&o, "cpu", true);
+    if (!code && qn_model_open(&j.model, o.args.v[0], o.device, o.threads > 0 ? (int)o.threads : 0, &err))
+        code = cli_fail(&err);
     if (!code) code = predict_all(&j, &o);
     qn_model_free(j.model);
     cli_free(&o);

@@ -83,6 +83,7 @@ static int search(const struct options *o, const char *resume)
                             .seed = o->seed > 0 ? (uint64_t)o->seed : 0,
                             .out = o->out,
                             .resume = resume,
+                            .device = o->device,
                             .threads = o->threads > 0 ? (int)o->threads : 0,
                             .stop = cli_stop_flag(),
                             .report = print_line,
@@ -113,7 +114,7 @@ int cmd_search(int argc, char **argv)
         qn__fail(&err, 2001, QN_AT_FIELD("--space"), "missing; expected a file; see quern search --help");
         code = cli_fail(&err);
     }
-    if (!code) code = cli_check_device(o.device, NULL, o.quiet);
+    if (!code && o.device) code = cli_choose_device(&o, o.device, o.quiet);
     int64_t seed = o.seed;
     o.seed = -1; /* of the choice of settings, not the recipe's */
     if (!code && o.resume.given) {

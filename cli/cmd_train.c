@@ -62,7 +62,7 @@ int cmd_train(int argc, char **argv)
         return cli_finish(code);
     }
     code = cli_load_recipe(&r, o.args.v[0], &o);
-    if (!code) code = cli_check_device(o.device, r->device, o.quiet);
+    if (!code) code = cli_choose_device(&o, r->device, o.quiet);
     if (!code) {
         if (!o.resume.given)
             code = cli_train_recipe(r, &o, NULL, NULL, NULL, 0);

@@ -76,7 +76,7 @@ static int train_fold(struct fold *out, const char *path, const struct options *
     with.set.v[with.set.n++] = folds;
     with.set.v[with.set.n++] = fold;
     int code = cli_load_recipe(&r, path, &with);
-    if (!code) code = cli_check_device(o->device, r->device, o->quiet);
+    if (!code) code = cli_choose_device(&with, r->device, o->quiet);
     if (!code && !o->quiet) fprintf(stderr, "fold %d of %d\n", i, (int)o->folds);
     if (!code) code = cli_train_silently(r, &with, &result, out->dir, sizeof out->dir);
     if (!code) {

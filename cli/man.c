@@ -67,6 +67,11 @@ void cli_man(const struct command *const *commands, int n, FILE *out)
           "bit for bit.\n"
           ".TP\n.B QN_DUMP\nPasses after which the graph is printed, like grad,fuse,plan.\n"
           ".TP\n.B QN_SYNC\n1 waits after each operator, so that a fault names its culprit.\n"
+          ".TP\n.B QN_CUDA_PLUGIN\nThe CUDA plugin to open, instead of libquern_cuda.so beside quern or in its lib "
+          "folder.\n"
+          ".TP\n.B QN_GRAPHS\n\\(lqoff\\(rq launches the GPU's kernels one by one instead of replaying CUDA graphs; "
+          "results "
+          "stay the same, bit for bit.\n"
           ".TP\n.B NO_COLOR\nNot empty: no colours.\n"
           ".SH EXIT STATUS\n",
           out);

@@ -58,7 +58,7 @@ int cli_finish(int code)
 
 /* ---- QN_ variables ---- */
 
-enum rule { COUNT, SWITCH, WORDS, NONE_ONLY, PATH_NAME };
+enum rule { COUNT, SWITCH, WORDS, NONE_ONLY, OFF_ONLY, PATH_NAME };
 static const struct variable {
     const char *name;
     enum rule rule;
@@ -69,6 +69,7 @@ static const struct variable {
     { "QN_PLAN", NONE_ONLY, "none" },
     { "QN_DUMP", WORDS, "names of passes with commas between, like grad,fuse,plan" },
     { "QN_CUDA_PLUGIN", PATH_NAME, "a file" },
+    { "QN_GRAPHS", OFF_ONLY, "off" },
 };
 
 static bool follows(enum rule rule, const char *value)
@@ -78,6 +79,7 @@ static bool follows(enum rule rule, const char *value)
     case COUNT: return qn__parse_i64(value, &i) && i >= 1 && i <= 1024;
     case SWITCH: return strcmp(value, "0") == 0 || strcmp(value, "1") == 0;
     case NONE_ONLY: return strcmp(value, "none") == 0;
+    case OFF_ONLY: return strcmp(value, "off") == 0;
     case PATH_NAME: return *value != 0;
     case WORDS: break;
     }
@@ -94,7 +96,7 @@ static qn_status check_variable(const char *text, qn_error *err)
     enum { N = sizeof variables / sizeof *variables };
     const char *names[N], *equals = strchr(text, '=');
     char name[80];
-    static const char *const own[] = { "QN_TEST_", "QN_BUILD=", "QN_SETUP" }; /* of make and the tests */
+    static const char *const own[] = { "QN_TEST_", "QN_BUILD=", "QN_SETUP", "QN_CUDASIM_" }; /* of make and the tests */
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (strncmp(text, own[i], strlen(own[i])) == 0) return QN_OK;
     if (!equals) return QN_OK;

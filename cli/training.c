@@ -28,17 +28,28 @@ int cli_load_recipe(qn_recipe **out, const char *path, const struct options *o)
     return status ? cli_fail_recipe(&errs, path, status) : 0;
 }
 
-int cli_check_device(const char *device, const char *recipe_device, bool quiet)
+/* What was found, of "error E7001 device: cuda: FOUND; expected ...". */
+static void found_part(char *out, size_t size, const qn_error *why)
 {
-    const char *asked = device ? device : recipe_device ? recipe_device : "auto";
-    qn_error err;
-    if (strcmp(asked, "cpu") == 0) return 0;
-    if (strcmp(asked, "auto") == 0) {
-        if (!quiet && device) fprintf(stderr, "device: cpu (this build has no CUDA backend)\n");
-        return 0;
-    }
-    qn__fail(&err, 7001, QN_AT_FIELD(asked), "no CUDA backend in this build; expected cpu or auto; use --device=cpu");
-    return cli_fail(&err);
+    const char *at = strstr(why->text, "cuda: ");
+    at = at ? at + strlen("cuda: ") : why->text;
+    snprintf(out, size, "%.*s", (int)strcspn(at, ";"), at);
+}
+
+int cli_choose_device(struct options *o, const char *otherwise, bool quiet)
+{
+    const char *asked = o->device ? o->device : otherwise;
+    qn_error why, err;
+    char text[256];
+    if (qn_device_choose(o->chosen, asked, &why, &err)) return cli_fail(&err);
+    bool automatic = strcmp(asked, "auto") == 0, gpu = strcmp(o->chosen, "cpu") != 0;
+    qn_device_info info;
+    if (automatic && gpu && !quiet && !qn_device_gpu(&info, 0, NULL))
+        fprintf(stderr, "device: %s, %s\n", o->chosen, qn__show(info.name).s);
+    found_part(text, sizeof text, &why);
+    if (automatic && !gpu && !quiet && o->device) fprintf(stderr, "device: cpu; no GPU: %s\n", text);
+    o->device = o->chosen;
+    return 0;
 }
 
 /* ---- signals ---------------------------------------------------------------------------------------------------- */
@@ -114,6 +125,7 @@ static int train(const qn_recipe *r, const struct options *o, const char *resume
                              .epochs = resume && o->epochs > 0 ? o->epochs : 0,
                              .fd = STDERR_FILENO,
                              .quiet = o->quiet,
+                             .device = o->device,
                              .threads = o->threads > 0 ? (int)o->threads : 0,
                              .profile = o->profile,
                              .check_finite = o->check_finite,

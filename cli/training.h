@@ -8,8 +8,9 @@
  * exit code. */
 int cli_load_recipe(qn_recipe **out, const char *path, const struct options *o);
 
-/* "cpu" works; "auto" says on stderr what it chose (unless quiet); anything else is E7001. 0, or the exit code. */
-int cli_check_device(const char *device, const char *recipe_device, bool quiet);
+/* Makes o->device the name of a device that is there: of --device, or of `otherwise` where that is not given. "auto"
+ * says on stderr what it chose (unless quiet). 0, or the exit code: E7001, E7002. */
+int cli_choose_device(struct options *o, const char *otherwise, bool quiet);
 
 /* The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP sets the flag; a second SIGINT ends the process at once (130). */
 const volatile sig_atomic_t *cli_stop_flag(void);

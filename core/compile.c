@@ -190,13 +190,23 @@ static qn_status choose_kernels(qn_program *p, qn_error *err)
 
 /* ---- plan and store ------------------------------------------------------------------------------- */
 
+/* Beside a GPU steps of a kernel may go into one launch; the CPU runs one after another. */
+static void describe_order(const qn_program *p, int32_t *group, enum qn__stream *stream)
+{
+    for (int32_t k = 0; k < p->n_order; k++) stream[k] = p->step[k].stream, group[k] = 1;
+    if (p->gpu) qn__plan_groups(p->g, p->order, p->step, p->n_micro, p->n_order, group);
+}
+
 static qn_status make_plan(qn_program *p, const qn_t *keep, int n_keep, const qn_compile_opts *opts, qn_error *err)
 {
     size_t n = (size_t)p->g->n, n_steps = (size_t)p->n_order;
     size_t *workspace = qn__calloc(&p->alloc, n_steps, sizeof *workspace);
     bool *kept = qn__calloc(&p->alloc, n, sizeof *kept);
-    qn_status status = workspace && kept ? QN_OK : qn__nomem(err, "plan", n * sizeof *workspace);
+    int32_t *group = qn__calloc(&p->alloc, n_steps, sizeof *group);
+    enum qn__stream *stream = qn__calloc(&p->alloc, n_steps, sizeof *stream);
+    qn_status status = workspace && kept && group && stream ? QN_OK : qn__nomem(err, "plan", n * sizeof *workspace);
     if (!status) {
+        describe_order(p, group, stream);
         for (int i = 0; i < n_keep; i++) kept[p->map[keep[i].id]] = true;
         for (int32_t k = 0; k < p->n_order; k++) workspace[k] = p->outline ? 0 : p->step[k].choice.workspace;
         struct qn__plan plan = { .g = p->g,
@@ -205,6 +215,8 @@ static qn_status make_plan(qn_program *p, const qn_t *keep, int n_keep, const qn
                                  .workspace = workspace,
                                  .kept = kept,
                                  .reuse = !opts->no_plan,
+                                 .group = group,
+                                 .stream = stream,
                                  .slot = p->slot };
         status = qn__plan_make(&plan, &p->alloc, err);
         if (!status && opts->check_plan) status = qn__plan_verify(&plan, p->order, &p->alloc, err);
@@ -216,6 +228,8 @@ static qn_status make_plan(qn_program *p, const qn_t *keep, int n_keep, const qn
     }
     qn__free(&p->alloc, workspace, n_steps * sizeof *workspace);
     qn__free(&p->alloc, kept, n * sizeof *kept);
+    qn__free(&p->alloc, group, n_steps * sizeof *group);
+    qn__free(&p->alloc, stream, n_steps * sizeof *stream);
     return status;
 }
 

@@ -1,8 +1,8 @@
 /* plan.c - lifetimes, sharing and offsets: see plan.h.
  *
  * Placement is greedy: largest first, each at the lowest offset that overlaps nobody alive at the same time. The
- * schedule is one line (the CPU backend has one stream), so "alive at the same time" is overlap of intervals of
- * positions. */
+ * schedule is one line, so "alive at the same time" is overlap of intervals of positions: of the compute stream. What
+ * steps of other streams touch is alive all the time, and steps of a group are alive as long as the group. */
 #include "plan.h"
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +26,23 @@ static void join(struct qn__slot *slot, int32_t i, int32_t r)
     extend(&slot[r], slot[i].first);
     extend(&slot[r], slot[i].last);
     if (slot[i].place == QN_PLACE_IO && slot[r].place == QN_PLACE_WORK) slot[r].place = QN_PLACE_IO;
+}
+
+/* i is alive through the group of the step at `position`, whoever of it works on i; all the time if that is a step of
+ * another stream. */
+static void reach(struct qn__plan *p, int32_t i, int32_t position)
+{
+    struct qn__slot *s = &p->slot[root_of(p->slot, i)];
+    int32_t first = position;
+    if (p->stream && p->stream[position] != QN_STREAM_COMPUTE) {
+        s->alone = true;
+        extend(s, 0);
+        extend(s, p->n_steps - 1);
+    }
+    if (!p->group) return;
+    while (p->group[first] == 0) first--;
+    extend(s, first);
+    extend(s, first + p->group[first] - 1);
 }
 
 static bool has_own_bytes(enum qn__opcode op) { return op == QN_OP_input || op == QN_OP_full || op == QN_OP_constant; }
@@ -72,6 +89,19 @@ static void lifetimes(struct qn__plan *p)
     }
 }
 
+/* Groups of steps, and other streams: everything that a step touches. */
+static void reaches(struct qn__plan *p)
+{
+    const qn_graph *g = p->g;
+    for (int32_t i = 1; i < g->n; i++) {
+        const struct qn__node *y = &g->node[i];
+        int32_t k = p->position[y->op == QN_OP_output ? y->in[0] : i];
+        reach(p, i, k);
+        for (int q = 0; q < y->n_in && y->op != QN_OP_output; q++) reach(p, y->in[q], k);
+    }
+    for (int32_t k = 0; k < p->n_steps; k++) reach(p, g->n + k, k);
+}
+
 /* A pointwise result may take the bytes of an operand of the same size whose last reader it is. */
 static void share_in_place(struct qn__plan *p)
 {
@@ -79,11 +109,13 @@ static void share_in_place(struct qn__plan *p)
     for (int32_t i = 1; i < g->n; i++) {
         const struct qn__node *y = &g->node[i];
         if (!qn__op_of(y->op)->in_place || p->slot[i].root != i || p->slot[i].place != QN_PLACE_WORK) continue;
+        bool grouped = p->group && p->group[p->position[i]] != 1; /* then others may still read the operand */
+        if (grouped || p->slot[i].alone) continue;
         for (int k = 0; k < y->n_in; k++) {
             const struct qn__node *x = &g->node[y->in[k]];
             int32_t r = root_of(p->slot, y->in[k]);
             const struct qn__slot *s = &p->slot[r];
-            bool dies_here = s->place == QN_PLACE_WORK && s->last == p->position[i];
+            bool dies_here = s->place == QN_PLACE_WORK && s->last == p->position[i] && !s->alone;
             if (!dies_here || x->count != y->count || s->bytes != p->slot[i].bytes ||
                 qn_dtype_size(x->dtype) != qn_dtype_size(y->dtype) || x->block != y->block)
                 continue;
@@ -196,6 +228,7 @@ qn_status qn__plan_make(struct qn__plan *p, const qn_alloc *alloc, qn_error *err
 {
     QN_TRY(first_slots(p, err));
     lifetimes(p);
+    reaches(p);
     if (p->reuse) share_in_place(p);
     p->work = p->io = p->naive = p->workspace_total = 0;
     QN_TRY(count_naive(p, err));
@@ -235,14 +268,6 @@ static bool holds(const struct owners *o, size_t begin, size_t end, int32_t valu
     for (size_t i = 0; i < o->n; i++)
         if (o->at[i].value == value) return o->at[i].begin == begin && o->at[i].end == end;
     return false;
-}
-
-/* The value whose bytes i is: followed through reshapes and writes only, so that in-place results count as new. */
-static int32_t identity(const qn_graph *g, int32_t i)
-{
-    while (g->node[i].n_in && (qn__op_of(g->node[i].op)->alias || qn__op_of(g->node[i].op)->writes))
-        i = g->node[i].in[0];
-    return i;
 }
 
 static bool overlap(const struct qn__slot *a, const struct qn__slot *b)
@@ -285,13 +310,13 @@ static qn_status check_step(const struct qn__plan *p, struct owners *o, int32_t 
     }
     for (int q = 0; q < y->n_in; q++) {
         const struct qn__slot *x = &p->slot[y->in[q]];
-        if (x->place == QN_PLACE_WORK && !holds(o, x->offset, x->offset + x->bytes, identity(p->g, y->in[q])))
+        if (x->place == QN_PLACE_WORK && !holds(o, x->offset, x->offset + x->bytes, qn__plan_identity(p->g, y->in[q])))
             return qn__fail(err, 7070, QN_AT_FIELD(y->name),
                             "plan: operand %d is overwritten before step %d; expected its bytes intact", q, k);
     }
     for (int32_t j = i + 1; qn__op_of(y->op)->more && j < p->g->n; j++)
         if (p->g->node[j].op == QN_OP_output && p->g->node[j].in[0] == i) QN_TRY(check_further(p, o, k, i, j, err));
-    if (s->place != QN_PLACE_WORK || identity(p->g, i) != i) return QN_OK;
+    if (s->place != QN_PLACE_WORK || qn__plan_identity(p->g, i) != i) return QN_OK;
     if (s->offset + s->bytes > p->work || s->offset % QN_ALIGN)
         return qn__fail(err, 7070, QN_AT_FIELD(y->name), "plan: result leaves the arena; expected inside it");
     if (overlap(s, w))
@@ -305,13 +330,75 @@ static qn_status check_step(const struct qn__plan *p, struct owners *o, int32_t 
     return QN_OK;
 }
 
+/* ---- proof: groups and streams ----- */
+
+/* Every slot that step k touches, those that it writes first; returns how many, *written of them. */
+enum { TOUCHED = QN_MAX_IN + QN_MAX_MORE + 2 };
+static int touched(const struct qn__plan *p, int32_t k, int32_t i, const struct qn__slot *out[TOUCHED], int *written)
+{
+    const struct qn__node *y = &p->g->node[i];
+    int n = 0;
+    out[n++] = &p->slot[i];
+    out[n++] = &p->slot[p->g->n + k];
+    for (int32_t j = i + 1; qn__op_of(y->op)->more && j < p->g->n && n < 2 + QN_MAX_MORE; j++)
+        if (p->g->node[j].op == QN_OP_output && p->g->node[j].in[0] == i) out[n++] = &p->slot[j];
+    *written = n;
+    for (int q = 0; q < y->n_in; q++) out[n++] = &p->slot[y->in[q]];
+    return n;
+}
+
+static qn_status check_pair(const struct qn__plan *p, const int32_t *order, int32_t a, int32_t b, qn_error *err)
+{
+    const struct qn__slot *x[TOUCHED], *y[TOUCHED];
+    int written, unused, m = touched(p, b, order[b], y, &unused);
+    touched(p, a, order[a], x, &written);
+    for (int i = 0; i < written; i++)
+        for (int k = 0; k < m; k++)
+            if (overlap(x[i], y[k]))
+                return qn__fail(err, 7070, QN_AT_FIELD(p->g->node[order[a]].name),
+                                "plan: step %d writes where step %d of the same launch works; expected disjoint", a, b);
+    return QN_OK;
+}
+
+static qn_status check_group(const struct qn__plan *p, const int32_t *order, int32_t k, qn_error *err)
+{
+    int32_t end = k + (p->group ? p->group[k] : 1);
+    for (int32_t a = k; a < end; a++)
+        for (int32_t b = k; b < end; b++)
+            if (a != b) QN_TRY(check_pair(p, order, a, b, err));
+    return QN_OK;
+}
+
+/* What a step of another stream touches shares its bytes with no other value. */
+static qn_status check_stream(const struct qn__plan *p, int32_t k, int32_t i, qn_error *err)
+{
+    const struct qn__slot *x[TOUCHED];
+    int written;
+    if (!p->stream || p->stream[k] == QN_STREAM_COMPUTE) return QN_OK;
+    int n = touched(p, k, i, x, &written);
+    for (int a = 0; a < n; a++)
+        for (int32_t j = 1; j < p->g->n + p->n_steps; j++) {
+            const struct qn__slot *s = &p->slot[j];
+            bool same = x[a] == s || (s->offset == x[a]->offset && s->bytes == x[a]->bytes && j < p->g->n &&
+                                      qn__plan_identity(p->g, j) != j);
+            if (!same && overlap(x[a], s))
+                return qn__fail(err, 7070, QN_AT_FIELD(p->g->node[i].name),
+                                "plan: step %d of another stream works in bytes that are reused; expected its own", k);
+        }
+    return QN_OK;
+}
+
 qn_status qn__plan_verify(const struct qn__plan *p, const int32_t *order, const qn_alloc *alloc, qn_error *err)
 {
     size_t room = (size_t)p->g->n + (size_t)p->n_steps + 1;
     struct owners o = { qn__calloc(alloc, room, sizeof(struct owner)), 0 };
     if (!o.at) return qn__nomem(err, "plan", room * sizeof(struct owner));
     qn_status status = QN_OK;
-    for (int32_t k = 0; k < p->n_steps && !status; k++) status = check_step(p, &o, k, order[k], err);
+    for (int32_t k = 0; k < p->n_steps && !status; k++) {
+        status = check_step(p, &o, k, order[k], err);
+        if (!status) status = check_group(p, order, k, err);
+        if (!status) status = check_stream(p, k, order[k], err);
+    }
     qn__free(alloc, o.at, room * sizeof(struct owner));
     return status;
 }

@@ -50,6 +50,7 @@ static qn_status run_batch(struct qn__network *net, const qn_batch *b, qn_metric
     QN_TRY(qn__network_runner(net, QN_MODE_EVAL, b->count, &r, err));
     qn__runner_feed(net, r, b);
     QN_TRY(qn_program_run(r->program, QN_MICRO, err));
+    QN_TRY(qn_program_wait(r->program, QN_MICRO, 0, err));
     return qn__metrics_add(m, net, r, b, err);
 }
 

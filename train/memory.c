@@ -162,23 +162,31 @@ int64_t qn__bytes_total(const qn_bytes *b)
     return (int64_t)(b->params + b->buffers + b->state + b->grads + b->io + b->work);
 }
 
+static qn_status largest_batch(int64_t *out, const char *device, const qn_recipe *recipe, const qn_transform *shape,
+                               int64_t most, int threads, int64_t have, qn_error *err)
+{
+    *out = 0;
+    qn_compile_opts opts = { .device = device };
+    return have > 0 && most > 0 ? qn_plan_fit(out, recipe, shape, threads, &opts, (size_t)have, most, err) : QN_OK;
+}
+
 qn_status qn_plan_largest_batch(int64_t *out, const qn_recipe *recipe, const qn_transform *shape, int64_t most,
                                 int threads, int64_t have, qn_error *err)
 {
-    *out = 0;
-    return have > 0 && most > 0 ? qn_plan_fit(out, recipe, shape, threads, NULL, (size_t)have, most, err) : QN_OK;
+    return largest_batch(out, NULL, recipe, shape, most, threads, have, err);
 }
 
-qn_status qn__memory_compare(const qn_bytes *need, int64_t have, const qn_recipe *r, const qn_transform *shape,
-                             int64_t batch, int threads, qn_error *err)
+/* device: NULL for the CPU */
+static qn_status compare(const char *device, const qn_bytes *need, int64_t have, const qn_recipe *r,
+                         const qn_transform *shape, int64_t batch, int threads, qn_error *err)
 {
     int64_t all = qn__bytes_total(need), largest = 0;
     if (all <= have) return QN_OK;
-    QN_TRY(qn_plan_largest_batch(&largest, r, shape, batch - 1, threads, have, err));
+    QN_TRY(largest_batch(&largest, device, r, shape, batch - 1, threads, have, err));
     bool gib = all >= (int64_t)1 << 30; /* small machines are told in MiB */
     double unit = gib ? 1073741824.0 : 1048576.0;
     const char *name = gib ? "GiB" : "MiB";
-    return qn__fail(err, 5001, QN_AT_FIELD("host"),
+    return qn__fail(err, 5001, QN_AT_FIELD(device ? device : "host"),
                     "needs %.2f %s (weights %.1f, optimizer %.1f, activations %.1f, workspace %.1f); have %.2f %s; "
                     "largest batch that fits: %lld",
                     (double)all / unit, name, (double)(need->params + need->buffers) / unit,
@@ -187,15 +195,26 @@ qn_status qn__memory_compare(const qn_bytes *need, int64_t have, const qn_recipe
                     (double)have / unit, name, (long long)largest);
 }
 
+qn_status qn__memory_compare(const qn_bytes *need, int64_t have, const qn_recipe *r, const qn_transform *shape,
+                             int64_t batch, int threads, qn_error *err)
+{
+    return compare(NULL, need, have, r, shape, batch, threads, err);
+}
+
 qn_status qn_plan_fits(const qn_plan *plan, const qn_recipe *recipe, const qn_transform *shape, int64_t batch,
                        int threads, int64_t have, qn_error *err)
 {
     qn_bytes need = qn_program_bytes(plan->program);
-    return qn__memory_compare(&need, have, recipe, shape, batch, threads, err);
+    return compare(NULL, &need, have, recipe, shape, batch, threads, err);
 }
 
-qn_status qn__memory_check(const qn_bytes *need, const qn_recipe *r, const qn_transform *shape, int64_t batch,
-                           int threads, qn_error *err)
+qn_status qn__memory_check(const qn_store *store, const qn_bytes *need, const qn_recipe *r, const qn_transform *shape,
+                           int64_t batch, int threads, qn_error *err)
 {
-    return qn__memory_compare(need, qn_memory_available().bytes, r, shape, batch, threads, err);
+    const char *device = qn_store_device(store);
+    int64_t room;
+    if (strcmp(device, "cpu") == 0)
+        return compare(NULL, need, qn_memory_available().bytes, r, shape, batch, threads, err);
+    QN_TRY(qn_store_room(store, &room, err));
+    return compare(device, need, room, r, shape, batch, threads, err);
 }

@@ -10,9 +10,10 @@ qn_memory qn__memory_below(const char *root);
 /* All bytes of a program. */
 int64_t qn__bytes_total(const qn_bytes *b);
 
-/* E5001 with the share of each kind of memory and the largest batch that would fit, if `need` is more than there is. */
-qn_status qn__memory_check(const qn_bytes *need, const qn_recipe *r, const qn_transform *shape, int64_t batch,
-                           int threads, qn_error *err);
+/* E5001 with the share of each kind of memory and the largest batch that would fit, if `need` is more than there is
+ * on the store's device. */
+qn_status qn__memory_check(const qn_store *store, const qn_bytes *need, const qn_recipe *r, const qn_transform *shape,
+                           int64_t batch, int threads, qn_error *err);
 /* The same against a given amount. */
 qn_status qn__memory_compare(const qn_bytes *need, int64_t have, const qn_recipe *r, const qn_transform *shape,
                              int64_t batch, int threads, qn_error *err);

@@ -62,14 +62,14 @@ static struct qn__model_shape shape_of(const qn_recipe *r, const qn_transform *t
 }
 
 qn_status qn__network_open(struct qn__network *net, const qn_recipe *r, const qn_transform *t,
-                           int64_t updates_per_epoch, int threads, qn_error *err)
+                           int64_t updates_per_epoch, const char *device, int threads, qn_error *err)
 {
     memset(net, 0, sizeof *net);
     net->recipe = r;
     net->shape = shape_of(r, t);
     net->train = train_opts(r, updates_per_epoch);
     net->threads = threads;
-    return qn_store_new(&net->store, "cpu", (uint64_t)r->seed, NULL, err);
+    return qn_store_new(&net->store, device, (uint64_t)r->seed, NULL, err);
 }
 
 static void runner_close(struct qn__runner *r)
@@ -149,7 +149,7 @@ static qn_status check_memory(const struct qn__network *net, const struct qn__ru
                            .n_targets = net->shape.n_targets };
     qn_bytes need = qn_program_bytes(r->program);
     for (int i = 0; i < net->shape.rank; i++) shape.dim[i] = net->shape.dim[i];
-    return qn__memory_check(&need, net->recipe, &shape, r->batch, net->threads, err);
+    return qn__memory_check(net->store, &need, net->recipe, &shape, r->batch, net->threads, err);
 }
 
 static qn_status make_runner(struct qn__network *net, enum qn__mode mode, int64_t batch, struct qn__runner *out,
@@ -226,17 +226,29 @@ static bool ema_name(char buf[280], const char *name)
     return true;
 }
 
-void qn__network_swap_ema(struct qn__network *net)
+static qn_status swap_pairs(struct qn__network *net, qn_error *err)
 {
-    const qn_store_entry *updates = qn_store_find(net->store, "optim.updates");
-    if (!net->recipe->ema.on || !updates || !updates->data || *(const int64_t *)updates->data == 0) return;
     for (int i = 0; i < qn_store_count(net->store); i++) {
         const qn_store_entry *w = qn_store_at(net->store, i);
         char name[280];
         if (w->kind != QN_PARAM || !ema_name(name, w->name)) continue;
         const qn_store_entry *shadow = qn_store_find(net->store, name);
-        if (shadow && shadow->bytes == w->bytes) swap_bytes(w->data, shadow->data, w->bytes);
+        if (!shadow || shadow->bytes != w->bytes) continue;
+        QN_TRY(qn_store_pull(net->store, w->name, err));
+        QN_TRY(qn_store_pull(net->store, name, err));
+        swap_bytes(w->data, shadow->data, w->bytes);
+        QN_TRY(qn_store_push(net->store, w->name, err));
+        QN_TRY(qn_store_push(net->store, name, err));
     }
+    return QN_OK;
+}
+
+qn_status qn__network_swap_ema(struct qn__network *net, qn_error *err)
+{
+    const qn_store_entry *updates = qn_store_find(net->store, "optim.updates");
+    if (!net->recipe->ema.on || !updates || !updates->data) return QN_OK;
+    QN_TRY(qn_store_pull(net->store, updates->name, err));
+    return *(const int64_t *)updates->data == 0 ? QN_OK : swap_pairs(net, err);
 }
 
 qn_status qn__network_load_ema(struct qn__network *net, const qn_checkpoint *ck, qn_error *err)
@@ -247,8 +259,9 @@ qn_status qn__network_load_ema(struct qn__network *net, const qn_checkpoint *ck,
         qn_tensor_info info;
         char name[280];
         if (w->kind != QN_PARAM || !ema_name(name, w->name) || !qn_safetensors_find(model, name, &info)) continue;
-        if ((size_t)info.count * qn_dtype_size(w->dtype) == w->bytes)
-            QN_TRY(qn_safetensors_read(model, &info, w->data, w->dtype, err));
+        if ((size_t)info.count * qn_dtype_size(w->dtype) != w->bytes) continue;
+        QN_TRY(qn_safetensors_read(model, &info, w->data, w->dtype, err));
+        QN_TRY(qn_store_push(net->store, w->name, err));
     }
     return QN_OK;
 }

@@ -38,7 +38,7 @@ struct qn__network {
 
 /* shape from the transform of the data; steps_per_epoch turns the recipe's times into updates. */
 qn_status qn__network_open(struct qn__network *net, const qn_recipe *r, const qn_transform *t,
-                           int64_t updates_per_epoch, int threads, qn_error *err);
+                           int64_t updates_per_epoch, const char *device, int threads, qn_error *err);
 void qn__network_close(struct qn__network *net);
 
 /* The graph of a mode, for whoever wants to look at it or compile it differently. */
@@ -57,7 +57,7 @@ qn_status qn__network_runner(struct qn__network *net, enum qn__mode mode, int64_
 void qn__runner_feed(const struct qn__network *net, struct qn__runner *r, const qn_batch *b);
 
 /* Exchanges every weight with its moving average (if the recipe has them and at least one update was applied). */
-void qn__network_swap_ema(struct qn__network *net);
+qn_status qn__network_swap_ema(struct qn__network *net, qn_error *err);
 /* After loading a model for use: the weights are replaced by their moving averages, where the checkpoint has them. */
 qn_status qn__network_load_ema(struct qn__network *net, const qn_checkpoint *ck, qn_error *err);
 #endif

@@ -36,7 +36,7 @@ qn_status qn_plan_open(qn_plan *out, const qn_recipe *recipe, const qn_transform
     memset(out, 0, sizeof *out);
     out->batch = batch > 0 ? batch : recipe->batch;
     if (threads > 0) with_threads.threads = threads;
-    qn_status status = qn__network_open(&net, recipe, shape, 1, threads, err);
+    qn_status status = qn__network_open(&net, recipe, shape, 1, with_threads.device, threads, err);
     if (!status) status = make_plan(out, &net, &with_threads, err);
     out->store = net.store; /* the plan's from here on */
     net.store = NULL;

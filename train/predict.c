@@ -56,23 +56,24 @@ static qn_status read_texts(qn_model *m, qn_error *err)
     return status ? status : qn_transform_from_json(&m->transform, transform, err);
 }
 
-static qn_status open_model(qn_model *m, const char *path, int threads, qn_error *err)
+static qn_status open_model(qn_model *m, const char *path, const char *device, int threads, qn_error *err)
 {
     struct qn__runner *first;
     QN_TRY(open_checkpoint(&m->ck, path, err));
     QN_TRY(read_texts(m, err));
-    QN_TRY(qn__network_open(&m->net, m->recipe, &m->transform, 1, threads > 0 ? threads : omp_get_num_procs(), err));
+    QN_TRY(qn__network_open(&m->net, m->recipe, &m->transform, 1, device, threads > 0 ? threads : omp_get_num_procs(),
+                            err));
     QN_TRY(qn__network_runner(&m->net, QN_MODE_PREDICT, 1, &first, err));
     QN_TRY(qn__checkpoint_load(m->net.store, m->ck, QN_LOAD_MODEL, err));
     return qn__network_load_ema(&m->net, m->ck, err);
 }
 
-qn_status qn_model_open(qn_model **out, const char *path, int threads, qn_error *err)
+qn_status qn_model_open(qn_model **out, const char *path, const char *device, int threads, qn_error *err)
 {
     *out = NULL;
     qn_model *m = qn__calloc(NULL, 1, sizeof *m);
     if (!m) return qn__nomem(err, "model", sizeof *m);
-    qn_status status = open_model(m, path, threads, err);
+    qn_status status = open_model(m, path, device ? device : "cpu", threads, err);
     if (status)
         qn_model_free(m);
     else
@@ -102,6 +103,7 @@ qn_status qn_model_predict(qn_model *m, const float *x, int64_t n, float *out, q
         QN_TRY(qn__network_runner(&m->net, QN_MODE_PREDICT, count, &r, err));
         memcpy(qn_program_data(r->program, r->nodes.x), x + (size_t)at * in, (size_t)count * in * sizeof *x);
         QN_TRY(qn_program_run(r->program, QN_MICRO, err));
+        QN_TRY(qn_program_wait(r->program, QN_MICRO, 0, err));
         memcpy(out + (size_t)at * width, qn_program_data(r->program, r->nodes.output),
                (size_t)count * width * sizeof *out);
         at += count;
@@ -115,10 +117,11 @@ qn_status qn_model_saliency(qn_model *m, const float *x, int64_t target, float *
     size_t in = (size_t)qn_transform_size(&m->transform);
     QN_TRY(qn__network_runner(&m->net, QN_MODE_SALIENCY, 1, &r, err));
     float *pick = qn_program_data(r->program, r->pick);
-    const float *scores = qn_program_data(r->program, r->nodes.scores);
     memcpy(qn_program_data(r->program, r->nodes.x), x, in * sizeof *x);
     if (target < 0) {
         QN_TRY(qn_program_run(r->program, QN_MICRO, err));
+        QN_TRY(qn_program_wait(r->program, QN_MICRO, 0, err));
+        const float *scores = qn_program_data(r->program, r->nodes.scores);
         target = 0;
         for (int64_t k = 1; k < r->width; k++)
             if (scores[k] > scores[target]) target = k;
@@ -128,6 +131,7 @@ qn_status qn_model_saliency(qn_model *m, const float *x, int64_t target, float *
                         (long long)r->width - 1);
     for (int64_t k = 0; k < r->width; k++) pick[k] = k == target;
     QN_TRY(qn_program_run(r->program, QN_MICRO, err));
+    QN_TRY(qn_program_wait(r->program, QN_MICRO, 0, err));
     memcpy(dx, qn_program_data(r->program, r->dx), in * sizeof *dx);
     return QN_OK;
 }

@@ -36,13 +36,13 @@ qn_status qn__run_dir_make(char out[QN_PATH_MAX], const char *parent, const char
     return qn__fail(err, 6002, QN_AT_FILE(parent), "%d runs of this name; expected fewer", RUNS_MAX);
 }
 
-static char *versions_text(int threads)
+static char *versions_text(const char *device, int threads)
 {
     struct utsname u = { .release = "" };
     uname(&u);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i}", "quern", QN_VERSION, "compiler", __VERSION__, "system",
-                          u.sysname, "release", u.release, "machine", u.machine, "jansson", JANSSON_VERSION, "threads",
-                          threads);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i}", "quern", QN_VERSION, "compiler", __VERSION__,
+                          "system", u.sysname, "release", u.release, "machine", u.machine, "jansson", JANSSON_VERSION,
+                          "device", device, "threads", threads);
     char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
     json_decref(o);
     return text;
@@ -64,10 +64,10 @@ qn_status qn__run_dir_recipe(const char *dir, const qn_recipe *recipe, qn_error 
     return write_text(dir, "recipe.json", text, err);
 }
 
-qn_status qn__run_dir_describe(const char *dir, const qn_recipe *recipe, int threads, qn_error *err)
+qn_status qn__run_dir_describe(const char *dir, const qn_recipe *recipe, const char *device, int threads, qn_error *err)
 {
     QN_TRY(qn__run_dir_recipe(dir, recipe, err));
-    return write_text(dir, "versions.json", versions_text(threads), err);
+    return write_text(dir, "versions.json", versions_text(device, threads), err);
 }
 
 /* The figures of a part that apply to it; JSON has no NaN. */

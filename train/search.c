@@ -184,7 +184,9 @@ static qn_status train(struct qn__search *s, const qn_recipe *r, struct qn__tria
     qn_trainer *t;
     qn_train_result result;
     QN_TRY(qn__path_join(runs, s->dir, "trials", err));
-    qn_trainer_opts o = { .out = runs, .fd = -1, .threads = s->opts->threads, .stop = s->opts->stop };
+    qn_trainer_opts o = {
+        .out = runs, .fd = -1, .device = s->opts->device, .threads = s->opts->threads, .stop = s->opts->stop
+    };
     QN_TRY(qn_trainer_open(&t, r, &o, err));
     qn_status status = qn_trainer_run(t, &result, err);
     qn_trainer_free(t);

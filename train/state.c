@@ -151,6 +151,7 @@ qn_status qn__checkpoint_save(const struct qn__save *s, qn_error *err)
     size_t n = (size_t)qn_store_count(s->net->store);
     qn_tensor_data *room = qn__calloc(NULL, n, sizeof *room);
     qn_status status = room ? make_texts(s, &t, err) : qn__nomem(err, "checkpoint", n * sizeof *room);
+    if (!status) status = qn_store_pull(s->net->store, NULL, err);
     if (!status) status = write_checkpoint(s, room, &t, err);
     qn__free(NULL, room, n * sizeof *room);
     free(t.recipe);
@@ -170,6 +171,7 @@ static qn_status read_all(qn_store *store, const qn_safetensors *st, bool model,
         if (!qn_safetensors_find(st, e->name, &info))
             return qn__fail(err, 4041, QN_AT_FIELD(e->name), "missing in the checkpoint; expected this tensor");
         if (fill || model) QN_TRY(qn_safetensors_read(st, &info, fill ? e->data : NULL, e->dtype, err));
+        if (fill) QN_TRY(qn_store_push(store, e->name, err));
     }
     return QN_OK;
 }

@@ -1,5 +1,6 @@
 /* watch.c - see watch.h. */
 #include "watch.h"
+#include "../core/base.h"
 #include <math.h>
 #include <string.h>
 
@@ -40,11 +41,13 @@ bool qn__is_gain(const char *metric, double value, double best, double min_delta
     return is_loss(metric) ? value < best - min_delta : value > best + min_delta;
 }
 
-void qn__lower_plateau(qn_store *store, double factor, double least)
+qn_status qn__lower_plateau(qn_store *store, double factor, double least, qn_error *err)
 {
     const qn_store_entry *e = qn_store_find(store, "optim.plateau");
-    if (!e || !e->data || e->dtype != QN_F32) return;
+    if (!e || !e->data || e->dtype != QN_F32) return QN_OK;
+    QN_TRY(qn_store_pull(store, e->name, err));
     float *x = e->data;
     double lowered = (double)*x * factor;
     *x = (float)(lowered < least ? least : lowered);
+    return qn_store_push(store, e->name, err);
 }

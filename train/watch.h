@@ -17,5 +17,5 @@ double qn__watched(const qn_metrics_summary *m, const char *metric);
  * that is not finite is never a gain. */
 bool qn__is_gain(const char *metric, double value, double best, double min_delta);
 /* Multiplies "optim.plateau" by factor, not below `least`. */
-void qn__lower_plateau(qn_store *store, double factor, double least);
+qn_status qn__lower_plateau(qn_store *store, double factor, double least, qn_error *err);
 #endif

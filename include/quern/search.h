@@ -38,7 +38,8 @@ typedef struct qn_search_opts {
     uint64_t seed;
     const char *out;    /* NULL: "runs"                                         */
     const char *resume; /* a search's directory; NULL: a new one                 */
-    int threads;        /* as qn_trainer_opts                                    */
+    const char *device; /* of both, as qn_trainer_opts                           */
+    int threads;
     const volatile sig_atomic_t *stop;
     qn_report *report; /* a line per trial; may be NULL                         */
     void *user;

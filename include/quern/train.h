@@ -40,6 +40,7 @@ typedef struct qn_trainer_opts {
     int64_t epochs;     /* with resume: end after so many epochs instead of the recipe's; 0: the recipe's */
     int fd;             /* stream for progress and notes, e.g. 2; -1: silent                              */
     bool quiet;         /* no progress, only notes                                                       */
+    const char *device; /* "cpu", "cuda:1", "auto", ...; NULL: the recipe's                              */
     int threads;        /* 0: the recipe's, or as many as there are cores                                */
     int max_bad_steps;  /* non-finite steps in a row before the run is given up; 0: 10                    */
     bool profile;       /* time every operator; trace.json of a few steps in the run's directory             */
@@ -82,8 +83,9 @@ QN_API void qn_trainer_free(qn_trainer *t); /* NULL is fine */
 typedef struct qn_model qn_model;
 
 /* Opens a checkpoint directory, or a run's directory (its best checkpoint, else its newest). The checkpoint carries
- * recipe, class names and normalisation. threads 0: all cores. */
-QN_API QN_CHECKED qn_status qn_model_open(qn_model **out, const char *path, int threads, qn_error *err);
+ * recipe, class names and normalisation. device: as in qn_store_new; NULL: the CPU. threads 0: all cores. */
+QN_API QN_CHECKED qn_status qn_model_open(qn_model **out, const char *path, const char *device, int threads,
+                                          qn_error *err);
 QN_API void qn_model_free(qn_model *m);
 QN_API const qn_recipe *qn_model_recipe(const qn_model *m);
 QN_API const qn_transform *qn_model_transform(const qn_model *m);

@@ -2,8 +2,9 @@
  * conv.h. */
 #include "conv.h"
 
-enum { GRAPH, GRAPH_AFTER, EMPTY };
-const char *const qn__cuda_conv_variants[] = { "graph", "graph_after", "empty", NULL };
+enum { GRAPH, EMPTY, GRAPH_AFTER };
+const char *const qn__cuda_conv_variants[] = { "graph", "empty", "graph_after", NULL };
+const char *const qn__cuda_conv_plain_variants[] = { "graph", "empty", NULL };
 
 /* An engine that needs more is passed over for the next: the plan's memory is for values, not for scratch. */
 enum { WORKSPACE_MAX = 256 << 20, ALIGN = 256 };

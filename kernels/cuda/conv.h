@@ -25,18 +25,17 @@ qn_status qn__cuda_conv_prepare(struct qn__step *s, const struct qn__conv_roles 
 qn_status qn__cuda_conv_launch(const struct qn__step *s, const struct qn__conv_roles *roles, qn_error *err);
 void qn__cuda_conv_release(struct qn__step *s);
 
-extern const char *const qn__cuda_conv_variants[];
+/* of rows with an epilogue, and without */
+extern const char *const qn__cuda_conv_variants[], *const qn__cuda_conv_plain_variants[];
 
 /* The kernel of one direction. */
-#define CONV_KERNEL(op, ...) \
+#define CONV_KERNEL(op, names, ...) \
     static const struct qn__conv_roles roles = { __VA_ARGS__ }; \
     static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return qn__cuda_conv_pick(a, c, &roles); } \
     static qn_status prepare(struct qn__step *s, qn_error *err) { return qn__cuda_conv_prepare(s, &roles, err); } \
     static qn_status launch(const struct qn__step *s, qn_error *err) { return qn__cuda_conv_launch(s, &roles, err); } \
     extern const struct qn__kernel qn__cuda_##op; \
-    const struct qn__kernel qn__cuda_##op = { .variants = qn__cuda_conv_variants, \
-                                              .pick = pick, \
-                                              .prepare = prepare, \
-                                              .launch = launch, \
-                                              .release = qn__cuda_conv_release }
+    const struct qn__kernel qn__cuda_##op = { \
+        .variants = names, .pick = pick, .prepare = prepare, .launch = launch, .release = qn__cuda_conv_release \
+    }
 #endif

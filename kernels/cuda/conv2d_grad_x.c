@@ -2,4 +2,4 @@
  * conv.h. */
 #include "conv.h"
 
-CONV_KERNEL(conv2d_grad_x, .direction = QN_DNN_GRAD_X, .x = QN_CONV_RESULT, .w = 0, .y = 1);
+CONV_KERNEL(conv2d_grad_x, qn__cuda_conv_variants, .direction = QN_DNN_GRAD_X, .x = QN_CONV_RESULT, .w = 0, .y = 1);

@@ -125,6 +125,17 @@ static struct qn__blas_product product_of(const struct qn__args *a, struct lead 
 
 /* ---- the kernel ----------------------------------------------------------------------------------------- */
 
+/* What a sum over k may use that is cut into parts, up to the size that NVIDIA recommends for the device: no product
+ * that is small keeps tens of megabytes in the plan. */
+static size_t workspace_of(const struct qn__args *a, const struct qn__blas_product *p)
+{
+    const int64_t parts = 256, counters = 1 << 20, most = a->gpu->workspace;
+    int64_t values[3] = { p->m, p->n, p->batch }, elements;
+    if (!qn__count(&elements, values, 3) || elements > most / (parts * 4)) return (size_t)most;
+    int64_t need = counters + elements * parts * 4;
+    return (size_t)(need < most ? need : most);
+}
+
 static qn_status pick(const struct qn__args *a, struct qn__choice *c)
 {
     const struct qn__epilogue *e = &attr_of(a)->epilogue;
@@ -140,7 +151,7 @@ static qn_status pick(const struct qn__args *a, struct qn__choice *c)
     struct qn__blas_product p = product_of(a, &l);
     if (p.m > INT32_MAX || p.n > INT32_MAX || p.k > INT32_MAX || p.batch > INT32_MAX) return QN_EUSAGE;
     c->variant = e->act && p.epilogue == QN_BLAS_PLAIN ? LT_AFTER : LT;
-    c->workspace = (size_t)a->gpu->workspace;
+    c->workspace = workspace_of(a, &p);
     return QN_OK;
 }
 

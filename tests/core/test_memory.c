@@ -120,7 +120,7 @@ static void compile(struct made *m, const qn_alloc *alloc)
     qn_t keep[QN_RUNNER_KEEP];
     qn_error err;
     int64_t batch = m->recipe->batch;
-    if (qn__network_open(&net, m->recipe, &m->shape, 1, 2, &err)) fail_msg("%s", err.text);
+    if (qn__network_open(&net, m->recipe, &m->shape, 1, "cpu", 2, &err)) fail_msg("%s", err.text);
     if (qn_store_new(&m->own.store, "cpu", 7, alloc, &err)) fail_msg("%s", err.text);
     assert_int_equal(qn_graph_new(&m->own.graph, alloc), QN_OK);
     qn_graph *g = m->own.graph;

@@ -23,10 +23,11 @@ struct aid_sim {
 };
 extern struct aid_sim aid_sim;
 
-/* Call first in main. Names the plugin, opens it once and finds the simulator; says so and returns false where there is
- * none (not built, or no CUDA headers): the test is skipped then. Variables of the simulator that are not set yet are
+/* Call first in main. Names the plugin, opens it once and finds the simulator; false where there is none (not built, or
+ * no CUDA headers): then aid_skip says so and is what main returns. Variables of the simulator that are not set yet are
  * set as `name=value`, ending with NULL. */
 bool aid_begin(const char *const *settings);
+int aid_skip(const char *group);
 /* Runs the group, then in a process of its own the same program with other streams: eager. Returns the exit status. */
 int aid_run_twice(const struct CMUnitTest *tests, size_t n, int argc, char **argv);
 

@@ -5,8 +5,7 @@
  * of the result, from operands rounded to that type; planted NaN and infinities come out at the same places; the same
  * bits from other memory, on top of an operand, and in blocked layouts within the bound; the error text of a case that
  * must fail. Memory has guards, unless the plugin is a checking one. Rows that have neither a kernel nor a reason in
- * `lowered`, and variants that no case reaches, are listed. Rows named on the command line: those alone;
- * QN_TEST_OPEN=1 runs those of `open_rows` too.
+ * `lowered`, and variants that no case reaches, are listed. Rows named on the command line: those alone.
  *
  * run-tests: timeout 900 */
 #include "../lib/gpu.h"
@@ -24,15 +23,6 @@ static const struct {
     enum qn__opcode op;
     const char *reason;
 } lowered[] = { { QN_OP_none, "" } };
-
-/* Rows that do not hold what is asked of them, as the cases found it. Each is skipped with this line. */
-static const struct {
-    enum qn__opcode op;
-    const char *found;
-} open_rows[] = {
-    { QN_OP_matmul, "BF16 with bias and gelu_erf is off by more than one rounding" },
-    { QN_OP_conv2d_grad_x, "BF16 with a bias is off by more than one rounding" },
-};
 
 static const struct drive_on *gpu;
 
@@ -168,11 +158,6 @@ static void check_row(void **state)
     enum qn__opcode op = *(enum qn__opcode *)*state;
     const struct op_cases *cases = op_cases_of[op];
     struct tally t = { 0 };
-    for (size_t i = 0; i < sizeof open_rows / sizeof *open_rows; i++) {
-        if (open_rows[i].op != op || getenv("QN_TEST_OPEN")) continue;
-        printf("# skip: open: %s\n", open_rows[i].found);
-        skip();
-    }
     for (int i = 0; i < cases->n; i++) {
         const struct op_case *c = &cases->c[i];
         t.cases++;

@@ -3,7 +3,8 @@
 #include "engine.h"
 #include <string.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 struct Copy {
     char *dst;
@@ -13,8 +14,8 @@ struct Copy {
 };
 struct Queue {
     std::vector<Copy> copies;
-    size_t delivered;      /* of copies              */
-    unsigned group;        /* the one that is open   */
+    size_t delivered; /* of copies              */
+    unsigned group;   /* the one that is open   */
     const char *file;
     int line;
 };

@@ -6,7 +6,8 @@
 uint3 thread_index_now, block_index_now;
 dim3 block_dim_now, grid_dim_now;
 
-namespace cudasim {
+namespace cudasim
+{
 
 Block block;
 int thread_in_block_now;
@@ -14,10 +15,16 @@ int thread_in_block_now;
 /* ---- shared memory: bump allocation with red zones, poisoned for each block ------------------------------- */
 
 enum { MAX_ARRAYS = 64 };
-static struct { const void *key; char *p; } array[MAX_ARRAYS];
+static struct {
+    const void *key;
+    char *p;
+} array[MAX_ARRAYS];
 static int arrays;
 
-bool in_shared(const void *p) { return (const char *)p >= block.shared && (const char *)p < block.shared + SHARED_SPAN; }
+bool in_shared(const void *p)
+{
+    return (const char *)p >= block.shared && (const char *)p < block.shared + SHARED_SPAN;
+}
 
 static char *carve(size_t bytes)
 {
@@ -86,9 +93,10 @@ cudaError_t run_grid(const Grid &g)
         window = (char *)mmap(nullptr, SHARED_SPAN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (window == MAP_FAILED) fatal("no memory for the simulated shared memory");
     }
+    set_traps();
     size_t findings = finding_count();
     block = Block();
-    block.kernel = g.kernel.name;
+    block.kernel = function_name(g.kernel).c_str();
     block.function = g.kernel.function;
     block.threads = (int)(g.block.x * g.block.y * g.block.z);
     block.shared = window;

@@ -6,7 +6,8 @@
 #pragma GCC visibility push(default)
 #include <cuda_runtime_api.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 enum Access { READ, WRITE, ATOMIC };
 enum Reduction { ADD, MIN, MAX, AND, OR, XOR };
@@ -44,7 +45,6 @@ struct Kernel {
     const void *function;
     void (*call)(const void *arguments);
     bool (*fits)(const void *arguments, const char *name); /* its pointers are the device's */
-    const char *signature; /* of gpu_launch, which names the types of the parameters */
 };
 bool argument_fits(const char *kernel, int position, const void *pointer);
 cudaError_t launch(const Kernel &kernel, const void *arguments, size_t bytes, dim3 grid, dim3 block, size_t shared,

@@ -27,7 +27,8 @@ __asm__(".text\n"
         ".size cudasim_switch, .-cudasim_switch\n");
 extern "C" void cudasim_switch(void **save, void *to);
 
-namespace cudasim {
+namespace cudasim
+{
 
 void context_make(Fiber *f, void (*entry)(), size_t colour)
 {
@@ -42,7 +43,8 @@ void context_switch(Fiber *from, Fiber *to) { cudasim_switch(&from->top, to->top
 
 } // namespace cudasim
 #else
-namespace cudasim {
+namespace cudasim
+{
 
 void context_make(Fiber *f, void (*entry)(), size_t colour)
 {

@@ -13,7 +13,8 @@
 #include <string.h>
 #include <unordered_map>
 
-namespace cudasim {
+namespace cudasim
+{
 
 bool counting;
 
@@ -37,7 +38,7 @@ struct WarpSites {
 static WarpSites warps[MAX_WARPS];
 
 struct Row {
-    std::string kernel, types;
+    std::string kernel;
     const void *function;
     struct cudasim_counts counts;
 };
@@ -200,7 +201,7 @@ void count_launch(const Kernel &kernel, uint64_t threads)
     for (Row &r : rows)
         if (r.function == kernel.function) row = &r;
     if (!row) {
-        rows.push_back({ kernel.name, argument_types(kernel), kernel.function, {} });
+        rows.push_back({ function_name(kernel), kernel.function, {} });
         row = &rows.back();
     }
     now = &row->counts;
@@ -235,13 +236,28 @@ static void write_counts()
     for (const Row &row : rows) {
         const struct cudasim_counts *c = &row.counts;
         const uint64_t columns[] = {
-            c->launches, c->threads, c->footprint_read, c->footprint_written, c->load.requests, c->load.bytes,
-            c->load.sectors, c->load.ideal_sectors, c->store.requests, c->store.bytes, c->store.sectors,
-            c->store.ideal_sectors, c->atomic.requests, c->shared_load.requests, c->shared_load.wavefronts,
-            c->shared_load.ideal_wavefronts, c->shared_store.requests, c->shared_store.wavefronts,
-            c->shared_store.ideal_wavefronts, c->matrix_products,
+            c->launches,
+            c->threads,
+            c->footprint_read,
+            c->footprint_written,
+            c->load.requests,
+            c->load.bytes,
+            c->load.sectors,
+            c->load.ideal_sectors,
+            c->store.requests,
+            c->store.bytes,
+            c->store.sectors,
+            c->store.ideal_sectors,
+            c->atomic.requests,
+            c->shared_load.requests,
+            c->shared_load.wavefronts,
+            c->shared_load.ideal_wavefronts,
+            c->shared_store.requests,
+            c->shared_store.wavefronts,
+            c->shared_store.ideal_wavefronts,
+            c->matrix_products,
         };
-        fprintf(f, "%s(%s)", row.kernel.c_str(), row.types.c_str());
+        fprintf(f, "%s", row.kernel.c_str());
         for (uint64_t v : columns) fprintf(f, "\t%llu", (unsigned long long)v);
         fprintf(f, "\n");
     }
@@ -269,12 +285,11 @@ int cudasim_count(int on)
     counting = on != 0;
     return 1;
 }
-int cudasim_counted(int i, struct cudasim_counts *out, const char **kernel, const char **types)
+int cudasim_counted(int i, struct cudasim_counts *out, const char **kernel)
 {
     if (i < 0 || (size_t)i >= rows.size()) return 0;
     const Row *row = &rows[(size_t)i];
     if (out) *out = row->counts;
     if (kernel) *kernel = row->kernel.c_str();
-    if (types) *types = row->types.c_str();
     return 1;
 }

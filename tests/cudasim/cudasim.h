@@ -23,14 +23,14 @@ enum { warpSize = 32 };
 
 #define CUDASIM_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-namespace cudasim {
+namespace cudasim
+{
 
 extern const int thread_in_block; /* x fastest, as warps are cut */
 
 template <class T> static inline bool check_argument(const char *kernel, int position, const T &value)
 {
-    if constexpr (std::is_pointer<T>::value)
-        return argument_fits(kernel, position, (const void *)value);
+    if constexpr (std::is_pointer<T>::value) return argument_fits(kernel, position, (const void *)value);
     return (void)kernel, (void)position, (void)value, true;
 }
 /* A kernel with its arguments. Not instrumented: this is the simulator's own business. */
@@ -80,16 +80,15 @@ static inline cudaError_t gpu_launch(const char *name, void (*kernel)(P...), dim
     static_assert((std::is_trivially_copyable<P>::value && ...), "kernel arguments are copied as bytes");
     using Arguments = cudasim::Arguments<std::make_index_sequence<sizeof...(P)>, P...>;
     Arguments arguments = { { static_cast<P>(a) }..., kernel };
-    return cudasim::launch({ name, (const void *)kernel, Arguments::run, Arguments::fits, __PRETTY_FUNCTION__ },
-                           &arguments,
+    return cudasim::launch({ name, (const void *)kernel, Arguments::run, Arguments::fits }, &arguments,
                            sizeof arguments, grid, block, shared, stream);
 }
 
 /* ---- shared memory ---------------------------------------------------------------------------------- */
 
-#define CU_SHARED(T, name, ...)                                                                    \
-    static char name##_key_;                                                                       \
-    using name##_type_ = T __VA_ARGS__;                                                            \
+#define CU_SHARED(T, name, ...) \
+    static char name##_key_; \
+    using name##_type_ = T __VA_ARGS__; \
     name##_type_ &name = *(name##_type_ *)cudasim::shared_static(&name##_key_, sizeof(name##_type_), #name)
 #define CU_SHARED_DYN(T, name) T *name = (T *)cudasim::shared_dynamic()
 
@@ -151,10 +150,10 @@ template <class T> static inline unsigned __match_any_sync(unsigned mask, T v, C
 {
     return cudasim::match_any(mask, cudasim::to_bits(v), file, line);
 }
-#define CUDASIM_REDUCE(name, how, T)                                                               \
-    static inline T name(unsigned mask, T v, CUDASIM_PLACE)                                        \
-    {                                                                                              \
-        return (T)cudasim::reduce(mask, (int64_t)v, cudasim::how, #name, file, line);              \
+#define CUDASIM_REDUCE(name, how, T) \
+    static inline T name(unsigned mask, T v, CUDASIM_PLACE) \
+    { \
+        return (T)cudasim::reduce(mask, (int64_t)v, cudasim::how, #name, file, line); \
     }
 CUDASIM_REDUCE(__reduce_add_sync, ADD, unsigned)
 CUDASIM_REDUCE(__reduce_add_sync, ADD, int)
@@ -172,13 +171,13 @@ static inline float warp_max(float v, CUDASIM_PLACE) { return cudasim::warp_max(
 
 /* ---- integer atomics ---------------------------------------------------------------------------------- */
 
-namespace cudasim {
+namespace cudasim
+{
 template <class T> struct only_integer {
     static_assert(std::is_integral<T>::value, "atomics on floats are not deterministic");
     typedef T type;
 };
-template <class T, class F>
-__attribute__((noinline)) CUDASIM_OWN T update(T *p, F f)
+template <class T, class F> __attribute__((noinline)) CUDASIM_OWN T update(T *p, F f)
 {
     touch(p, sizeof(T), ATOMIC, __builtin_return_address(0));
     T old = *p;
@@ -186,11 +185,10 @@ __attribute__((noinline)) CUDASIM_OWN T update(T *p, F f)
     return old;
 }
 } // namespace cudasim
-#define CUDASIM_ATOMIC(name, expression)                                                           \
-    template <class T> static inline T name(T *p, typename cudasim::only_integer<T>::type b)       \
-    {                                                                                              \
-        return cudasim::update(                                                                    \
-            p, [b](T a) CUDASIM_OWN -> T { return (T)(expression); });            \
+#define CUDASIM_ATOMIC(name, expression) \
+    template <class T> static inline T name(T *p, typename cudasim::only_integer<T>::type b) \
+    { \
+        return cudasim::update(p, [b](T a) CUDASIM_OWN -> T { return (T)(expression); }); \
     }
 CUDASIM_ATOMIC(atomicAdd, a + b)
 CUDASIM_ATOMIC(atomicSub, a - b)
@@ -206,9 +204,7 @@ template <class T>
 static inline T atomicCAS(T *p, typename cudasim::only_integer<T>::type expected,
                           typename cudasim::only_integer<T>::type b)
 {
-    return cudasim::update(p, [=](T a) CUDASIM_OWN -> T {
-        return a == expected ? b : a;
-    });
+    return cudasim::update(p, [=](T a) CUDASIM_OWN -> T { return a == expected ? b : a; });
 }
 
 /* ---- tensor cores and asynchronous copies -------------------------------------------------------------- */
@@ -330,8 +326,8 @@ template <class T> static inline T __ldcg(const T *p) { return *p; }
 template <class T> static inline void __stcs(T *p, T v) { *p = v; }
 template <class T> static inline void __stcg(T *p, T v) { *p = v; }
 
-#define CUDASIM_MIN_MAX(A, B, R)                                                                   \
-    static inline R min(A a, B b) { return (R)a < (R)b ? (R)a : (R)b; }                            \
+#define CUDASIM_MIN_MAX(A, B, R) \
+    static inline R min(A a, B b) { return (R)a < (R)b ? (R)a : (R)b; } \
     static inline R max(A a, B b) { return (R)a > (R)b ? (R)a : (R)b; }
 CUDASIM_MIN_MAX(int, int, int)
 CUDASIM_MIN_MAX(unsigned, unsigned, unsigned)

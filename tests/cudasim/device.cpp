@@ -5,7 +5,8 @@
 #include "stream.h"
 #include <string.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 struct Model {
     const char *name, *title;

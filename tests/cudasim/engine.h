@@ -15,7 +15,8 @@
 #define CUDASIM_CHECKED 0
 #endif
 
-namespace cudasim {
+namespace cudasim
+{
 
 enum { MAX_THREADS = 1024, WARP = 32, MAX_WARPS = MAX_THREADS / WARP };
 enum { STATIC_SHARED_MAX = 48 * 1024, SHARED_MAX = 227 * 1024, RED_ZONE = 64 };
@@ -36,7 +37,7 @@ struct Settings {
     bool races;   /* the checked build follows loads and stores */
     const char *device, *fail, *counts, *report, *resources;
     size_t memory;
-    int patience; /* seconds before a deadlock is called one */
+    int patience;        /* seconds before a deadlock is called one */
     size_t shared_optin; /* 0: what the device has */
 };
 extern Settings settings;
@@ -76,10 +77,12 @@ struct Grid {
 /* Runs a whole grid. cudaSuccess, or the error that it leaves on its device after findings. */
 cudaError_t run_grid(const Grid &g);
 void run_threads(void (*call)(const void *), const void *arguments); /* fiber.cpp: the threads of one block */
-void forget_fibers();                                                 /* after a kernel was stopped          */
-void stop_kernel();                                                   /* never returns to the thread that runs */
+void forget_fibers();                                                /* after a kernel was stopped          */
+void stop_kernel();                                                  /* never returns to the thread that runs */
 void leave_thread();
 bool in_shared(const void *p);
+void set_traps(); /* trap.cpp */
+[[noreturn]] void fatal(const char *what);
 
 /* ---- asynchronous copies (async.cpp) ------------------------------------------------------------------- */
 
@@ -98,6 +101,16 @@ const char *finding_text(size_t i);
 void forget_findings();
 /* Prints what is new; called outside kernels. */
 void flush_findings();
+
+/* ---- kernels by address (symbols.cpp) ----------------------------------------------------------------------- */
+
+/* "row_sums<bf16>", or the text of the launch where the file has no symbols. */
+const std::string &function_name(const Kernel &kernel);
+struct Resources {
+    int registers;
+    size_t shared;
+};
+const Resources *resources_of(const Kernel &kernel); /* NULL: not in the table, or none was given */
 
 /* ---- device memory (memory.cpp) ------------------------------------------------------------------------- */
 
@@ -137,7 +150,6 @@ void shadow_library_read(const void *p, size_t bytes, const char *what);
 /* ---- counts (count.cpp) ------------------------------------------------------------------------------------------ */
 
 extern bool counting;
-std::string argument_types(const Kernel &kernel); /* launch.cpp */
 void count_launch(const Kernel &kernel, uint64_t threads);
 void count_from_environment();
 void count_access(const void *p, size_t bytes, Access kind, int thread, const void *place, bool shared);

@@ -4,7 +4,10 @@
 
 using namespace cudasim;
 
-static const struct { cudaError_t code; const char *name, *text; } errors[] = {
+static const struct {
+    cudaError_t code;
+    const char *name, *text;
+} errors[] = {
 #define CODE(code, text) { code, #code, text },
 #include "errors.def"
 #undef CODE

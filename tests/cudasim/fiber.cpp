@@ -7,7 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 enum State : uint8_t { FRESH, RUNNING, READY, AT_BARRIER, IN_WARP, DONE };
 
@@ -40,7 +41,11 @@ static uint16_t start_order[MAX_THREADS];
 static int started;
 static uint64_t random_state;
 
-static struct { int arrived, predicates, result; const char *what, *file; int line; } barrier;
+static struct {
+    int arrived, predicates, result;
+    const char *what, *file;
+    int line;
+} barrier;
 static void (*kernel_call)(const void *);
 static const void *kernel_arguments;
 
@@ -325,11 +330,6 @@ static Meeting *find_meeting(Warp *w, uint32_t mask, const char *what, const cha
             if (m->what == what && m->line == line && (m->file == file || !strcmp(m->file, file))) return m;
             report("divergent warp operation: %s at %s:%d while lanes 0x%08x wait in %s at %s:%d", what, file, line,
                    m->arrived, m->what, m->file, m->line);
-            stop_kernel();
-        }
-        if (m->mask & mask) {
-            report("%s at %s:%d: mask 0x%08x overlaps the mask 0x%08x of lanes 0x%08x, which wait in %s at %s:%d", what,
-                   file, line, mask, m->mask, m->arrived, m->what, m->file, m->line);
             stop_kernel();
         }
     }

@@ -10,12 +10,14 @@
 #pragma GCC visibility push(default)
 extern uint3 thread_index_now __asm__("threadIdx"), block_index_now __asm__("blockIdx");
 extern dim3 block_dim_now __asm__("blockDim"), grid_dim_now __asm__("gridDim");
-namespace cudasim {
+namespace cudasim
+{
 extern int thread_in_block_now __asm__("_ZN7cudasim15thread_in_blockE");
 }
 #pragma GCC visibility pop
 
-namespace cudasim {
+namespace cudasim
+{
 
 enum { STACK_BYTES = 160 * 1024, GUARD_BYTES = 4096, MAX_MEETINGS = WARP };
 
@@ -44,7 +46,6 @@ uint64_t meet(uint32_t mask, const char *what, uint64_t bits, int64_t extra, Mee
               int line);
 
 uint3 thread_identity(int t);
-[[noreturn]] void fatal(const char *what);
 
 } // namespace cudasim
 #endif

@@ -7,7 +7,8 @@
 #include "stream.h"
 #include <memory>
 
-namespace cudasim {
+namespace cudasim
+{
 
 struct Executable {
     std::shared_ptr<const Graph> graph;
@@ -216,9 +217,9 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureSta
     if (entry.answer) return entry.answer;
     Stream *s = stream_of(stream);
     if (!s || !status) return say(s ? cudaErrorInvalidValue : cudaErrorInvalidResourceHandle);
-    *status = !s->capture            ? cudaStreamCaptureStatusNone
+    *status = !s->capture           ? cudaStreamCaptureStatusNone
               : s->capture->spoiled ? cudaStreamCaptureStatusInvalidated
-                                     : cudaStreamCaptureStatusActive;
+                                    : cudaStreamCaptureStatusActive;
     return cudaSuccess;
 }
 

@@ -6,19 +6,19 @@
 using namespace cudasim;
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
-#define SEE(p, bytes, kind)                                                                        \
-    do {                                                                                           \
+#define SEE(p, bytes, kind) \
+    do { \
         if (block.running) shadow_access(p, bytes, kind, block.thread, __builtin_return_address(0)); \
     } while (0)
-#define HOOK(name, bytes, kind)                                                                    \
-    EXPORT void name(void *p);                                                                     \
+#define HOOK(name, bytes, kind) \
+    EXPORT void name(void *p); \
     void name(void *p) { SEE(p, bytes, kind); }
-#define HOOKS(bytes)                                                                               \
-    HOOK(__tsan_read##bytes, bytes, READ)                                                          \
-    HOOK(__tsan_write##bytes, bytes, WRITE)                                                        \
-    HOOK(__tsan_unaligned_read##bytes, bytes, READ)                                                \
-    HOOK(__tsan_unaligned_write##bytes, bytes, WRITE)                                              \
-    HOOK(__tsan_volatile_read##bytes, bytes, READ)                                                 \
+#define HOOKS(bytes) \
+    HOOK(__tsan_read##bytes, bytes, READ) \
+    HOOK(__tsan_write##bytes, bytes, WRITE) \
+    HOOK(__tsan_unaligned_read##bytes, bytes, READ) \
+    HOOK(__tsan_unaligned_write##bytes, bytes, WRITE) \
+    HOOK(__tsan_volatile_read##bytes, bytes, READ) \
     HOOK(__tsan_volatile_write##bytes, bytes, WRITE)
 HOOKS(1)
 HOOKS(2)
@@ -26,8 +26,8 @@ HOOKS(4)
 HOOKS(8)
 HOOKS(16)
 
-#define RANGE(name, kind)                                                                          \
-    EXPORT void name(void *p, size_t bytes);                                                       \
+#define RANGE(name, kind) \
+    EXPORT void name(void *p, size_t bytes); \
     void name(void *p, size_t bytes) { SEE(p, bytes, kind); }
 RANGE(__tsan_read_range, READ)
 RANGE(__tsan_write_range, WRITE)

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 static uint64_t launches;
 uint64_t launch_count() { return launches; }
@@ -17,24 +18,6 @@ struct Function {
 };
 static std::map<const void *, Function> functions;
 
-/* "float*, const float*, int" of "... [with P = {float*, const float*, int}; A = ...": the same in gcc and clang but
- * for the brackets. */
-std::string argument_types(const Kernel &kernel)
-{
-    const char *begin = strstr(kernel.signature, "P = {");
-    size_t skip = 5;
-    if (!begin) {
-        begin = strstr(kernel.signature, "P = <");
-        skip = 5;
-    }
-    if (!begin) return "";
-    begin += skip;
-    int depth = 1;
-    const char *end = begin;
-    for (; *end && depth; end++) depth += (*end == '{' || *end == '<') - (*end == '}' || *end == '>');
-    return std::string(begin, (size_t)(end - begin - !depth));
-}
-
 bool argument_fits(const char *kernel, int position, const void *pointer)
 {
     uintptr_t v = (uintptr_t)pointer;
@@ -43,7 +26,9 @@ bool argument_fits(const char *kernel, int position, const void *pointer)
     if (in_device_arena(pointer)) {
         if (a && !a->freed && (a->device == current_device() || peer_enabled(current_device(), a->device))) return true;
         report("launch of %s: argument %d (%p) is %s", kernel, position, pointer,
-               !a ? "no allocation's address" : a->freed ? "freed memory" : "memory of another device");
+               !a         ? "no allocation's address"
+               : a->freed ? "freed memory"
+                          : "memory of another device");
         return false;
     }
     if (a) return true; /* pinned */
@@ -51,9 +36,17 @@ bool argument_fits(const char *kernel, int position, const void *pointer)
     return false;
 }
 
-static cudaError_t check_launch(const char *name, const void *function, dim3 grid, dim3 threads, size_t shared,
-                                int device)
+enum { REGISTERS = 65536, REGISTER_UNIT = 256 };
+/* Registers that a block takes: given to warps in units of 256 (CUDA C++ Programming Guide, compute capabilities). */
+static int allotted(int registers, int threads)
 {
+    int per_warp = (registers * WARP + REGISTER_UNIT - 1) / REGISTER_UNIT * REGISTER_UNIT;
+    return per_warp * ((threads + WARP - 1) / WARP);
+}
+
+static cudaError_t check_launch(const Kernel &kernel, dim3 grid, dim3 threads, size_t shared, int device)
+{
+    const char *name = kernel.name;
     uint64_t n = (uint64_t)threads.x * threads.y * threads.z;
     bool fits = grid.x && grid.y && grid.z && n && n <= MAX_THREADS && threads.x <= 1024 && threads.y <= 1024 &&
                 threads.z <= 64 && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535;
@@ -62,13 +55,20 @@ static cudaError_t check_launch(const char *name, const void *function, dim3 gri
                threads.x, threads.y, threads.z);
         return cudaErrorInvalidConfiguration;
     }
-    auto f = functions.find(function);
+    auto f = functions.find(kernel.function);
     size_t allowed = f == functions.end() ? (size_t)STATIC_SHARED_MAX : f->second.dynamic_shared;
     if (shared > allowed) {
-        report("launch of %s: %zu bytes of dynamic shared memory; allowed are %zu (cudaFuncSetAttribute; the device has "
-               "%zu)",
-               name, shared, allowed, shared_optin(device));
+        report(
+            "launch of %s: %zu bytes of dynamic shared memory; allowed are %zu (cudaFuncSetAttribute; the device has "
+            "%zu)",
+            name, shared, allowed, shared_optin(device));
         return cudaErrorInvalidValue;
+    }
+    const Resources *r = resources_of(kernel);
+    if (r && allotted(r->registers, (int)n) > REGISTERS) {
+        report("launch of %s: %d registers for each of %d threads; a multiprocessor has %d", name, r->registers, (int)n,
+               REGISTERS);
+        return cudaErrorLaunchOutOfResources;
     }
     return cudaSuccess;
 }
@@ -81,7 +81,7 @@ cudaError_t launch(const Kernel &kernel, const void *arguments, size_t bytes, di
     Stream *s = stream_of(stream);
     if (!s) return say(cudaErrorInvalidResourceHandle);
     if (s->device != current_device()) return say(cudaErrorInvalidResourceHandle);
-    cudaError_t e = check_launch(kernel.name, kernel.function, grid, threads, shared, s->device);
+    cudaError_t e = check_launch(kernel, grid, threads, shared, s->device);
     if (!e && !kernel.fits(arguments, kernel.name)) e = cudaErrorInvalidValue;
     flush_findings();
     if (e) return say(e);
@@ -96,8 +96,7 @@ cudaError_t launch(const Kernel &kernel, const void *arguments, size_t bytes, di
         int before = current_device();
         set_current_device(device);
         cudaError_t answer = cudaErrorIllegalAddress;
-        if (k.fits(copy.get(), k.name))
-            answer = run_grid({ k, copy.get(), bytes, grid, threads, shared, device });
+        if (k.fits(copy.get(), k.name)) answer = run_grid({ k, copy.get(), bytes, grid, threads, shared, device });
         flush_findings();
         if (answer) break_device(device, answer);
         set_current_device(before);
@@ -135,6 +134,10 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *out, const void *fu
     out->maxThreadsPerBlock = MAX_THREADS;
     auto f = functions.find(function);
     out->maxDynamicSharedSizeBytes = (int)(f == functions.end() ? (size_t)STATIC_SHARED_MAX : f->second.dynamic_shared);
+    if (const Resources *r = resources_of({ "", function, nullptr, nullptr })) {
+        out->numRegs = r->registers;
+        out->sharedSizeBytes = r->shared;
+    }
     out->binaryVersion = out->ptxVersion = capability(current_device());
     return cudaSuccess;
 }
@@ -151,6 +154,9 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const voi
     size_t per_block = dynamic_shared + p.reservedSharedMemPerBlock;
     int by_shared = (int)(p.sharedMemPerMultiprocessor / per_block);
     *blocks = by_threads < by_shared ? by_threads : by_shared;
+    const Resources *r = resources_of({ "", function, nullptr, nullptr });
+    int by_registers = r ? REGISTERS / allotted(r->registers, block_size) : *blocks;
+    if (by_registers < *blocks) *blocks = by_registers;
     if (*blocks > p.maxBlocksPerMultiProcessor) *blocks = p.maxBlocksPerMultiProcessor;
     return cudaSuccess;
 }

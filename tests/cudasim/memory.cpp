@@ -10,7 +10,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 /* An allocation begins 256 bytes into a page: no pointer is better aligned than cudaMalloc promises. */
 static const size_t PAGE = 4096, OFFSET = 256, SPAN = (size_t)256 << 30;
@@ -26,11 +27,13 @@ static void reserve()
 {
     if (arena) return;
     /* The same addresses in every run, where they are free. */
-    arena = (char *)mmap((void *)0x200000000000, SPAN * MAX_DEVICES, settings.protect ? PROT_NONE : PROT_READ | PROT_WRITE,
+    arena = (char *)mmap((void *)0x200000000000, SPAN * MAX_DEVICES,
+                         settings.protect ? PROT_NONE : PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (arena == MAP_FAILED) fatal("no addresses for the simulated device memory");
     madvise(arena, SPAN * MAX_DEVICES, MADV_HUGEPAGE); /* changing the protection of few large pages is quick */
     for (int d = 0; d < MAX_DEVICES; d++) top[d] = PAGE;
+    set_traps();
 }
 
 bool in_device_arena(const void *p)

@@ -3,7 +3,8 @@
 #define QN_TESTS_CUDASIM_MEMORY_H
 #include "engine.h"
 
-namespace cudasim {
+namespace cudasim
+{
 
 enum { MAX_DEVICES = 8 };
 char *device_take(int device, size_t bytes); /* NULL: the device is full */

@@ -273,8 +273,8 @@ cudaError_t cudaMemcpy2D(void *dst, size_t dst_pitch, const void *src, size_t sr
 {
     Entry entry("cudaMemcpy2D", cudaErrorInvalidValue);
     if (entry.answer) return entry.answer;
-    return say(copy_and_wait({ (char *)dst, dst_pitch, (const char *)src, src_pitch, width, height }, kind,
-                             "cudaMemcpy2D"));
+    return say(
+        copy_and_wait({ (char *)dst, dst_pitch, (const char *)src, src_pitch, width, height }, kind, "cudaMemcpy2D"));
 }
 cudaError_t cudaMemcpyPeerAsync(void *dst, int dst_device, const void *src, int src_device, size_t bytes,
                                 cudaStream_t stream)

@@ -9,14 +9,15 @@
 #include <string.h>
 #include <unordered_map>
 
-namespace cudasim {
+namespace cudasim
+{
 
 Clock clocks = { 1, 1, 1, 1 };
 
 struct Lanes {
-    uint32_t all;               /* the last sync of the whole warp  */
-    bool partial;               /* seen is in use                   */
-    uint32_t seen[WARP][WARP];  /* [b][a]: what lane b knows of a's past */
+    uint32_t all;              /* the last sync of the whole warp  */
+    bool partial;              /* seen is in use                   */
+    uint32_t seen[WARP][WARP]; /* [b][a]: what lane b knows of a's past */
 };
 static Lanes lanes[MAX_WARPS];
 

@@ -7,13 +7,15 @@
 #include <sys/mman.h>
 #include <unordered_map>
 
-namespace cudasim {
+namespace cudasim
+{
 
 /* ---- bits ------------------------------------------------------------------------------------------------------ */
 
 void map_set(uint8_t *map, size_t at, size_t n, bool value)
 {
-    for (; n && at & 7; at++, n--) map[at >> 3] = (uint8_t)(value ? map[at >> 3] | 1 << (at & 7) : map[at >> 3] & ~(1 << (at & 7)));
+    for (; n && at & 7; at++, n--)
+        map[at >> 3] = (uint8_t)(value ? map[at >> 3] | 1 << (at & 7) : map[at >> 3] & ~(1 << (at & 7)));
     memset(map + (at >> 3), value ? 0xff : 0, n >> 3);
     for (at += n & ~(size_t)7, n &= 7; n; at++, n--)
         map[at >> 3] = (uint8_t)(value ? map[at >> 3] | 1 << (at & 7) : map[at >> 3] & ~(1 << (at & 7)));
@@ -115,7 +117,10 @@ void page_need_shift(Page *page, int shift)
 static std::vector<const void *> places(1);
 static std::unordered_map<const void *, uint32_t> place_numbers;
 enum { QUICK = 1024 };
-static struct { const void *pc; uint32_t number; } quick[QUICK];
+static struct {
+    const void *pc;
+    uint32_t number;
+} quick[QUICK];
 
 uint32_t place_number(const void *pc)
 {

@@ -10,7 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 /* The standard output of addr2line -e file offset, up to the first blank; empty: there is no such program. */
 static std::string ask_addr2line(const char *file, const char *offset)
@@ -34,7 +35,7 @@ static std::string ask_addr2line(const char *file, const char *offset)
     if (!failed) waitpid(child, nullptr, 0);
     text[n] = '\0';
     text[strcspn(text, " \n")] = '\0';
-    return !n || text[0] == '?' ? "" : text;
+    return !n || text[0] == '?' ? "" : !strncmp(text, "./", 2) ? text + 2 : text;
 }
 
 enum { MAX_LINE = 1000, MAX_PRINTED = 50 };
@@ -112,9 +113,10 @@ static void complete(Finding *f)
 
 void flush_findings()
 {
+    bool quiet = settings.report && !strcmp(settings.report, "none");
     for (; printed < findings.size(); printed++) {
         complete(&findings[printed]);
-        if (printed < MAX_PRINTED) fprintf(stderr, "cudasim: %s\n", findings[printed].text.c_str());
+        if (printed < MAX_PRINTED && !quiet) fprintf(stderr, "cudasim: %s\n", findings[printed].text.c_str());
     }
 }
 

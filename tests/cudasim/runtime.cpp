@@ -11,7 +11,8 @@
 #include <string.h>
 #include <time.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 /* ---- lock -------------------------------------------------------------------------------------------------- */
 

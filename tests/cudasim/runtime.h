@@ -3,7 +3,8 @@
 #define QN_TESTS_CUDASIM_RUNTIME_H
 #include "engine.h"
 
-namespace cudasim {
+namespace cudasim
+{
 
 int current_device(); /* of the calling thread */
 void set_current_device(int device);

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 Settings settings;
 

@@ -7,7 +7,8 @@
 #include <link.h>
 #include <string.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 void touch(const void *p, size_t bytes, Access kind, const void *place)
 {
@@ -163,12 +164,16 @@ static void race(const Touch *t, const char *other, uint32_t clock, int thread, 
     block.thread = t->thread;
     const char *memory = t->shared ? "shared" : "device";
     if (clock >= clocks.block) {
-        report_at(t->place, there, "race in %s memory: %s at %%s of what thread %d %s at %%s, with nothing between that "
-                  "orders them", memory, verb(t->kind), thread, other);
+        report_at(t->place, there,
+                  "race in %s memory: %s at %%s of what thread %d %s at %%s, with nothing between that "
+                  "orders them",
+                  memory, verb(t->kind), thread, other);
     } else {
         uint64_t b = block_at(clock);
-        report_at(t->place, there, "race in %s memory between blocks: %s at %%s of what thread %d of block %llu (x "
-                  "fastest) %s at %%s in the same launch", memory, verb(t->kind), thread, (unsigned long long)b, other);
+        report_at(t->place, there,
+                  "race in %s memory between blocks: %s at %%s of what thread %d of block %llu (x "
+                  "fastest) %s at %%s in the same launch",
+                  memory, verb(t->kind), thread, (unsigned long long)b, other);
     }
     block.thread = self;
 }
@@ -203,7 +208,8 @@ static void note_read(Cell *c, const Touch *t, uint32_t base)
         c->read_flags = 0;
     } else if (c->read_thread != me) {
         bool other_warp = c->read_thread / WARP != me / WARP;
-        if (!(c->read_flags & SEVERAL_READERS) || other_warp || c->second_reader == me) c->second_reader = c->read_thread;
+        if (!(c->read_flags & SEVERAL_READERS) || other_warp || c->second_reader == me)
+            c->second_reader = c->read_thread;
         c->read_flags |= SEVERAL_READERS;
         if (other_warp) c->read_flags |= MIXED_READERS;
     }
@@ -303,8 +309,8 @@ static void outside(const Touch *t, const Allocation *a, size_t bytes)
         report_at(t->place, nullptr, "%s at %%s of %zu bytes at %p, %td bytes into freed memory", verb(t->kind), bytes,
                   (const void *)t->at, t->at - a->p);
     else
-        report_at(t->place, nullptr, "%s at %%s of %zu bytes, %td bytes into an allocation of %zu", verb(t->kind), bytes,
-                  t->at - a->p, a->bytes);
+        report_at(t->place, nullptr, "%s at %%s of %zu bytes, %td bytes into an allocation of %zu", verb(t->kind),
+                  bytes, t->at - a->p, a->bytes);
     stop(cudaErrorIllegalAddress);
 }
 
@@ -330,7 +336,10 @@ static void access_device(const char *p, size_t bytes, const Touch *t)
 /* Constants and tables of a loaded program or library. */
 static bool read_only(const void *p)
 {
-    struct Query { uintptr_t p; bool found; } query = { (uintptr_t)p, false };
+    struct Query {
+        uintptr_t p;
+        bool found;
+    } query = { (uintptr_t)p, false };
     dl_iterate_phdr(
         [](struct dl_phdr_info *info, size_t, void *data) {
             Query *q = (Query *)data;
@@ -357,7 +366,8 @@ static void access_other(const char *p, size_t bytes, const Touch *t)
     }
     const Allocation *a = find_allocation(p);
     if (a && a->device < 0 && p + bytes <= a->p + a->bytes) return; /* pinned memory is the device's too */
-    report_at(t->place, nullptr, "%s at %%s of %zu bytes at the host address %p", verb(t->kind), bytes, (const void *)p);
+    report_at(t->place, nullptr, "%s at %%s of %zu bytes at the host address %p", verb(t->kind), bytes,
+              (const void *)p);
     stop(cudaErrorIllegalAddress);
 }
 

@@ -3,7 +3,8 @@
 #define QN_TESTS_CUDASIM_SHADOW_H
 #include "engine.h"
 
-namespace cudasim {
+namespace cudasim
+{
 
 /* ---- time (order.cpp) ---------------------------------------------------------------------------------------
  * One clock for the process: it goes on at every barrier, __syncwarp, fence, and beginning of a block. Blocks run one
@@ -39,21 +40,21 @@ uint64_t block_at(uint32_t at);
  * mean nothing. */
 struct Cell {
     uint32_t write_clock, read_clock;
-    uint32_t other_read_clock; /* a read of an earlier block of the launch; 0: none */
+    uint32_t other_read_clock;        /* a read of an earlier block of the launch; 0: none */
     uint32_t write_place, read_place; /* places.cpp */
     uint16_t write_thread, read_thread;
     uint16_t second_reader; /* with SEVERAL_READERS: another one, of another warp if there is one */
     uint8_t write_flags, read_flags;
 };
-enum { /* write_flags */
-    ATOMIC_WRITE = 1,  /* the last writes were atomic            */
-    SEVERAL_ATOMIC = 2, /* by more than one thread               */
-    MIXED_ATOMIC = 4,   /* of more than one warp                 */
-    BLOCKS_ATOMIC = 8,  /* of earlier blocks of the launch too   */
+enum {                     /* write_flags */
+       ATOMIC_WRITE = 1,   /* the last writes were atomic            */
+       SEVERAL_ATOMIC = 2, /* by more than one thread               */
+       MIXED_ATOMIC = 4,   /* of more than one warp                 */
+       BLOCKS_ATOMIC = 8,  /* of earlier blocks of the launch too   */
 };
-enum { /* read_flags */
-    SEVERAL_READERS = 1, /* unordered with each other */
-    MIXED_READERS = 2,   /* of more than one warp     */
+enum {                      /* read_flags */
+       SEVERAL_READERS = 1, /* unordered with each other */
+       MIXED_READERS = 2,   /* of more than one warp     */
 };
 
 const size_t PAGE_BITS = 10, PAGE_BYTES = 1 << PAGE_BITS, MAP_BYTES = PAGE_BYTES / 8 + 8;

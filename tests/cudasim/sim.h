@@ -30,7 +30,7 @@ int cudasim_stream_device(cudaStream_t stream); /* -1: not a stream */
 /* Lets every stream do one piece of work if it can; 0: none could. For a library whose peers are other processes: a
  * real device works on while its host does something else. */
 int cudasim_progress(void);
-int cudasim_capturing(cudaStream_t stream);     /* 1: its work goes to a graph */
+int cudasim_capturing(cudaStream_t stream); /* 1: its work goes to a graph */
 
 /* ---- memory ----------------------------------------------------------------------------------------------- */
 
@@ -65,9 +65,9 @@ uint64_t cudasim_calls(const char *call); /* since the start or cudasim_fail; "a
 /* ---- counts ---------------------------------------------------------------------------------------------- */
 
 /* Requests are those of a warp; see count.cpp. All of this is simulated: counted, not measured. */
-struct cudasim_traffic { /* device memory */
-    uint64_t requests, asked; /* asked: bytes, each lane's     */
-    uint64_t bytes;           /* each byte once in a request   */
+struct cudasim_traffic {             /* device memory */
+    uint64_t requests, asked;        /* asked: bytes, each lane's     */
+    uint64_t bytes;                  /* each byte once in a request   */
     uint64_t sectors, ideal_sectors; /* of 32 bytes; ideal: that the bytes would fill */
 };
 struct cudasim_shared {
@@ -77,18 +77,18 @@ struct cudasim_counts { /* sums over the launches of one kernel */
     uint64_t launches, threads;
     struct cudasim_traffic load, store, atomic;
     struct cudasim_shared shared_load, shared_store; /* store: atomics too */
-    uint64_t footprint_read, footprint_written;       /* different bytes of device memory, of each launch */
-    uint64_t matrix_products;                         /* mma instructions of warps */
+    uint64_t footprint_read, footprint_written;      /* different bytes of device memory, of each launch */
+    uint64_t matrix_products;                        /* mma instructions of warps */
 };
 /* Begins (forgetting what was counted before) or ends counting. 0: not this build; only checked counts. */
 int cudasim_count(int on);
-/* The i-th kernel that was counted, in the order of their first launches; 0: there is none. kernel: as LAUNCH has
- * it; types: of its parameters. Both are valid until counting begins again. */
-int cudasim_counted(int i, struct cudasim_counts *out, const char **kernel, const char **types);
+/* The i-th kernel that was counted, in the order of their first launches; 0: there is none. kernel: its name as
+ * in tests/cuda/machine_code.tsv ("row_sums<bf16>"), valid until counting begins again. */
+int cudasim_counted(int i, struct cudasim_counts *out, const char **kernel);
 
 /* ---- for tests --------------------------------------------------------------------------------------------- */
 
-size_t cudasim_live(void);     /* allocations, streams, events, graphs that were not released */
+size_t cudasim_live(void);       /* allocations, streams, events, graphs that were not released */
 size_t cudasim_used(int device); /* bytes allocated there */
 uint64_t cudasim_launches(void);
 

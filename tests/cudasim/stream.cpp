@@ -8,7 +8,8 @@
 #include "runtime.h"
 #include <time.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 std::vector<Stream *> streams;
 static Stream *legacy[MAX_DEVICES];
@@ -182,13 +183,12 @@ cudaError_t record_event(Stream *s, Event *e)
         return cudaSuccess;
     }
     std::shared_ptr<double> when = e->when;
-    push(
-        s, "cudaEventRecord",
-        [when] {
-            *when = now_ms();
-            return true;
-        },
-        {});
+    push(s, "cudaEventRecord",
+         [when] {
+             *when = now_ms();
+             return true;
+         },
+         {});
     e->point = { s, s->pushed };
     return cudaSuccess;
 }
@@ -225,9 +225,7 @@ cudaError_t wait_for_event(Stream *s, Event *e)
         s->capture->spoiled = true;
         return cudaErrorStreamCaptureIsolation;
     }
-    if (e->point.stream->done < e->point.at)
-        push(
-            s, "cudaStreamWaitEvent", [] { return true; }, { e->point });
+    if (e->point.stream->done < e->point.at) push(s, "cudaStreamWaitEvent", [] { return true; }, { e->point });
     return cudaSuccess;
 }
 

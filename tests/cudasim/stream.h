@@ -7,7 +7,8 @@
 #include <memory>
 #include <pthread.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
 struct Stream;
 struct Point { /* the first `at` pieces of work of a stream are done */

@@ -4,17 +4,19 @@
 #include <cuda_fp16.h>
 #include <string.h>
 
-namespace cudasim {
+namespace cudasim
+{
 
-#define EACH_LANE(l, mask)                                                                         \
-    for (uint32_t l##_rest = (mask), l; l##_rest && (l = (uint32_t)__builtin_ctz(l##_rest), true);  \
+#define EACH_LANE(l, mask) \
+    for (uint32_t l##_rest = (mask), l; l##_rest && (l = (uint32_t)__builtin_ctz(l##_rest), true); \
          l##_rest &= l##_rest - 1)
 
 /* ---- shuffles, votes, integer reductions --------------------------------------------------------------- */
 
 static void shuffle_work(Meeting *m)
 {
-    EACH_LANE(l, m->mask) {
+    EACH_LANE(l, m->mask)
+    {
         int64_t from = m->extra[l] < 0 ? (int64_t)l : m->extra[l];
         if (!(m->mask >> from & 1)) {
             report("%s at %s:%d: lane %u reads lane %d, which is not in the mask 0x%08x", m->what, m->file, m->line, l,
@@ -43,7 +45,8 @@ uint32_t ballot(uint32_t mask, int predicate, const char *what, const char *file
 
 static void match_work(Meeting *m)
 {
-    EACH_LANE(l, m->mask) {
+    EACH_LANE(l, m->mask)
+    {
         m->out[l] = 0;
         EACH_LANE(k, m->mask) m->out[l] |= (uint64_t)(m->in[k] == m->in[l]) << k;
     }
@@ -57,7 +60,8 @@ static void reduce_work(Meeting *m)
 {
     int64_t r = 0;
     bool first = true;
-    EACH_LANE(l, m->mask) {
+    EACH_LANE(l, m->mask)
+    {
         int64_t v = (int64_t)m->in[l];
         switch (first ? -1 : (int)m->extra[l]) {
         case -1: r = v; break;

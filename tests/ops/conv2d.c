@@ -12,6 +12,13 @@ static qn_t build_bias(qn_graph *g, const qn_t *x, const struct op_case *c)
     a.epilogue.has_bias = 1;
     return qn__node(g, QN_OP_conv2d, x, 3, &a);
 }
+static qn_t build_silu(qn_graph *g, const qn_t *x, const struct op_case *c)
+{
+    struct qn__conv_attr a = conv_attr(c);
+    a.epilogue.has_bias = 1;
+    a.epilogue.act = QN_OP_silu;
+    return qn__node(g, QN_OP_conv2d, x, 3, &a);
+}
 static qn_t build_relu(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     struct qn__conv_attr a = conv_attr(c);
@@ -31,6 +38,8 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     int64_t plane = y->dim[2] * y->dim[3];
     for (int64_t i = 0; c->n_in == 3 && i < y->count; i++) y->v[i] += x[2].v[i / plane % y->dim[1]];
     for (int64_t i = 0; c->build == build_relu && i < y->count; i++) y->v[i] = y->v[i] > 0 ? y->v[i] : 0;
+    for (int64_t i = 0; c->build == build_silu && i < y->count; i++)
+        y->v[i] = qn__pw_eval(QN_OP_silu, y->v[i], 0, 0, 0, 0);
 }
 /* relu of a sum of `terms` products within [-2,2]: its magnitudes as such are not a result of the row. */
 static double bound_relu(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
@@ -40,6 +49,21 @@ static double bound_relu(const struct op_case *c, const struct op_data *x, const
     double k = (double)(x[1].dim[1] * x[1].dim[2] * x[1].dim[3] + 1);
     (void)c;
     return 2 * k * eps * 4 * k;
+}
+/* silu has slopes below 1.1. */
+static double bound_silu(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i,
+                         double eps)
+{
+    double size = y->v[i] < 0 ? -y->v[i] : y->v[i];
+    return 1.1 * bound_relu(c, x, y, i, eps) + 16 * eps * (size + 0.0625);
+}
+/* cuDNN's graph adds a bias and applies relu in f32, with one rounding; silu reads the stored sum s. Where s is
+ * positive it is at most y + 1.3, and the slope at most 1.1; where it is negative |s| times the slope at s is below 1.1
+ * times 1.3 (checked from -40 to 40 in steps of 0.01). */
+static double before_silu(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i)
+{
+    (void)c, (void)x;
+    return 1.1 * ((y->v[i] < 0 ? 0 : y->v[i]) + 1.3);
 }
 
 #define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
@@ -79,6 +103,16 @@ static const struct op_case cases[] = {
       LIBRARY,
       PADDED.n_in = 3,
       .bound = bound_relu,
+      .p = { 1, 1, 1, 1, 1 },
+      .no_gradient_check = "activations are folded in after differentiation",
+      .in = { X(2, 8, 5, 6), X(8, 8, 3, 3), { .rank = 1, .dim = { 8 } } } },
+    { .name = "bias and silu",
+      .build = build_silu,
+      .oracle = oracle,
+      LIBRARY,
+      PADDED.n_in = 3,
+      .bound = bound_silu,
+      .between = before_silu,
       .p = { 1, 1, 1, 1, 1 },
       .no_gradient_check = "activations are folded in after differentiation",
       .in = { X(2, 8, 5, 6), X(8, 8, 3, 3), { .rank = 1, .dim = { 8 } } } },

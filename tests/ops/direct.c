@@ -424,3 +424,14 @@ bool direct_same_bits(const struct direct *a, const struct direct *b)
         if (a->c->in[i].stored && !same_bits(&a->value[a->x[i].id], &b->value[b->x[i].id])) return false;
     return true;
 }
+
+uint64_t direct_hash(const struct direct *d)
+{
+    const struct drive_memory *m = &d->value[d->y.id].memory;
+    uint64_t h = qn__hash(m->data, m->bytes);
+    for (int i = 0; i < d->c->n_in; i++) {
+        m = &d->value[d->x[i].id].memory;
+        if (d->c->in[i].stored) h = h * 0x9E3779B97F4A7C15u + qn__hash(m->data, m->bytes);
+    }
+    return h;
+}

@@ -114,6 +114,12 @@ struct op_case {
     double (*bound_written)(const struct op_case *c, int which, const struct op_data *x, const struct op_data *after,
                             int64_t i, double eps);
 
+    /* For runs in 16 bits, which round once. Where a library lacks the bias or activation of a row, its product is
+     * stored in 16 bits and a kernel of our own goes on from there, so that value is rounded too: its magnitude, times
+     * what a change of it does to element i of the result. Where the library's epilogue has them all, they are f32
+     * until the result is stored: NULL, or 0. */
+    double (*between)(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i);
+
     double step;                   /* largest step of the differences; 0 means 2^-6 max(|x|, 0.25) */
     const char *no_gradient_check; /* why, e.g. "at a tie there is no derivative": another case must check it */
     const char *fixed_threads;     /* why the f32 kernel may round otherwise with another number of threads */
@@ -186,6 +192,8 @@ struct op_data direct_result(const struct direct *d);
 struct op_data direct_operand(const struct direct *d, int i);
 /* Equal bytes of results and written operands. */
 bool direct_same_bits(const struct direct *a, const struct direct *b);
+/* A hash of those bytes, to compare runs in different processes. */
+uint64_t direct_hash(const struct direct *d);
 /* The values of operand i of a case, n elements of dtype at data. */
 void op_fill(const struct op_case *c, int i, qn_dtype real, void *data);
 /* Rounds n elements of dtype to a narrower type; QN_F32: leaves them. */
