@@ -1,5 +1,6 @@
 /* base.c - errors, checked sizes, memory, number parsing: see base.h. */
 #include "base.h"
+#include "utf8.h"
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -41,18 +42,13 @@ static qn_status status_of(int code)
 
 qn_status qn_error_status(const qn_error *err) { return err ? status_of(err->code) : QN_OK; }
 
-/* Length of the well-formed UTF-8 sequence at s (0 if malformed, or if it is a control character). */
-static size_t utf8_len(const unsigned char *s)
+/* Bytes of what can be shown as it is at s: a well-formed character that is neither a control character nor the
+ * backslash that escapes begin with; 0 otherwise. */
+static size_t shown_length(const unsigned char *s)
 {
-    if (s[0] < 0x80) return s[0] >= 0x20 && s[0] != 0x7f && s[0] != '\\';
-    size_t n = s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0xc2 ? 2 : 0;
-    if (s[0] >= 0xf5) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if (n == 3 && ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0))) return 0;
-    if (n == 4 && ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))) return 0;
-    if (n == 2 && s[0] == 0xc2 && s[1] < 0xa0) return 0; /* C1 control characters */
-    return n;
+    if (s[0] < 0x20 || s[0] == 0x7f || s[0] == '\\') return 0;
+    if (s[0] == 0xc2 && s[1] < 0xa0) return 0; /* C1 control characters */
+    return qn__utf8_length(s, strnlen((const char *)s, 4));
 }
 
 const char *qn__escape(char *buf, size_t size, const char *text, size_t max)
@@ -61,7 +57,7 @@ const char *qn__escape(char *buf, size_t size, const char *text, size_t max)
     size_t at = 0, used = 0;
     if (size == 0) return buf;
     while (s && *s && used < max) {
-        size_t n = utf8_len(s);
+        size_t n = shown_length(s);
         size_t need = n ? n : 4;
         if (at + need >= size || (n && used + n > max)) break;
         if (n)

@@ -3,6 +3,7 @@
  * Everything is written into a hidden directory beside, flushed, and becomes visible by one rename;
  * nothing old is touched before that rename has reached the disk. */
 #include "checkpoint.h"
+#include "utf8.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

@@ -6,6 +6,7 @@
  * records, dimensions stay text until somebody asks. The tests compare its verdicts with jansson's. */
 #include "safetensors.h"
 #include "file.h"
+#include "utf8.h"
 #include "../include/quern/safetensors.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,24 +209,6 @@ static qn_status scan_integer(struct scan *sc, const char *what, int64_t *out)
         return qn__fail(sc->err, 4013, WHERE(sc, pos), "%s %s; expected an integer in 0..%lld", what, token,
                         (long long)MAX_INTEGER);
     return QN_OK;
-}
-
-size_t qn__utf8_error(const void *text, size_t n)
-{
-    const unsigned char *s = text;
-    size_t i = 0;
-    while (i < n) {
-        unsigned char c = s[i];
-        size_t len = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
-        if (len == 0 || len > n - i) return i;
-        for (size_t k = 1; k < len; k++)
-            if ((s[i + k] & 0xc0) != 0x80) return i;
-        if ((c == 0xe0 && s[i + 1] < 0xa0) || (c == 0xed && s[i + 1] >= 0xa0) || (c == 0xf0 && s[i + 1] < 0x90) ||
-            (c == 0xf4 && s[i + 1] >= 0x90))
-            return i;
-        i += len;
-    }
-    return n;
 }
 
 /* ---- entries ------------------------------------------------------------------------------ */

@@ -13,9 +13,6 @@ qn_status qn__safetensors_bytes(const qn_safetensors *st, int64_t offset, void *
 /* For messages. */
 const char *qn__safetensors_path(const qn_safetensors *st);
 
-/* First byte that does not belong to well-formed UTF-8 (RFC 3629), or n. */
-size_t qn__utf8_error(const void *text, size_t n);
-
 /* The bytes of a file to be: header text and order of the tensors. */
 struct qn__safetensors_plan {
     char *header; /* 8 bytes of length, then the text */

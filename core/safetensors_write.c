@@ -1,5 +1,6 @@
 /* safetensors_write.c - the writer: see include/quern/safetensors.h. */
 #include "checkpoint.h"
+#include "utf8.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /* log.c - the JSONL log, and the file under it that survives a full disk: see quern/log.h. */
 #include "log.h"
 #include "../core/base.h"
+#include "../core/utf8.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -170,28 +171,13 @@ static bool put(qn_logger *log, const char *s, size_t n)
     return true;
 }
 
-/* Length of the well-formed UTF-8 sequence at s, 0 if there is none. */
-static size_t utf8_length(const unsigned char *s)
-{
-    static const unsigned lowest[5] = { 0, 0, 0x80, 0x800, 0x10000 };
-    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0xc0 ? 2 : 0;
-    if (n <= 1) return n;
-    unsigned code = s[0] & (0x7fu >> n);
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xc0) != 0x80) return 0;
-        code = code << 6 | (s[i] & 0x3fu);
-    }
-    bool surrogate = code >= 0xd800 && code < 0xe000;
-    return code < lowest[n] || code > 0x10ffff || surrogate || s[0] > 0xf4 ? 0 : n;
-}
-
 static void put_string(qn_logger *log, const char *text)
 {
     const unsigned char *s = (const unsigned char *)text;
     char escape[8];
     put(log, "\"", 1);
     while (*s && !log->cut) {
-        size_t n = utf8_length(s);
+        size_t n = qn__utf8_length(s, strnlen((const char *)s, 4));
         if (n == 0)
             put(log, "\xef\xbf\xbd", 3);
         else if (*s == '"' || *s == '\\')

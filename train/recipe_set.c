@@ -1,5 +1,6 @@
 /* recipe_set.c - `--set key.path[3].key=value` and variables, worked into the tree before it is read. */
 #include "recipe.h"
+#include "../core/utf8.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -135,25 +136,19 @@ static struct qn__json *set_value(struct set *s, const char *value)
     return v;
 }
 
-static bool utf8(const char *s)
+/* UTF-8 without control characters, of ASCII or others. */
+static bool is_text(const char *s)
 {
-    for (; *s; s++) {
-        if ((unsigned char)*s < 0x20) return false;
-        if ((unsigned char)*s < 0x80) continue;
-        struct qn__escaped e;
-        char one[8];
-        snprintf(one, sizeof one, "%.4s", s);
-        qn__escape(e.s, sizeof e.s, one, 4);
-        if (e.s[0] == '\\') return false;
-        while (((unsigned char)s[1] & 0xc0) == 0x80) s++;
-    }
-    return true;
+    size_t n = strlen(s);
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)s[i] < 0x20 || ((unsigned char)s[i] == 0xc2 && (unsigned char)s[i + 1] < 0xa0)) return false;
+    return qn__utf8_error(s, n) == n;
 }
 
 static void set_one(struct qn__reader *rd, struct qn__json *root, const char *text, int number)
 {
     struct set s = { .rd = rd, .text = text, .number = number, .at = text, .end = strchr(text, '=') };
-    if (!s.end || s.end == text || strlen(text) > 65536 || !utf8(text)) {
+    if (!s.end || s.end == text || strlen(text) > 65536 || !is_text(text)) {
         complain(&s, "", "not understood; expected KEY=VALUE, like optimizer.lr=3e-4");
         return;
     }

@@ -1,6 +1,6 @@
 /* test_layout.c - the layout pass: which orders it chooses, and that it inserts no reorder that is not needed. The
  * convolutions here like blocks of 8 wherever 8 divides the channels, whatever the machine has. */
-#include "../../core/pass.h"
+#include "passes.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,21 +30,9 @@ static struct qn__backend backend(const struct qn__kernel **table)
 
 static qn_graph *run(qn__pass *pass, qn_graph *g, int32_t *keep, int n)
 {
-    qn_error err = { 0 };
-    qn_graph *out;
     const struct qn__kernel *table[QN_OP_COUNT];
     struct qn__backend b = backend(table);
-    if (qn__failed(g)) fail_msg("%s", qn_graph_error(g)->text);
-    assert_int_equal(qn__graph_like(&out, g, NULL), QN_OK);
-    int32_t *map = calloc((size_t)g->n, sizeof *map);
-    assert_non_null(map);
-    struct qn__pass_env env = { .keep = keep, .n_keep = n, .backend = { &b, &qn__cpu_f64 }, .threads = 1 };
-    if (pass(g, out, map, &env, &err) || qn__graph_verify(out, &err)) fail_msg("%s", err.text);
-    if (qn__failed(out)) fail_msg("%s", qn_graph_error(out)->text);
-    for (int i = 0; i < n; i++) keep[i] = map[keep[i]];
-    free(map);
-    qn_graph_free(g);
-    return out;
+    return passes_run(pass, g, keep, n, &b);
 }
 
 static qn_graph *all_passes(qn_graph *g, int32_t *keep, int n)
@@ -53,22 +41,6 @@ static qn_graph *all_passes(qn_graph *g, int32_t *keep, int n)
                                  qn__pass_fuse, qn__pass_layout, qn__pass_dead };
     for (size_t i = 0; i < sizeof passes / sizeof passes[0]; i++) g = run(passes[i], g, keep, n);
     return g;
-}
-
-static void check_golden(const qn_graph *g, const char *name)
-{
-    char path[128], expected[16384];
-    size_t bytes;
-    char *text = qn__graph_dump(g, &bytes);
-    assert_non_null(text);
-    snprintf(path, sizeof path, "tests/core/golden/%s.txt", name);
-    FILE *f = fopen(path, "r");
-    if (!f) fail_msg("%s: cannot open; the dump is:\n%s", path, text);
-    size_t n = fread(expected, 1, sizeof expected - 1, f);
-    fclose(f);
-    expected[n] = 0;
-    if (strcmp(text, expected) != 0) fail_msg("%s differs; the dump is:\n%s", path, text);
-    qn__free(&g->alloc, text, bytes);
 }
 
 static int count(const qn_graph *g, enum qn__opcode op)
@@ -110,7 +82,7 @@ static void chain(void **state)
     assert_int_equal(qn_grad(g, loss, w, dw, 3), QN_OK);
     int32_t keep[] = { loss.id, dw[0].id, dw[1].id, dw[2].id };
     g = all_passes(g, keep, 4);
-    check_golden(g, "layout");
+    passes_check_golden(g, "layout");
     assert_int_equal(count(g, QN_OP_reorder), 2);
     qn_graph_free(g);
 }
@@ -131,7 +103,7 @@ static void residual(void **state)
     assert_int_equal(qn_grad(g, loss, wrt, d, 4), QN_OK);
     int32_t keep[] = { loss.id, d[0].id, d[1].id, d[2].id, d[3].id };
     g = all_passes(g, keep, 5);
-    check_golden(g, "layout_residual");
+    passes_check_golden(g, "layout_residual");
     qn_graph_free(g);
 }
 

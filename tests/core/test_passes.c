@@ -1,6 +1,6 @@
 /* test_passes.c - each pass on a small graph against the text of its result, and all of them on random graphs
  * against an interpreter. */
-#include "../../core/pass.h"
+#include "passes.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,47 +19,10 @@ static qn_graph *new_graph(void)
     return g;
 }
 
-/* Runs a pass; keep (ids) is mapped in place. Frees g. */
-static qn_graph *run(qn__pass *pass, qn_graph *g, int32_t *keep, int n)
-{
-    qn_error err = { 0 };
-    qn_graph *out;
-    if (qn__failed(g)) fail_msg("%s", qn_graph_error(g)->text);
-    assert_int_equal(qn__graph_like(&out, g, NULL), QN_OK);
-    int32_t *map = calloc((size_t)g->n, sizeof *map);
-    assert_non_null(map);
-    struct qn__pass_env env = { .keep = keep, .n_keep = n, .threads = 1 };
-    if (pass(g, out, map, &env, &err) || qn__graph_verify(out, &err)) fail_msg("%s", err.text);
-    if (qn__failed(out)) fail_msg("%s", qn_graph_error(out)->text);
-    for (int i = 0; i < n; i++) {
-        assert_true(map[keep[i]] > 0);
-        keep[i] = map[keep[i]];
-    }
-    free(map);
-    qn_graph_free(g);
-    return out;
-}
-
-static void check_golden(const qn_graph *g, const char *name)
-{
-    char path[128], expected[8192];
-    size_t bytes;
-    char *text = qn__graph_dump(g, &bytes);
-    assert_non_null(text);
-    snprintf(path, sizeof path, "tests/core/golden/%s.txt", name);
-    FILE *f = fopen(path, "r");
-    if (!f) fail_msg("%s: cannot open; the dump is:\n%s", path, text);
-    size_t n = fread(expected, 1, sizeof expected - 1, f);
-    fclose(f);
-    expected[n] = 0;
-    if (strcmp(text, expected) != 0) fail_msg("%s differs; the dump is:\n%s", path, text);
-    qn__free(&g->alloc, text, bytes);
-}
-
 static void expect(qn__pass *pass, qn_graph *g, int32_t *keep, int n, const char *golden)
 {
-    g = run(pass, g, keep, n);
-    check_golden(g, golden);
+    g = passes_run(pass, g, keep, n, NULL);
+    passes_check_golden(g, golden);
     qn_graph_free(g);
 }
 
@@ -103,7 +66,7 @@ static void fold_computes_constants(void **state)
     int32_t ids[sizeof keep / sizeof keep[0]];
     int n = (int)(sizeof keep / sizeof keep[0]);
     for (int i = 0; i < n; i++) ids[i] = keep[i].id;
-    g = run(qn__pass_fold, g, ids, n);
+    g = passes_run(qn__pass_fold, g, ids, n, NULL);
     expect(qn__pass_dead, g, ids, n, "fold");
 }
 
@@ -118,7 +81,7 @@ static void fold_drops_broadcasts(void **state)
     qn_assign(g, w, b);
     qn_t ids[] = { qn_add(g, x, wide), both, qn_mul(g, x, old) /* reads w before the write: stays */ };
     int32_t keep[] = { ids[0].id, ids[1].id, ids[2].id };
-    g = run(qn__pass_fold, g, keep, 3);
+    g = passes_run(qn__pass_fold, g, keep, 3, NULL);
     expect(qn__pass_dead, g, keep, 3, "fold_broadcast");
 }
 
@@ -224,7 +187,7 @@ static void gradients_are_added_in_normalisations(void **state)
     qn_t y = qn_add(g, x, qn_rms_norm(g, x, v, 1e-5)), loss = qn_sum_all(g, qn_square(g, y));
     qn_grad(g, loss, &x, &dx, 1);
     int32_t keep[] = { dx.id };
-    g = run(qn__pass_dead, g, keep, 1);
+    g = passes_run(qn__pass_dead, g, keep, 1, NULL);
     expect(qn__pass_residual, g, keep, 1, "residual_grad");
 }
 
@@ -282,7 +245,7 @@ static void fuse_keeps_its_limits(void **state)
     }
     for (int i = 0; i < 60; i++) chain = qn_sin(g, chain);
     int32_t keep[] = { sum.id, chain.id };
-    g = run(qn__pass_fuse, g, keep, 2);
+    g = passes_run(qn__pass_fuse, g, keep, 2, NULL);
     int fused = 0, rows = 0;
     for (int32_t i = 1; i < g->n; i++) {
         if (g->node[i].op != QN_OP_fused) continue;
@@ -553,7 +516,7 @@ static void passes_keep_values(void **state)
         int32_t map[VALUES] = { 0 };
         for (int32_t i = 1; i < g->n; i++) map[i] = qn__graph_carry(copy, g, i, map);
         for (size_t p = 0; p < sizeof passes / sizeof passes[0]; p++) {
-            copy = run(passes[p], copy, keep, KEEP + TENSORS);
+            copy = passes_run(passes[p], copy, keep, KEEP + TENSORS, NULL);
             interpret(after, copy);
             for (int i = 0; i < KEEP + TENSORS; i++)
                 for (int64_t e = 0; e < g->node[original[i]].count; e++)

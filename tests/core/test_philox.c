@@ -104,10 +104,8 @@ static void draws_are_uniform(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(matches_known_answers),
-        cmocka_unit_test(unit_numbers_stay_below_one),
-        cmocka_unit_test(stream_keys_are_distinct),
-        cmocka_unit_test(numbered_streams_are_distinct),
+        cmocka_unit_test(matches_known_answers),    cmocka_unit_test(unit_numbers_stay_below_one),
+        cmocka_unit_test(stream_keys_are_distinct), cmocka_unit_test(numbered_streams_are_distinct),
         cmocka_unit_test(draws_are_uniform),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,4 +46,13 @@ struct conv_sum {
     const double *a, *b;
     double *y;
 };
+
+/* What the tables of the three directions are written with. */
+/* clang-format off */
+#define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
+#define PADDED .finite_only = "padding is multiplied as zeros, and 0 times infinity is NaN",
+#define CASE(text, n, ...)                                                                         \
+    .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY, .p = { __VA_ARGS__ }
+#define X(...) { .rank = 4, .dim = { __VA_ARGS__ } }
+/* clang-format on */
 #endif

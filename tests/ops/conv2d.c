@@ -66,16 +66,7 @@ static double before_silu(const struct op_case *c, const struct op_data *x, cons
     return 1.1 * ((y->v[i] < 0 ? 0 : y->v[i]) + 1.3);
 }
 
-#define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
-#define PADDED .finite_only = "padding is multiplied as zeros, and 0 times infinity is NaN",
 /* clang-format off */
-#define CASE(text, n, ...)                                                                         \
-    .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY,                \
-    .p = { __VA_ARGS__ }
-#define X(...)                                                                                     \
-    {                                                                                              \
-        .rank = 4, .dim = { __VA_ARGS__ }                                                          \
-    }
 static const struct op_case cases[] = {
     { CASE("first layer", 9, 1, 1, 0, 0, 1), .in = { X(2, 1, 7, 8), X(16, 1, 3, 3) } },
     { PADDED CASE("colours, stride", 75, 2, 1, 2, 2, 1), .in = { X(2, 3, 9, 8), X(8, 3, 5, 5) } },

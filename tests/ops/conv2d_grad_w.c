@@ -17,16 +17,7 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
     conv_products(c, x[0].dim, y->dim, x[1].dim, add, &(struct conv_sum){ x[0].v, x[1].v, y->v });
 }
 
-#define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
-#define PADDED .finite_only = "padding is multiplied as zeros, and 0 times infinity is NaN",
 /* clang-format off */
-#define CASE(text, n, ...)                                                                         \
-    .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY,                \
-    .p = { __VA_ARGS__ }
-#define X(...)                                                                                     \
-    {                                                                                              \
-        .rank = 4, .dim = { __VA_ARGS__ }                                                          \
-    }
 static const struct op_case cases[] = {
     { CASE("first layer", 60, 1, 1, 0, 0, 1, 3, 3), .in = { X(2, 1, 7, 8), X(2, 16, 5, 6) } },
     { PADDED CASE("first layer, padded", 112, 1, 1, 1, 1, 1, 3, 3),

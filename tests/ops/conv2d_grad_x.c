@@ -35,15 +35,8 @@ static double product(const struct op_case *c, const struct op_data *x, const st
     return sum < 0 ? -sum : sum;
 }
 
-#define LIBRARY .fixed_threads = "oneDNN divides sums among the threads it has"
+
 /* clang-format off */
-#define CASE(text, n, ...)                                                                         \
-    .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY,                \
-    .p = { __VA_ARGS__ }
-#define X(...)                                                                                     \
-    {                                                                                              \
-        .rank = 4, .dim = { __VA_ARGS__ }                                                          \
-    }
 static const struct op_case cases[] = {
     { CASE("first layer", 144, 1, 1, 0, 0, 1, 7, 8, 1), .in = { X(16, 1, 3, 3), X(2, 16, 5, 6) } },
     { CASE("colours, stride", 200, 2, 1, 2, 2, 1, 9, 8, 3),

@@ -21,11 +21,28 @@ static void check_guards(const struct direct_value *v, const char *op, const cha
     if (!drive_intact(&v->memory)) fail_msg("%s wrote outside its %s (%zu bytes)", op, what, v->memory.bytes);
 }
 
-bool op_asked_for(enum qn__opcode op, int argc, char **argv)
+static bool asked_for(enum qn__opcode op, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], qn__op_of(op)->name) == 0) return true;
     return argc < 2;
+}
+
+int op_run_rows(const char *name, void (*test)(void **state), bool (*has)(const struct qn__op *row),
+                const struct CMUnitTest *last, int argc, char **argv)
+{
+    static enum qn__opcode row[QN_OP_COUNT];
+    static struct CMUnitTest tests[QN_OP_COUNT];
+    size_t n = 0;
+    for (int op = 1; op < QN_OP_COUNT; op++) {
+        const struct qn__op *r = qn__op_of((enum qn__opcode)op);
+        if ((has && !has(r)) || !asked_for((enum qn__opcode)op, argc, argv)) continue;
+        row[n] = (enum qn__opcode)op;
+        tests[n] = (struct CMUnitTest){ r->name, test, NULL, NULL, &row[n] };
+        n++;
+    }
+    if (last) tests[n++] = *last;
+    return _cmocka_run_group_tests(name, tests, n, NULL, NULL);
 }
 
 /* ---- values of operands --------------------------------------------------------------------------- */

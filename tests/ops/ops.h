@@ -64,6 +64,7 @@ enum op_values {
     OP_ZEROS,
 };
 
+struct CMUnitTest;
 struct op_case;
 struct op_in {
     qn_dtype dtype; /* QN_F32 (0): f32 or f64, as the run is; any other: itself        */
@@ -227,6 +228,8 @@ enum { DIRECT_F32, DIRECT_F64, DIRECT_OTHER, DIRECT_TARGETS, OP_MAX_VARIANTS = 1
 extern uint64_t direct_hits[DIRECT_TARGETS][QN_OP_COUNT][OP_MAX_VARIANTS];
 /* Blocks that the layout checks try: none but the result's left to the kernel, 8, 16 and the number of channels. */
 int op_blocks(const struct op_case *c, int32_t block[4]);
-/* Whether the command line asks for a row: names of rows to run, all if none. */
-bool op_asked_for(enum qn__opcode op, int argc, char **argv);
+/* The rest of a main: runs a test for each row that the command line names, or for all; its state is the
+ * enum qn__opcode *. `has`: whether a row takes part; NULL: all do. `last`: a test after them, or NULL. */
+int op_run_rows(const char *name, void (*test)(void **state), bool (*has)(const struct qn__op *row),
+                const struct CMUnitTest *last, int argc, char **argv);
 #endif

@@ -225,15 +225,6 @@ static void others_state_a_reason(void **state)
 
 int main(int argc, char **argv)
 {
-    static enum qn__opcode row[QN_OP_COUNT];
-    static struct CMUnitTest test[QN_OP_COUNT + 1];
-    size_t n = 0;
-    for (int op = 1; op < QN_OP_COUNT; op++) {
-        row[n] = (enum qn__opcode)op;
-        if (!qn__has_gradient(qn__op_of(row[n])) || !op_asked_for(row[n], argc, argv)) continue;
-        test[n] = (struct CMUnitTest){ qn__op_of(row[n])->name, check_row, NULL, NULL, &row[n] };
-        n++;
-    }
-    test[n++] = (struct CMUnitTest){ "rows without gradient state a reason", others_state_a_reason, NULL, NULL, NULL };
-    return _cmocka_run_group_tests("gradients", test, n, NULL, NULL);
+    const struct CMUnitTest last = { "rows without gradient state a reason", others_state_a_reason, NULL, NULL, NULL };
+    return op_run_rows("gradients", check_row, qn__has_gradient, &last, argc, argv);
 }

@@ -155,16 +155,4 @@ static void check_row(void **state)
     assert_true(cases->n > 0);
 }
 
-int main(int argc, char **argv)
-{
-    static enum qn__opcode row[QN_OP_COUNT];
-    static struct CMUnitTest test[QN_OP_COUNT];
-    size_t n = 0;
-    for (int op = 1; op < QN_OP_COUNT; op++) {
-        row[n] = (enum qn__opcode)op;
-        if (!op_asked_for(row[n], argc, argv)) continue;
-        test[n] = (struct CMUnitTest){ qn__op_of(row[n])->name, check_row, NULL, NULL, &row[n] };
-        n++;
-    }
-    return _cmocka_run_group_tests("operators", test, n, NULL, NULL);
-}
+int main(int argc, char **argv) { return op_run_rows("operators", check_row, NULL, NULL, argc, argv); }
