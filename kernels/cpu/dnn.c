@@ -285,11 +285,18 @@ static dnnl_status_t state_open(struct state **out, const struct qn__args *a)
     return dnnl_stream_create(&(*out)->stream, (*out)->engine, dnnl_stream_default_flags);
 }
 
-/* Ends prepare: what was built becomes the step's state, or is released. */
-static qn_status finish(struct qn__step *s, struct build *b, const char *what, dnnl_status_t status, qn_error *err)
+/* Makes the state of an operator; half made is fine, it is released. */
+typedef dnnl_status_t make_state(struct state **out, const struct qn__args *a, struct build *b);
+
+static qn_status prepare(struct qn__step *s, make_state *make, const char *what, qn_error *err)
 {
-    struct state *state = s->state;
-    build_close(b);
+    struct build b = { 0 };
+    struct state *state = NULL;
+    int threads = swap_threads(s->args.threads);
+    dnnl_status_t status = make(&state, &s->args, &b);
+    swap_threads(threads);
+    build_close(&b);
+    s->state = state;
     if (status != dnnl_success) {
         qn__dnn_release(s);
         return fail(err, what, status);
@@ -429,16 +436,8 @@ static dnnl_status_t matmul_state(struct state **out, const struct qn__args *a, 
     return add_scratchpad(s, b, c);
 }
 
-qn_status qn__dnn_matmul(struct qn__step *s, qn_error *err)
-{
-    struct build b = { 0 };
-    struct state *state = NULL;
-    int threads = swap_threads(s->args.threads);
-    dnnl_status_t status = matmul_state(&state, &s->args, &b);
-    swap_threads(threads);
-    s->state = state;
-    return finish(s, &b, "matmul", status, err);
-}
+qn_status qn__dnn_matmul(struct qn__step *s, qn_error *err) { return prepare(s, matmul_state, "matmul", err); }
+
 /* ---- convolution ---------------------------------------------------------------------------------------------- */
 
 /* Who is who: x the image that is convolved, w the filters, y the result of the forward direction, or their
@@ -518,29 +517,24 @@ static dnnl_status_t conv_build(const struct qn__args *a, struct build *b, struc
     return conv_pd(a, b, m);
 }
 
-static int32_t block_of(int64_t channels, int32_t wanted)
-{
-    return wanted > 1 && channels % wanted == 0 ? wanted : QN_PLAIN;
-}
-
 /* The layouts in the order in which they are tried: blocks of a vector's width, channels last, plain. Blocks of 8
  * were as fast as channels last or faster, in all directions, on the shapes of benchmarks/kernels_cpu/conv.c. */
-enum { CONV_LAYOUTS = 4 };
-static bool layout_at(const struct qn__args *a, int i, int32_t *x_block, int32_t *y_block)
+enum { WIDE_BLOCKS, BLOCKS, CHANNELS_LAST, PLAIN, CONV_LAYOUTS };
+
+static int32_t block_of(int64_t channels, int layout)
+{
+    if (layout == CHANNELS_LAST && channels <= INT32_MAX) return (int32_t)channels;
+    int32_t block = layout == WIDE_BLOCKS ? 16 : layout == BLOCKS ? 8 : QN_PLAIN;
+    return channels % block == 0 ? block : QN_PLAIN;
+}
+
+/* Whether the views allow a layout, and its blocks. */
+static bool layout_at(const struct qn__args *a, int layout, int32_t *x_block, int32_t *y_block)
 {
     struct roles r = roles_of(a);
-    bool last = i == 2 && r.x->dim[1] <= INT32_MAX && r.y->dim[1] <= INT32_MAX;
-    int32_t x = i == 0   ? block_of(r.x->dim[1], 16)
-                : i == 1 ? block_of(r.x->dim[1], 8)
-                : last   ? (int32_t)r.x->dim[1]
-                         : QN_PLAIN;
-    int32_t y = i == 0   ? block_of(r.y->dim[1], 16)
-                : i == 1 ? block_of(r.y->dim[1], 8)
-                : last   ? (int32_t)r.y->dim[1]
-                         : QN_PLAIN;
+    int32_t x = block_of(r.x->dim[1], layout), y = block_of(r.y->dim[1], layout);
     *x_block = x, *y_block = y;
-    bool wide = __builtin_cpu_supports("avx512f");
-    if (i == 0 && (!wide || (x != 16 && y != 16))) return false;
+    if (layout == WIDE_BLOCKS && (!__builtin_cpu_supports("avx512f") || (x != 16 && y != 16))) return false;
     return (r.x->block == QN_ANY_BLOCK || r.x->block == x) && (r.y->block == QN_ANY_BLOCK || r.y->block == y);
 }
 
@@ -615,16 +609,7 @@ static dnnl_status_t conv_state(struct state **out, const struct qn__args *a, st
     return w != plain && grad_w ? add_reorder(s, b, w_md, w, m.plain, plain) : dnnl_success;
 }
 
-qn_status qn__dnn_conv(struct qn__step *s, qn_error *err)
-{
-    struct build b = { 0 };
-    struct state *state = NULL;
-    int threads = swap_threads(s->args.threads);
-    dnnl_status_t status = conv_state(&state, &s->args, &b);
-    swap_threads(threads);
-    s->state = state;
-    return finish(s, &b, "convolution", status, err);
-}
+qn_status qn__dnn_conv(struct qn__step *s, qn_error *err) { return prepare(s, conv_state, "convolution", err); }
 
 /* ---- average pooling --------------------------------------------------------------------------------------------- */
 
@@ -688,14 +673,5 @@ static dnnl_status_t pool_state(struct state **out, const struct qn__args *a, st
     return add_scratchpad(s, b, c);
 }
 
-qn_status qn__dnn_pool(struct qn__step *s, qn_error *err)
-{
-    struct build b = { 0 };
-    struct state *state = NULL;
-    int threads = swap_threads(s->args.threads);
-    dnnl_status_t status = pool_state(&state, &s->args, &b);
-    swap_threads(threads);
-    s->state = state;
-    return finish(s, &b, "pooling", status, err);
-}
+qn_status qn__dnn_pool(struct qn__step *s, qn_error *err) { return prepare(s, pool_state, "pooling", err); }
 #endif
