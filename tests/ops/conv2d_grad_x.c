@@ -35,7 +35,6 @@ static double product(const struct op_case *c, const struct op_data *x, const st
     return sum < 0 ? -sum : sum;
 }
 
-
 /* clang-format off */
 static const struct op_case cases[] = {
     { CASE("first layer", 144, 1, 1, 0, 0, 1, 7, 8, 1), .in = { X(16, 1, 3, 3), X(2, 16, 5, 6) } },
