@@ -223,28 +223,22 @@ static void no_plugin(void **state)
     skip();
 }
 
+static bool has_kernel(enum qn__opcode op)
+{
+    const struct qn__kernel *k = gpu->backend->kernel[op];
+    return k && k->launch;
+}
+
 int main(int argc, char **argv)
 {
-    static enum qn__opcode row[QN_OP_COUNT];
-    static struct CMUnitTest test[QN_OP_COUNT + 2];
-    size_t n = 0;
     gpu = gpu_open();
     if (!gpu) {
         const struct CMUnitTest skipped[] = { cmocka_unit_test(no_plugin) };
         return cmocka_run_group_tests_name("operators on the GPU", skipped, NULL, NULL);
     }
-    for (int op = 1; op < QN_OP_COUNT; op++) {
-        const struct qn__kernel *k = gpu->backend->kernel[op];
-        if (!k || !k->launch || !op_asked_for((enum qn__opcode)op, argc, argv)) continue;
-        row[n] = (enum qn__opcode)op;
-        test[n] = (struct CMUnitTest){ qn__op_of(row[n])->name, check_row, NULL, NULL, &row[n] };
-        n++;
-    }
-    if (argc < 2) {
-        test[n++] = (struct CMUnitTest)cmocka_unit_test(every_row_is_there);
-        test[n++] = (struct CMUnitTest)cmocka_unit_test(every_variant_is_reached);
-    }
-    int failed = _cmocka_run_group_tests("operators on the GPU", test, n, NULL, NULL);
+    const struct CMUnitTest last[] = { cmocka_unit_test(every_row_is_there),
+                                       cmocka_unit_test(every_variant_is_reached) };
+    int failed = op_run_rows("operators on the GPU", check_row, has_kernel, last, 2, argc, argv);
     gpu_close();
     return failed;
 }

@@ -28,20 +28,20 @@ static bool asked_for(enum qn__opcode op, int argc, char **argv)
     return argc < 2;
 }
 
-int op_run_rows(const char *name, void (*test)(void **state), bool (*has)(const struct qn__op *row),
-                const struct CMUnitTest *last, int argc, char **argv)
+int op_run_rows(const char *name, void (*test)(void **state), bool (*has)(enum qn__opcode op),
+                const struct CMUnitTest *last, size_t n_last, int argc, char **argv)
 {
     static enum qn__opcode row[QN_OP_COUNT];
-    static struct CMUnitTest tests[QN_OP_COUNT];
+    static struct CMUnitTest tests[QN_OP_COUNT + 4];
     size_t n = 0;
     for (int op = 1; op < QN_OP_COUNT; op++) {
         const struct qn__op *r = qn__op_of((enum qn__opcode)op);
-        if ((has && !has(r)) || !asked_for((enum qn__opcode)op, argc, argv)) continue;
+        if ((has && !has((enum qn__opcode)op)) || !asked_for((enum qn__opcode)op, argc, argv)) continue;
         row[n] = (enum qn__opcode)op;
         tests[n] = (struct CMUnitTest){ r->name, test, NULL, NULL, &row[n] };
         n++;
     }
-    if (last) tests[n++] = *last;
+    for (size_t i = 0; argc < 2 && i < n_last && n < QN_OP_COUNT + 4; i++) tests[n++] = last[i];
     return _cmocka_run_group_tests(name, tests, n, NULL, NULL);
 }
 

@@ -229,7 +229,8 @@ extern uint64_t direct_hits[DIRECT_TARGETS][QN_OP_COUNT][OP_MAX_VARIANTS];
 /* Blocks that the layout checks try: none but the result's left to the kernel, 8, 16 and the number of channels. */
 int op_blocks(const struct op_case *c, int32_t block[4]);
 /* The rest of a main: runs a test for each row that the command line names, or for all; its state is the
- * enum qn__opcode *. `has`: whether a row takes part; NULL: all do. `last`: a test after them, or NULL. */
-int op_run_rows(const char *name, void (*test)(void **state), bool (*has)(const struct qn__op *row),
-                const struct CMUnitTest *last, int argc, char **argv);
+ * enum qn__opcode *. `has`: whether a row takes part; NULL: all do. `last`: `n_last` tests after
+ * them, run when the command line names no row. */
+int op_run_rows(const char *name, void (*test)(void **state), bool (*has)(enum qn__opcode op),
+                const struct CMUnitTest *last, size_t n_last, int argc, char **argv);
 #endif

@@ -127,4 +127,4 @@ static void check_row(void **state)
     printf("  %-18s %3d refused by rule, %3d by the backend, %3d run\n", qn__op_of(op)->name, n.rule, n.backend, n.run);
 }
 
-int main(int argc, char **argv) { return op_run_rows("element types", check_row, NULL, NULL, argc, argv); }
+int main(int argc, char **argv) { return op_run_rows("element types", check_row, NULL, NULL, 0, argc, argv); }

@@ -155,4 +155,4 @@ static void check_row(void **state)
     assert_true(cases->n > 0);
 }
 
-int main(int argc, char **argv) { return op_run_rows("operators", check_row, NULL, NULL, argc, argv); }
+int main(int argc, char **argv) { return op_run_rows("operators", check_row, NULL, NULL, 0, argc, argv); }
