@@ -107,7 +107,7 @@ bench-steps: ## training steps of Quern and PyTorch in turn (makes a venv, downl
 	$(Q)scripts/bench-venv build/bench-venv
 	$(Q)build/bench-venv/bin/python benchmarks/steps/compare.py --build $(BUILD)
 
-parity: $(BUILD)/tests/ops/test_parity ## which kernel variant, gradient and test each operator has
+parity: $(BUILD)/tests/ops/test_parity ## which kernel variants, gradient and tests each operator has
 	$(Q)$< --report
 
 fuzz: ## fuzz every reader of files for SECONDS=600 each
@@ -147,6 +147,7 @@ examples: $(EXAMPLES)
 # Where there is a CUDA toolkit, its plugin and the simulator's belong to what is tested.
 CUDA_TARGETS = $(if $(CUDA_HOME_FOUND),cuda cudasim $(BUILD)/bench_kernels)
 CUDA_HOME_FOUND := $(shell CUDA_HOME='$(CUDA_HOME)' scripts/cuda-home 2>/dev/null)
+parity: $(if $(CUDA_HOME_FOUND),cudasim)
 # What the plugin needs of core, in its own copy: it must load beside any build of libquern.
 CUDA_CORE := core/base.c core/dtype.c
 include $(wildcard mk/*.mk)

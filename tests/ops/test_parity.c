@@ -1,7 +1,8 @@
-/* test_parity.c - what each row of ops.def has: shape rule, gradient or the reason why not, kernel variants, cases.
- * With --report (make parity) prints the table. Fails if a row lacks any of it, or if a variant of a kernel is
- * reached by no case. */
+/* test_parity.c - what each row of ops.def has: shape rule, gradient or the reason why not, kernel variants on the CPU
+ * and on CUDA, cases. With --report (make parity) prints the table. Fails if a row lacks any of it, or if a variant of a
+ * CPU kernel is reached by no case (of a CUDA kernel: tests/cuda/test_ops). */
 #include "ops.h"
+#include "../lib/gpu.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -77,15 +78,60 @@ static void variants_text(enum qn__opcode op, char *text, size_t size)
     }
 }
 
+/* ---- CUDA ----- */
+
+static const struct drive_on *gpu; /* NULL: this build has no plugin */
+
+/* What CUDA has for a row: variants of a kernel of its own; the kernel of fused chains, which takes every pointwise row
+ * and the repetition along dimensions as a chain of one, and moves the same bytes as a kernel of its own would; or bytes
+ * that are ready before the step. False: nothing. */
+static bool cuda_text(enum qn__opcode op, char *text, size_t size)
+{
+    const struct qn__kernel *k = gpu ? gpu->backend->kernel[op] : NULL;
+    size_t at = 0;
+    snprintf(text, size, "%s", gpu ? "LACKS" : "not built");
+    if (!k) return !gpu;
+    if (k == gpu->backend->kernel[QN_OP_fused] && op != QN_OP_fused) {
+        snprintf(text, size, "lowered: a fused chain of one");
+        return true;
+    }
+    snprintf(text, size, "ready before the step");
+    for (int v = 0; k->launch && k->variants && k->variants[v] && at < size; v++)
+        at += (size_t)snprintf(text + at, size - at, "%s%s", at ? "; " : "", k->variants[v]);
+    return !k->launch || at > 0;
+}
+
+static int cuda_lacks(bool print)
+{
+    int own = 0, lowered = 0, ready = 0, lacks = 0;
+    for (int op = 1; op < QN_OP_COUNT; op++) {
+        char text[200];
+        bool has = cuda_text((enum qn__opcode)op, text, sizeof text);
+        lacks += !has;
+        lowered += has && strncmp(text, "lowered", 7) == 0;
+        ready += has && strncmp(text, "ready", 5) == 0;
+        own += has && strncmp(text, "lowered", 7) != 0 && strncmp(text, "ready", 5) != 0;
+        if (!has) printf("  %s has no CUDA kernel\n", qn__op_of((enum qn__opcode)op)->name);
+    }
+    if (print || lacks)
+        printf("CUDA: %d rows with a kernel of their own, %d lowered, %d ready before the step; %d lacking\n", own,
+               lowered, ready, lacks);
+    return lacks;
+}
+
+/* ---- the table ----- */
+
 /* One line of the table; what the row lacks. */
 static int examine(enum qn__opcode op, bool print)
 {
     const struct qn__op *row = qn__op_of(op);
-    char variants[160] = "", missing[400] = "";
+    char variants[160] = "", missing[400] = "", cuda[200];
     int lacks = unreached(op, 0, missing, sizeof missing) + unreached(op, 1, missing, sizeof missing);
     variants_text(op, variants, sizeof variants);
+    cuda_text(op, cuda, sizeof cuda);
     if (print)
-        printf("%-18s %-5s %3d  %-44s %s\n", row->name, row->infer ? "yes" : "NO", op_cases_of[op]->n, variants,
+        printf("%-18s %-5s %3d  %-44s %-44s %s\n", row->name, row->infer ? "yes" : "NO", op_cases_of[op]->n, variants,
+               cuda,
                qn__has_gradient(row) ? "gradient"
                : row->no_gradient    ? row->no_gradient
                                      : "NO GRADIENT, NO REASON");
@@ -100,7 +146,9 @@ static int examine(enum qn__opcode op, bool print)
 static int examine_all(bool print)
 {
     int lacks = 0, gradients = 0, reasons = 0, variants = 0, cases = 0;
-    if (print) printf("%-18s %-5s %5s %-44s %s\n", "operator", "shape", "cases", "CPU variants", "gradient");
+    if (print)
+        printf("%-18s %-5s %5s %-44s %-44s %s\n", "operator", "shape", "cases", "CPU variants", "CUDA variants",
+               "gradient");
     for (int op = 1; op < QN_OP_COUNT; op++) {
         lacks += examine((enum qn__opcode)op, print);
         bool has = qn__has_gradient(qn__op_of((enum qn__opcode)op));
@@ -125,18 +173,40 @@ static void nothing_is_lacking(void **state)
     assert_int_equal(examine_all(false), 0);
 }
 
+static void cuda_has_every_row(void **state)
+{
+    (void)state;
+    if (!gpu) {
+        printf("# skip: no CUDA headers: this build has no cudasim/fast/libquern_cuda.so (make cudasim)\n");
+        skip();
+    }
+    int open = cuda_lacks(false);
+    if (!open) return;
+    printf("# skip: open: %d rows without a kernel\n", open);
+    skip();
+}
+
 /* The report runs inside a test too, because a case that cannot be built fails as one. */
 static void report(void **state)
 {
     (void)state;
     launch_all();
-    assert_int_equal(examine_all(true), 0);
+    int lacks = examine_all(true);
+    if (gpu)
+        cuda_lacks(true);
+    else
+        printf("CUDA: not built (make cudasim)\n");
+    assert_int_equal(lacks, 0);
 }
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest check[] = { cmocka_unit_test(nothing_is_lacking) };
+    const struct CMUnitTest check[] = { cmocka_unit_test(nothing_is_lacking), cmocka_unit_test(cuda_has_every_row) };
     const struct CMUnitTest table[] = { cmocka_unit_test(report) };
-    if (argc > 1 && strcmp(argv[1], "--report") == 0) return cmocka_run_group_tests_name("parity", table, NULL, NULL);
-    return cmocka_run_group_tests_name("parity", check, NULL, NULL);
+    bool print = argc > 1 && strcmp(argv[1], "--report") == 0;
+    gpu = gpu_open();
+    int failed = print ? cmocka_run_group_tests_name("parity", table, NULL, NULL)
+                       : cmocka_run_group_tests_name("parity", check, NULL, NULL);
+    gpu_close();
+    return failed;
 }
