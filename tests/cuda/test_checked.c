@@ -116,12 +116,18 @@ static void run_row(enum qn__opcode op, bool values)
     }
 }
 
+static bool has_kernel(enum qn__opcode op)
+{
+    const struct qn__kernel *k = gpu->backend->kernel[op];
+    return k && k->launch;
+}
+
 /* The names of the rows that have a kernel here. */
 static int list_rows(void)
 {
     gpu = gpu_open();
     for (int op = 1; gpu && op < QN_OP_COUNT; op++)
-        if (gpu->backend->kernel[op] && gpu->backend->kernel[op]->launch) puts(qn__op_of((enum qn__opcode)op)->name);
+        if (has_kernel((enum qn__opcode)op)) puts(qn__op_of((enum qn__opcode)op)->name);
     gpu_close();
     return gpu ? 0 : 3;
 }
@@ -270,10 +276,7 @@ static int skipped(CMUnitTestFunction why)
 
 int main(int argc, char **argv)
 {
-    static enum qn__opcode row[QN_OP_COUNT];
-    static struct CMUnitTest test[QN_OP_COUNT];
     const char *wish = getenv("QN_TEST_SEED"), *given = getenv("QN_CUDA_PLUGIN");
-    size_t n = 0;
     if (argc > 3 && !strcmp(argv[1], "--run")) return child(argc, argv);
     if (argc == 2 && !strcmp(argv[1], "--rows")) return list_rows();
     if (getenv("CHECK_GPU_UNDER_WAY") || (given && !strstr(given, "cudasim"))) return skipped(not_the_simulator);
@@ -282,14 +285,7 @@ int main(int argc, char **argv)
     thorough = getenv("QN_TEST_LONG") != NULL;
     if (!thorough) printf("seed %llu\n", (unsigned long long)seed);
     gpu = gpu_open();
-    for (int op = 1; gpu && op < QN_OP_COUNT; op++) {
-        const struct qn__kernel *k = gpu->backend->kernel[op];
-        if (!k || !k->launch || !op_asked_for((enum qn__opcode)op, argc, argv)) continue;
-        row[n] = (enum qn__opcode)op;
-        test[n] = (struct CMUnitTest){ qn__op_of(row[n])->name, check_row, NULL, NULL, &row[n] };
-        n++;
-    }
-    int failed = _cmocka_run_group_tests("the checked simulator", test, n, NULL, NULL);
+    int failed = gpu ? op_run_rows("the checked simulator", check_row, has_kernel, NULL, 0, argc, argv) : 1;
     gpu_close();
     return failed;
 }
