@@ -9,8 +9,11 @@ struct report {
     const struct options *o;
     const qn_recipe *recipe;
     qn_transform shape;
-    qn_plan plan;        /* for this machine, or the outline for a GPU */
-    const qn_gpu *gpu;   /* NULL: this machine                          */
+    qn_plan plan;      /* for this machine, or a GPU                 */
+    const qn_gpu *gpu; /* NULL: this machine                          */
+    bool outline;      /* the GPU's kernels could not be asked: `why` */
+    qn_error why;
+    size_t reserved;     /* for libraries, where they could not be asked */
     size_t memory;       /* there is                                    */
     int64_t largest;     /* batch; -1: not known                        */
     double flops, bytes; /* of a step                                   */
@@ -29,22 +32,35 @@ static void add_up(struct report *r)
     }
 }
 
+/* For a GPU its own kernels and libraries are asked, whose workspace enters the plan. Where they are not installed or
+ * lack a kernel the plan is an outline: values lie in one order (NHWC), which takes the bytes of any other, and the
+ * libraries' workspace is set aside as a whole. */
+static qn_status open_plan(struct report *r, qn_compile_opts *opts, int threads, qn_error *err)
+{
+    int64_t batch = r->o->batch > 0 ? r->o->batch : 0;
+    opts->gpu = r->gpu;
+    qn_status status = qn_plan_open(&r->plan, r->recipe, &r->shape, batch, threads, opts, r->gpu ? &r->why : err);
+    if (!status || !r->gpu) return status;
+    r->outline = true;
+    r->reserved = (size_t)r->gpu->workspace;
+    opts->gpu = NULL;
+    opts->outline = true;
+    return qn_plan_open(&r->plan, r->recipe, &r->shape, batch, threads, opts, err);
+}
+
 static qn_status collect(struct report *r, qn_error *err)
 {
-    /* On a GPU values lie in one order (NHWC), which takes the bytes of any other, and the libraries' workspace is set
-     * aside as a whole: an outline is exact there. */
-    qn_compile_opts opts = { .check_plan = r->o->verify, .outline = r->gpu != NULL }, outline = { .outline = true };
+    qn_compile_opts opts = { .check_plan = r->o->verify };
     int threads = r->o->threads > 0 ? (int)r->o->threads : (int)r->recipe->threads;
-    int64_t batch = r->o->batch > 0 ? r->o->batch : 0;
     QN_TRY(qn_data_shape(r->recipe, &r->shape, err));
-    QN_TRY(qn_plan_open(&r->plan, r->recipe, &r->shape, batch, threads, &opts, err));
+    QN_TRY(open_plan(r, &opts, threads, err));
     add_up(r);
-    size_t reserved = r->gpu ? (size_t)r->gpu->workspace : 0;
+    size_t reserved = r->reserved;
     r->memory = (size_t)(r->gpu ? r->gpu->memory : qn_memory_available().bytes);
     r->largest = -1;
     if (r->memory == INT64_MAX) return QN_OK; /* no limit that could be seen */
     if (r->memory <= reserved) reserved = r->memory;
-    return qn_plan_fit(&r->largest, r->recipe, &r->shape, threads, r->gpu ? &outline : NULL, r->memory - reserved,
+    return qn_plan_fit(&r->largest, r->recipe, &r->shape, threads, r->gpu ? &opts : NULL, r->memory - reserved,
                        MOST_SAMPLES, err);
 }
 
@@ -63,7 +79,7 @@ static void print_memory(const struct report *r)
         { "gradients", b.grads },
         { "inputs and results", b.io },
         { "activations and workspace", b.work },
-        { "libraries (set aside)", r->gpu ? (size_t)r->gpu->workspace : 0 },
+        { "libraries (set aside)", r->reserved },
     };
     size_t total = 0;
     printf("\nmemory, bytes%s\n", r->gpu ? " (static, NHWC)" : "");
@@ -72,6 +88,7 @@ static void print_memory(const struct report *r)
         if (rows[i].bytes) printf("  %-26s %16zu\n", rows[i].name, rows[i].bytes);
     }
     printf("  %-26s %16zu\n", "total", total);
+    if (r->outline) printf("the GPU's kernels were not asked: %s\n", r->why.text);
     printf("of which kernels' workspace: %zu; gradients between values are activations here\n", b.workspace);
     printf("every value its own bytes: %zu, naive / planned: %.2f\n", b.naive,
            b.work ? (double)b.naive / (double)b.work : 1);
@@ -84,7 +101,7 @@ static void print_steps(const struct report *r)
     for (int i = 0; i < qn_program_steps(r->plan.program); i++) {
         qn_step_info s = qn_program_step(r->plan.program, i);
         printf("%-6s %-16s %-26.26s %-14.14s %10.3f %10.3f %8.2f %5.1f%%", s.phase == QN_MICRO ? "micro" : "update",
-               s.op, s.name, r->gpu ? "-" : s.variant, s.flops / 1e6, s.bytes / 1e6,
+               s.op, s.name, r->outline ? "-" : s.variant, s.flops / 1e6, s.bytes / 1e6,
                s.bytes > 0 ? s.flops / s.bytes : 0, r->flops > 0 ? 100 * s.flops / r->flops : 0);
         if (r->gpu)
             printf(" %10.3f  %s", 1e6 * qn_gpu_bound(r->gpu, &s, false),
@@ -143,7 +160,7 @@ static void json_steps(const struct report *r)
         printf("%s{\"phase\":\"%s\",\"operator\":\"%s\",\"name\":", i ? "," : "",
                s.phase == QN_MICRO ? "micro" : "update", s.op);
         cli_json_text(s.name);
-        printf(",\"variant\":\"%s\",", r->gpu ? "" : s.variant);
+        printf(",\"variant\":\"%s\",", r->outline ? "" : s.variant);
         json_number("flops", s.flops);
         printf(",");
         json_number("bytes", s.bytes);
@@ -159,13 +176,12 @@ static void json_steps(const struct report *r)
 static void print_json(const struct report *r)
 {
     qn_bytes b = qn_program_bytes(r->plan.program);
-    size_t reserved = r->gpu ? (size_t)r->gpu->workspace : 0;
     printf("{\"recipe\":");
     cli_json_text(r->recipe->name);
     printf(",\"batch\":%lld,\"parameters\":%lld,\"bytes\":{\"params\":%zu,\"buffers\":%zu,\"state\":%zu,\"grads\":%zu,"
            "\"io\":%zu,\"work\":%zu,\"workspace\":%zu,\"libraries\":%zu,\"total\":%zu,\"naive_work\":%zu},",
            (long long)r->plan.batch, (long long)r->plan.parameters, b.params, b.buffers, b.state, b.grads, b.io, b.work,
-           b.workspace, reserved, qn_plan_bytes(&r->plan) + reserved, b.naive);
+           b.workspace, r->reserved, qn_plan_bytes(&r->plan) + r->reserved, b.naive);
     json_number("flops", r->flops);
     printf(",");
     json_number("flops_per_sample", r->flops / (double)r->plan.batch);
@@ -173,6 +189,7 @@ static void print_json(const struct report *r)
     if (r->gpu) {
         printf("\"gpu\":");
         cli_json_text(r->gpu->name);
+        printf(",\"kernels\":%s", r->outline ? "false" : "true");
         printf(",\"bound_seconds\":{");
         json_number("f32", r->bound[0]);
         printf(",");

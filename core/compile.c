@@ -30,8 +30,10 @@ static void dump(const qn_graph *g, const qn_compile_opts *opts, const char *sta
 
 static const struct qn__gpu *description(const qn_program *p)
 {
+    if (p->described) return &p->description;
     return p->gpu ? p->gpu->api->describe(p->gpu->device) : NULL;
 }
+static const struct qn__backend *gpu_backend(const qn_program *p) { return p->gpu ? p->gpu->backend : p->described; }
 
 /* One pass: *g is replaced by its result, p->map composed with the pass's map. */
 static qn_status run_pass(qn_program *p, const struct pass_row *row, const qn_compile_opts *opts, const qn_t *keep,
@@ -43,7 +45,7 @@ static qn_status run_pass(qn_program *p, const struct pass_row *row, const qn_co
     qn_status status = map && kept ? qn__graph_like(&out, in, err) : qn__nomem(err, row->stage, n * sizeof *map);
     if (!status) {
         for (int i = 0; i < n_keep; i++) kept[i] = p->map[keep[i].id];
-        const struct qn__backend *gpu = p->gpu ? p->gpu->backend : NULL;
+        const struct qn__backend *gpu = gpu_backend(p);
         struct qn__pass_env env = {
             kept, n_keep, { gpu ? gpu : &qn__cpu_f32, gpu ? gpu : &qn__cpu_f64 }, description(p), p->threads
         };
@@ -162,9 +164,8 @@ static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
     s->name = y->name;
     if (!is_launched(y)) return QN_OK;
     for (int i = 0; i < y->n_in; i++) x[i] = &p->g->node[y->in[i]];
-    const struct qn__backend *backend = p->gpu                              ? p->gpu->backend
-                                        : qn__compute_dtype(x, y) == QN_F64 ? &qn__cpu_f64
-                                                                            : &qn__cpu_f32;
+    const struct qn__backend *backend = gpu_backend(p);
+    if (!backend) backend = qn__compute_dtype(x, y) == QN_F64 ? &qn__cpu_f64 : &qn__cpu_f32;
     const char *types = backend->expects ? backend->expects(&s->args) : NULL;
     if (types) return refuse_types(y, &s->args, backend->name, types, err);
     s->kernel = backend->kernel[y->op];
@@ -255,9 +256,23 @@ static qn_status check_keep(const qn_graph *g, const qn_t *keep, int n_keep, qn_
     return QN_OK;
 }
 
+static qn_status describe_device(qn_program *p, const qn_gpu *gpu, qn_error *err)
+{
+    QN_TRY(qn__device_kernels(&p->described, err));
+    p->description = (struct qn__gpu){ .capability = 10 * gpu->capability[0] + gpu->capability[1],
+                                       .multiprocessors = gpu->multiprocessors,
+                                       .threads_per_multiprocessor = gpu->threads_per_multiprocessor,
+                                       .shared_per_block = gpu->shared_per_block,
+                                       .shared_per_multiprocessor = gpu->shared_per_multiprocessor,
+                                       .l2 = gpu->l2,
+                                       .workspace = gpu->workspace };
+    return QN_OK;
+}
+
 /* The device of the store, or of a program without one, and the queue that its kernels are prepared with. */
 static qn_status open_device(qn_program *p, const qn_compile_opts *opts, qn_error *err)
 {
+    if (opts->gpu) return describe_device(p, opts->gpu, err);
     if (p->store)
         p->gpu = qn__device_share(p->store->gpu);
     else if (opts->device)
@@ -267,12 +282,12 @@ static qn_status open_device(qn_program *p, const qn_compile_opts *opts, qn_erro
 
 static qn_status check_dtypes(const qn_program *p, qn_error *err)
 {
-    for (int32_t i = 1; p->gpu && i < p->g->n; i++)
+    for (int32_t i = 1; gpu_backend(p) && i < p->g->n; i++)
         if (p->g->node[i].dtype == QN_F64)
             return qn__fail(err, 2208, QN_AT_FIELD(p->g->node[i].name),
                             "%s of F64 on %s; expected F32, BF16 or F16, or "
                             "the CPU",
-                            qn__op_of(p->g->node[i].op)->name, p->gpu->name);
+                            qn__op_of(p->g->node[i].op)->name, p->gpu ? p->gpu->name : p->described->name);
     return QN_OK;
 }
 

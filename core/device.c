@@ -85,7 +85,7 @@ static qn_status check_plugin(const struct qn__plugin *p, const char *path, qn_e
 }
 
 /* It stays in memory once it is opened: the libraries behind it do not survive being closed and opened again. */
-static qn_status open_plugin(const struct qn__backend **out, qn_error *err)
+static qn_status open_plugin(const struct qn__backend **out, bool driver, qn_error *err)
 {
     const char *chosen = getenv("QN_CUDA_PLUGIN");
     char path[PATH];
@@ -93,7 +93,7 @@ static qn_status open_plugin(const struct qn__backend **out, qn_error *err)
         snprintf(path, sizeof path, "%s", chosen);
     else
         find_plugin(path);
-    if (!(chosen && *chosen) && strchr(path, '/')) QN_TRY(check_driver(err));
+    if (driver && !(chosen && *chosen) && strchr(path, '/')) QN_TRY(check_driver(err));
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!library) {
         const char *why = dlerror();
@@ -121,7 +121,7 @@ static bool gpu_index(const char *name, int *out)
 static qn_status find_gpu(const struct qn__backend **backend, int index, qn_error *err)
 {
     int n = 0;
-    QN_TRY(open_plugin(backend, err));
+    QN_TRY(open_plugin(backend, true, err));
     QN_TRY((*backend)->device->count(&n, err));
     if (index < n) return QN_OK;
     return n == 1 ? qn__fail(err, 7001, QN_AT_FIELD("cuda"), "no GPU %d; expected cuda:0, the only one", index)
@@ -193,6 +193,8 @@ qn_status qn__device_open(struct qn__gpu_device **out, const char *name, const q
     QN_TRY(qn_device_choose(chosen, name, NULL, err));
     return strcmp(chosen, "cpu") == 0 ? QN_OK : open_gpu(out, chosen, alloc ? alloc : &qn__std_alloc, err);
 }
+
+qn_status qn__device_kernels(const struct qn__backend **out, qn_error *err) { return open_plugin(out, false, err); }
 
 struct qn__gpu_device *qn__device_share(struct qn__gpu_device *d)
 {

@@ -16,6 +16,8 @@ struct qn__gpu_device {
 
 /* Opens "cuda", "cuda:1", or for "auto" the first GPU if there is one that can be used. *out is NULL for the CPU. */
 qn_status qn__device_open(struct qn__gpu_device **out, const char *name, const qn_alloc *alloc, qn_error *err);
+/* The kernels of the plugin, for a GPU that is known by its description only: no driver is asked for. */
+qn_status qn__device_kernels(const struct qn__backend **out, qn_error *err);
 struct qn__gpu_device *qn__device_share(struct qn__gpu_device *d); /* NULL is fine */
 void qn__device_close(struct qn__gpu_device *d);                   /* NULL is fine */
 /* E3041 of a wrong value that a kernel of an operator has met, as the CPU tells it. */

@@ -129,6 +129,7 @@ qn_status qn_program_load(qn_program *p, qn_error *err)
 {
     if (p->raw) return QN_OK;
     if (p->outline) return qn__fail(err, 2206, NULL, "the program is an outline; expected one compiled to be run");
+    if (p->described) return qn__fail(err, 2206, NULL, "planned for a described GPU; expected one compiled to be run");
     if (!p->gpu) QN_TRY(start_threads(p, err));
     p->process = getpid();
     if (p->store) QN_TRY(qn__store_allocate(p->store, err));

@@ -7,10 +7,12 @@
 
 struct qn_program {
     qn_alloc alloc;
-    qn_graph *g;                /* what the passes left */
-    qn_store *store;            /* not owned; NULL if the graph has no tensors */
-    struct qn__gpu_device *gpu; /* NULL: the CPU */
-    struct qn__runs *runs;      /* on the GPU */
+    qn_graph *g;                         /* what the passes left */
+    qn_store *store;                     /* not owned; NULL if the graph has no tensors */
+    struct qn__gpu_device *gpu;          /* NULL: the CPU */
+    struct qn__runs *runs;               /* on the GPU */
+    const struct qn__backend *described; /* NULL, or whose kernels are chosen for a GPU that need not be here: */
+    struct qn__gpu description;
     int threads;
     bool outline;  /* cannot be loaded */
     pid_t process; /* that loaded it: OpenMP's threads do not follow a fork */

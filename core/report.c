@@ -13,7 +13,7 @@ qn_bytes qn_program_bytes(const qn_program *p)
         const struct qn__store_attr *attr = y->attr;
         if (qn__slot_bytes(&bytes, (size_t)y->count * qn_dtype_size(y->dtype))) *by_kind[attr->kind] += bytes;
     }
-    if (!p->gpu) return b;
+    if (!p->gpu && !p->described) return b;
     b.io = qn__gpu_io_bytes(p);
     b.host = qn__gpu_host_bytes(p, b.params + b.buffers + b.state + b.grads);
     return b;

@@ -18,6 +18,7 @@
 #ifndef QUERN_CORE_H
 #define QUERN_CORE_H
 #include "base.h"
+#include "device.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -438,6 +439,9 @@ typedef struct qn_compile_opts {
     bool check_plan;    /* prove the plan: no range reused before its last reader is done         */
     bool outline;       /* leave out what belongs to this machine: physical layouts, the libraries' primitives and
                          the kernels' workspace. Compiles in well under a millisecond; cannot be loaded */
+    const qn_gpu *gpu;  /* choose kernels for this GPU, which need not be here, with the workspace that the libraries
+                         say they take; the plugin (device.h) and they must be. Cannot be loaded. The store is the
+                         CPU's. E7001, E7002; E2208 for an operator without a kernel there */
     bool no_graphs;     /* GPU: launch each kernel by itself instead of replaying a captured CUDA graph
                          (QN_GRAPHS=off); results are bit-identical */
     const char *device; /* of a program without a store: as in qn_store_new; NULL: the CPU */

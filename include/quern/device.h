@@ -32,6 +32,22 @@ QN_API QN_CHECKED qn_status qn_device_gpu(qn_device_info *out, int i, qn_error *
  * there is none; E2001 for any other name. */
 QN_API QN_CHECKED qn_status qn_device_choose(char out[QN_DEVICE_NAME], const char *name, qn_error *why, qn_error *err);
 
+/* A GPU that need not be here, by its figures (plan.h reads them from a file). Peaks are dense, without sparsity. */
+typedef struct qn_gpu {
+    char name[64];
+    int capability[2];  /* major, minor                   */
+    int64_t memory;     /* bytes                          */
+    int64_t workspace;  /* bytes set aside for libraries  */
+    int64_t l2;         /* bytes                          */
+    double bandwidth;   /* of the memory, bytes per second */
+    double f32, tensor; /* peak FLOP/s: IEEE f32; bf16 on tensor cores, f32 accumulation */
+    int multiprocessors;
+    int threads_per_multiprocessor;    /* resident at once  */
+    int registers_per_multiprocessor;  /* of 32 bits        */
+    int64_t shared_per_multiprocessor; /* bytes             */
+    int64_t shared_per_block;          /* bytes, the most one block may ask for */
+} qn_gpu;
+
 #ifdef __cplusplus
 }
 #endif

@@ -67,24 +67,8 @@ QN_API QN_CHECKED qn_status qn_plan_layers(qn_layer_info **out, const qn_recipe 
 
 /* ---- devices one has not -------------------------------------------------------------------------- */
 
-/* A description of a GPU: JSON with comments, see gpus/; each figure is {"value", "source"}, the source being the
- * document that states it. Peaks are dense, without sparsity. */
-typedef struct qn_gpu {
-    char name[64];
-    int capability[2];  /* major, minor                   */
-    int64_t memory;     /* bytes                          */
-    int64_t workspace;  /* bytes set aside for libraries  */
-    int64_t l2;         /* bytes                          */
-    double bandwidth;   /* of the memory, bytes per second */
-    double f32, tensor; /* peak FLOP/s: IEEE f32; bf16 on tensor cores, f32 accumulation */
-    int multiprocessors;
-    int threads_per_multiprocessor;    /* resident at once  */
-    int registers_per_multiprocessor;  /* of 32 bits        */
-    int64_t shared_per_multiprocessor; /* bytes             */
-    int64_t shared_per_block;          /* bytes, the most one block may ask for */
-} qn_gpu;
-
-/* E2101..E2109 with line and column for a wrong description, E6001. */
+/* A description of a GPU (qn_gpu): JSON with comments, see gpus/; each figure is {"value", "source"}, the source being
+ * the document that states it. E2101..E2109 with line and column for a wrong description, E6001. */
 QN_API QN_CHECKED qn_status qn_gpu_read(qn_gpu *out, const char *path, qn_error *err);
 
 /* A lower bound on the seconds an operator takes: max(flops / peak, bytes / bandwidth), with the tensor cores' bf16

@@ -51,8 +51,27 @@ def plans():
         gpu = json.loads(done.stdout) if done.returncode == 0 else {}
         good = gpu and 0 < gpu["bound_seconds"]["bf16"] < gpu["bound_seconds"]["f32"] < 0.001
         check(f"plan for {name}", bool(good) and gpu["parameters"] == plan["parameters"], done.stderr)
+    asked_plans()
     expect_error("unknown GPU", ["plan", CNN, "--gpu=h200"], 'error E2001 usage: --gpu: "h200"; did you mean "b200"? '
                  "expected one of a100, b200, h100, rtx4090")
+
+
+def asked_plans():
+    """Workspace of the libraries enters the plan where the plugin is; without one it is set aside as a whole."""
+    plugin = os.path.join(os.path.dirname(QUERN), "cudasim", "fast", "libquern_cuda.so")
+    for path, there in ((plugin, True), ("/nowhere/libquern_cuda.so", False)):
+        if there and not os.path.exists(path):
+            print("# skip: the simulated plugin is not built (make cudasim)")
+            continue
+        env = {**os.environ, "QN_CUDA_PLUGIN": path}
+        done = run("plan", CNN, "--gpu=a100", "--json", env=env)
+        plan = json.loads(done.stdout) if done.returncode == 0 else {"kernels": None}
+        good = plan["kernels"] is there and (plan["bytes"]["libraries"] == 0) == there
+        good = good and (plan["bytes"]["workspace"] > 0) == there and plan["largest_batch"] > 1000
+        good = good and all(bool(o["variant"]) == there for o in plan["operators"])
+        check(f"kernels {'asked' if there else 'not asked'} for a plan", good, done.stdout[:400] + done.stderr)
+        text = run("plan", CNN, "--gpu=a100", env=env).stdout
+        check("a plan without them says why", ("not asked: error E7002" in text) != there, text[:900])
 
 
 def largest_batch(folder):
