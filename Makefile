@@ -149,7 +149,7 @@ CUDA_TARGETS = $(if $(CUDA_HOME_FOUND),cuda cudasim $(BUILD)/bench_kernels)
 CUDA_HOME_FOUND := $(shell CUDA_HOME='$(CUDA_HOME)' scripts/cuda-home 2>/dev/null)
 parity: $(if $(CUDA_HOME_FOUND),cudasim)
 # What the plugin needs of core, in its own copy: it must load beside any build of libquern.
-CUDA_CORE := core/base.c core/dtype.c
+CUDA_CORE := core/base.c core/dtype.c core/utf8.c
 include $(wildcard mk/*.mk)
 
 # ---- rules ---------------------------------------------------------------------------------------
