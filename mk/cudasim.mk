@@ -80,9 +80,9 @@ $(SIM)/$(1)/libnccl.so.2: $(SIM_NCCL:tests/cudasim/%=$(SIM)/$(1)/%.o) | $(SIM)/$
 $(SIM)/$(1)/libsimtests.so: $(SIM_TEST_CU:tests/cudasim/%=$(SIM)/$(1)/%.o) | $(SIM)/$(1)/libcudart.so.13
 	$$(call say,LINK,$$@)
 	$(Q)$$(SIM_LINK) $$^ -L$$(@D) -lcudart
-$(SIM)/$(1)/libquern_cuda.so: $(SIM_CU:kernels/cuda/%=$(SIM)/$(1)/kernels/%.o) $(SIM_C:%.c=$(SIM)/host/%.o) | $(SIM_LIBS:%=$(SIM)/$(1)/%)
+$(SIM)/$(1)/libquern_cuda.so: $(SIM_CU:kernels/cuda/%=$(SIM)/$(1)/kernels/%.o) $(SIM_C:%.c=$(SIM)/host/%.o) Makefile | $(SIM_LIBS:%=$(SIM)/$(1)/%)
 	$$(call say,LINK,$$@)
-	$(Q)$$(SIM_LINK) $$^ -L$$(@D) -Wl,--no-as-needed -lcudart $(if $(SIM_BLAS),-lcublasLt) \
+	$(Q)$$(SIM_LINK) $$(filter %.o,$$^) -L$$(@D) -Wl,--no-as-needed -lcudart $(if $(SIM_BLAS),-lcublasLt) \
 	    $(if $(SIM_DNN),-lcudnn) -Wl,--as-needed -lm -ldl
 endef
 $(foreach k,$(SIM_KINDS),$(eval $(call sim-rules,$(k))))

@@ -28,9 +28,9 @@ cuda-toolchain: ## where there is no CUDA toolkit: set one up from PyPI in build
 	$(Q)scripts/setup bench
 	$(Q)scripts/cuda-toolchain
 
-$(CUDA_PLUGIN): $(CUDA_OBJ)
+$(CUDA_PLUGIN): $(CUDA_OBJ) Makefile
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -L$(CUDA_HOME_FOUND)/lib64 -lcublasLt -lcudart -lstdc++ -lm -ldl
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared -o $@ $(filter %.o,$^) -L$(CUDA_HOME_FOUND)/lib64 -lcublasLt -lcudart -lstdc++ -lm -ldl
 
 $(CUDA_BUILD)/%.cu.o: kernels/cuda/%.cu $(CUDA_BUILD)/flags
 	@mkdir -p $(CUDA_BUILD)/keep/$*

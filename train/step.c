@@ -246,7 +246,7 @@ static qn_status land_update(qn_trainer *t, struct qn__runner *next, qn_error *e
     int64_t every = t->recipe->log.every_steps, save_every = t->recipe->checkpoint.every_steps;
     if (every > 0 && t->state.steps % every == 0) log_step(t, u.r, loss);
     if (save_every > 0 && t->state.steps % save_every == 0) qn__save_or_note(t, NULL);
-    return QN_OK;
+    return qn__check_lost(t, err);
 }
 
 /* next: the program whose micro run has been started since, which is the flight's own; NULL: none has. */

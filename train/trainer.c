@@ -48,8 +48,17 @@ qn_status qn__save_run(qn_trainer *t, const char *name, qn_error *err)
 bool qn__save_or_note(qn_trainer *t, const char *name)
 {
     qn_error err = { 0 };
-    if (qn__save_run(t, name, &err)) qn__note(t, err.text);
+    if (qn__save_run(t, name, &err) == QN_EDEVICE)
+        t->lost = err;
+    else if (err.code)
+        qn__note(t, err.text);
     return err.code == 0;
+}
+
+qn_status qn__check_lost(const qn_trainer *t, qn_error *err)
+{
+    if (t->lost.code && err) *err = t->lost;
+    return qn_error_status(&t->lost);
 }
 
 /* On failure of the first attempt the newest checkpoint that verifies is taken; what was skipped is told. */
@@ -208,7 +217,7 @@ static qn_status end_epoch(qn_trainer *t, qn_error *err)
     bool best = t->recipe->spike.policy == QN_SPIKE_REWIND && s->best_epoch == s->epoch;
     if (done || best || s->epoch == t->recipe->epochs || (every > 0 && s->epoch % every == 0))
         qn__save_or_note(t, NULL);
-    return QN_OK;
+    return qn__check_lost(t, err);
 }
 
 /* ---- the end ---------------------------------------------------------------------------------------------------- */
@@ -259,9 +268,8 @@ static qn_status finish(qn_trainer *t, qn_train_result *out, qn_error *err)
     return qn__run_dir_result(t->dir, out, err);
 }
 
-qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err)
+static qn_status run(qn_trainer *t, qn_train_result *result, qn_error *err)
 {
-    memset(result, 0, sizeof *result);
     if (t->recipe->spike.policy == QN_SPIKE_REWIND && t->state.samples == 0) QN_TRY(qn__save_run(t, NULL, err));
     while (t->state.epoch < t->recipe->epochs && !t->state.stopped_early) {
         if (qn__asked_to_stop(t)) {
@@ -272,6 +280,32 @@ qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err)
         QN_TRY(end_epoch(t, err));
     }
     return finish(t, result, err);
+}
+
+/* After an error of a GPU nothing can be read from it any more, and the host's copy of the weights is that of the last
+ * checkpoint: there is nothing newer to save. */
+static void tell_last_good(qn_trainer *t)
+{
+    char line[2 * QN_PATH_MAX + 100];
+    qn_error unused;
+    qn_checkpoint *ck;
+    if (qn_checkpoint_open_newest(&ck, t->checkpoints, NULL, NULL, NULL, &unused)) {
+        qn__note(t, "the GPU failed before a checkpoint was saved");
+        return;
+    }
+    snprintf(line, sizeof line, "the GPU failed at step %lld; to go on from step %lld: quern train --resume=%s",
+             (long long)t->state.steps + 1, (long long)qn_checkpoint_step(ck), qn__show(t->dir).s);
+    qn_checkpoint_close(ck);
+    qn__note(t, line);
+}
+
+qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err)
+{
+    memset(result, 0, sizeof *result);
+    qn_status status = run(t, result, err);
+    bool on_gpu = strcmp(qn_store_device(t->net.store), "cpu") != 0;
+    if (on_gpu && (status == QN_EDEVICE || status == QN_EMEMORY)) tell_last_good(t);
+    return status;
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------ */

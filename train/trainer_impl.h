@@ -43,6 +43,7 @@ struct qn_trainer {
     qn_progress *progress;
     struct qn__trace trace; /* only with opts.profile */
     double opened, data_seconds, first_step;
+    qn_error lost;
     int64_t old_epochs; /* of a resumed run, before opts.epochs */
 
     bool ahead; /* results are looked at one micro run late */
@@ -63,6 +64,8 @@ void qn__end_line(qn_trainer *t);
 qn_status qn__save_run(qn_trainer *t, const char *name, qn_error *err);
 /* One in the middle of a run that fails is told, and the run goes on; the next one is tried as usual. */
 bool qn__save_or_note(qn_trainer *t, const char *name);
+/* The error of a GPU that such a save has met: there is nothing to go on with. */
+qn_status qn__check_lost(const qn_trainer *t, qn_error *err);
 /* Back to the newest checkpoint that verifies; what was skipped is told. */
 qn_status qn__restore_run(qn_trainer *t, qn_error *err);
 bool qn__asked_to_stop(const qn_trainer *t);

@@ -7,7 +7,7 @@ import re
 import sys
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
-ROWS = ("A1 A2 A3 A5 A6 A7 A9 B1 B2 B3 B4 B7 C1 C2 C3 C4 C5 C6 C7 D1 D2 D3 D4 D5 D6 D7 D9 D13 F1 F3 F4 F5 F6 "
+ROWS = ("A1 A2 A3 A5 A6 A7 A9 B1 B2 B3 B4 B5 B6 B7 C1 C2 C3 C4 C5 C6 C7 D1 D2 D3 D4 D5 D6 D7 D9 D13 F1 F2 F3 F4 F5 F6 "
         "G1 G2 G3 G4 G5 G6 G7").split()
 WITHOUT_MEANING = ("C3", "G1")  # as built; the page must say so, and what there is instead
 

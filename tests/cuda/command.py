@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""The command on a GPU, the simulator's if QN_CUDA_PLUGIN names none: training, evaluation and prediction agree with the
+CPU's; --profile; two programs of one GPU; and errors of the GPU in the midst of a run (fault rows B5, F2): one line, exit
+status 7, and the run goes on from its last checkpoint. run-tests: timeout 400"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+TOP = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+BUILD = os.path.join(TOP, os.environ.get("QN_BUILD", "build/release"))
+QUERN = os.path.join(BUILD, "quern")
+PLUGIN = os.environ.get("QN_CUDA_PLUGIN") or os.path.join(BUILD, "cudasim/fast/libquern_cuda.so")
+LONG = bool(os.environ.get("QN_TEST_LONG"))
+# 160 training samples in batches of 16: ten updates an epoch.
+RECIPE = {
+    "quern": 1, "name": "gpu", "data": {"digits": 250, "validation": 0.2, "test_fraction": 0.2},
+    "model": [{"conv": 4, "kernel": 3, "activation": "relu"}, {"max_pool": 2}, "flatten",
+              {"linear": 16, "activation": "relu"}, {"dropout": 0.2}, {"linear": 10}],
+    "loss": "cross_entropy", "optimizer": {"name": "adamw", "lr": 0.01}, "clip": {"norm": 1},
+    "batch": 16, "seed": 3, "epochs": 2, "log": {"every_steps": 1}, "checkpoint": {"every_steps": 3, "keep": 3},
+}
+# What a driver answers: too old, another than the library's, no code for the GPU, in use, fallen off the bus, bad memory,
+# a kernel that went wrong.
+CODES = (35, 803, 209, 46, 214, 700, 719)
+failed = 0
+
+
+def check(name, good, shown=""):
+    global failed
+    print(("ok " if good else "not ok ") + name, flush=True)
+    if not good:
+        failed = 1
+        print("  " + str(shown).replace("\n", "\n  "))
+
+
+def run(*words, **variables):
+    environment = dict(os.environ, QN_CUDA_PLUGIN=PLUGIN, OMP_WAIT_POLICY="passive", **variables)
+    done = subprocess.run([QUERN, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=120, env=environment, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def train(out, device, *words, **variables):
+    return run("train", "r.json", "--out", out, "--device", device, "--threads", "2", "-q", *words, **variables)
+
+
+def losses(directory):
+    with open(directory + "/log.jsonl", encoding="utf-8") as f:
+        rows = [json.loads(line) for line in f]
+    return [row["loss"] for row in rows if row.get("event") == "step"]
+
+
+def same_network_everywhere():
+    code, _, err = train("runs", "cpu")
+    check("trains on the CPU", code == 0, err)
+    code, _, err = train("runs", "cuda")
+    check("trains on the GPU", code == 0, err)
+    cpu, gpu = losses("runs/gpu-1"), losses("runs/gpu-2")
+    apart = max(abs(a - b) / abs(a) for a, b in zip(cpu, gpu))
+    check("with the CPU's losses", len(cpu) == len(gpu) == 20 and apart < 1e-3, f"{apart}: {cpu} {gpu}")
+    code, _, err = train("runs", "cuda:0", QN_GRAPHS="off")
+    check("without graphs the same bits", code == 0 and losses("runs/gpu-3") == gpu, err)
+    results = []
+    for device in ("cpu", "cuda"):
+        code, out, err = run("eval", "runs/gpu-2", "--device", device, "--json")
+        check(f"evaluates on {device}", code == 0, err)
+        results.append(json.loads(out))
+    check("to the same result", results[0]["confusion"] == results[1]["confusion"] and
+          abs(results[0]["metrics"]["loss"] - results[1]["metrics"]["loss"]) < 1e-4, results)
+
+
+def predictions():
+    with open("x.csv", "w", encoding="utf-8") as f:
+        for i in range(3):
+            f.write(",".join(str((i * 31 + k * 7) % 256) for k in range(784)) + "\n")
+    answers = []
+    for device in ("cpu", "cuda"):
+        code, out, err = run("predict", "runs/gpu-2", "x.csv", "--device", device)
+        check(f"predicts on {device}", code == 0, err)
+        answers.append([json.loads(line) for line in out.splitlines()])
+    check("the same", len(answers[0]) == 3 and
+          all(a["class"] == b["class"] and abs(a["probability"] - b["probability"]) < 1e-4
+              for a, b in zip(*answers)), answers)
+
+
+def profile():
+    code, out, err = run("train", "r.json", "--out", "profiled", "--device", "cuda", "--epochs", "1", "--profile")
+    check("--profile", code == 0 and "conv2d" in out + err and "adam" in out + err, out + err)
+    with open("profiled/gpu-1/trace.json", encoding="utf-8") as f:
+        trace = json.load(f)
+    events = trace["traceEvents"] if isinstance(trace, dict) else trace
+    check("its trace", any(e.get("name", "").startswith("conv2d") or "conv2d" in json.dumps(e) for e in events), events[:3])
+
+
+def failures():
+    """The k-th call answers with a code, and every call after it."""
+    calls = (1, 2, 3, 5, 8, 40, 200, 400, 700, 1000) if not LONG else range(1, 1500, 7)
+    for code in CODES:
+        bad, kept = [], 0
+        for k in calls:
+            out = f"f{code}-{k}"
+            status, _, err = train(out, "cuda", "--epochs", "1", QN_CUDASIM_FAIL=f"any:{k}:forever:{code}")
+            lines = err.splitlines()
+            errors = [line for line in lines if line.startswith("error E7")]
+            note = [line for line in lines if "the GPU failed" in line]
+            kept += any("to go on from step" in line for line in note)
+            if status != 7 or len(errors) != 1 or (os.path.isdir(out) and not note):
+                bad.append((k, status, err))
+        check(f"driver answers {code}: one line, 7, the last checkpoint", not bad and kept > 0, bad[:2])
+
+
+def memory_of_the_gpu():
+    bad = []
+    for k in (1, 2, 3, 4, 5, 6):
+        status, _, err = train(f"m{k}", "cuda", QN_CUDASIM_FAIL=f"cudaMalloc:{k}:forever:2")
+        if status != 5 or err.count("error E5002 memory: ") != 1 or (k in (3, 4, 5) and "MiB are free" not in err):
+            bad.append((k, status, err))
+    check("the GPU has no memory left: E5002 with what is free", not bad, bad[:2])
+    status, _, err = train("small", "cuda", QN_CUDASIM_MEMORY="100000")
+    check("a GPU that is too small: E5001 before anything is taken", status == 5 and "error E5001 memory: " in err and
+          "largest batch that fits" in err, err)
+
+
+def libraries():
+    """Each call of cuBLASLt and cuDNN fails, once and from then on: the call is named, or something else is found."""
+    calls = ["cublasLtMatmulDescCreate", "cublasLtMatmulDescSetAttribute", "cublasLtMatrixLayoutCreate",
+             "cublasLtMatmulPreferenceCreate", "cublasLtMatmulPreferenceSetAttribute", "cublasLtMatmulAlgoGetHeuristic",
+             "cublasLtMatmul", "cudnnCreate", "cudnnSetStream", "cudnnBackendCreateDescriptor", "cudnnBackendSetAttribute",
+             "cudnnBackendGetAttribute", "cudnnBackendFinalize", "cudnnBackendExecute"]
+    for call in calls:
+        bad, failed_ones = [], 0
+        for k in (1, 2, 7):
+            for how in ("", ":forever"):
+                status, _, err = train(f"{call}{k}{how}", "cuda", "--epochs", "1", QN_CUDASIM_FAIL=f"{call}:{k}{how}")
+                errors = [line for line in err.splitlines() if line.startswith("error E")]
+                failed_ones += status != 0
+                named = call in err or (call.startswith("cudnn") and "cuDNN" in err)
+                if status not in (0, 2, 5, 7) or len(errors) != (status != 0) or (status and not named):
+                    bad.append((k, how, status, err))
+        check(f"{call} fails: one line that names it", not bad and failed_ones > 0, bad[:2])
+
+
+def goes_on():
+    status, _, err = train("lost", "cuda", QN_CUDASIM_FAIL="cudaGraphLaunch:30:forever:700")
+    directory = "lost/gpu-1"
+    check("the GPU is lost in the midst of a run", status == 7 and err.count("error E7003 device: ") == 1 and
+          f"quern train --resume={directory}" in err, err)
+    status, _, err = run("train", "r.json", "--resume=" + directory, "--device", "cuda", "--threads", "2", "-q")
+    check("and goes on from its last checkpoint", status == 0 and losses(directory)[-1] == losses("runs/gpu-2")[-1],
+          err + str(losses(directory)) + str(losses("runs/gpu-2")))
+
+
+def main():
+    if not os.path.exists(PLUGIN):
+        print("skip the command on a GPU: no CUDA headers: this build has no cudasim/fast/libquern_cuda.so (make cudasim)")
+        return 0
+    simulated = "cudasim" in PLUGIN
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        with open("r.json", "w", encoding="utf-8") as f:
+            json.dump(RECIPE, f)
+        for part in (same_network_everywhere, predictions, profile):
+            part()
+        if simulated:
+            for part in (failures, memory_of_the_gpu, libraries, goes_on):
+                part()
+        else:
+            print("skip errors of the GPU: it is not simulated")
+        os.chdir(TOP)
+    return failed
+
+
+sys.exit(main())
