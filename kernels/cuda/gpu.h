@@ -57,6 +57,14 @@ static __device__ __forceinline__ float warp_max(float v)
     return v;
 }
 
+/* 2^x within two units in the last place; below 2^-126: 0. One instruction. */
+static __device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* ---- tensor cores and asynchronous copies (sm_80) ------------------------------------------------- */
 
 /* D[16,8] = A[16,16] B[16,8] + C, row.col; fragments as in the PTX ISA, "Matrix Fragments for mma.m16n8k16". */
@@ -127,6 +135,20 @@ static inline cudaError_t gpu_start(const char *name, Kernel kernel, dim3 grid, 
 /* Over the warp: the least number; the lanes that have the same number as this one, as bits. */
 static __device__ __forceinline__ int warp_min(int v) { return __reduce_min_sync(0xffffffffu, v); }
 static __device__ __forceinline__ uint32_t warp_same(int v) { return __match_any_sync(0xffffffffu, v); }
+
+/* Over groups of N neighbouring lanes, N a power of two. The maximum is not NaN unless all are. */
+template <int N> static __device__ __forceinline__ float group_sum(float v)
+{
+#pragma unroll
+    for (int o = N / 2; o; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
+    return v;
+}
+template <int N> static __device__ __forceinline__ float group_max(float v)
+{
+#pragma unroll
+    for (int o = N / 2; o; o >>= 1) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, o));
+    return v;
+}
 
 /* ---- elements --------------------------------------------------------------------------------------- */
 

@@ -235,6 +235,7 @@ template <int N> static inline void cp_async_wait() { cudasim::copy_wait(N); }
 
 /* ---- functions that the CUDA headers declare for nvcc only --------------------------------------------- */
 
+static inline float exp2_approx(float x) { return exp2f(x); }
 /* glibc declares functions of these names, so they cannot be functions here. */
 #define __expf(x) expf(x)
 #define __logf(x) logf(x)
