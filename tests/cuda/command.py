@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The command on a GPU, the simulator's if QN_CUDA_PLUGIN names none: training, evaluation and prediction agree with the
-CPU's; --profile; two programs of one GPU; and errors of the GPU in the midst of a run (fault rows B5, F2): one line, exit
-status 7, and the run goes on from its last checkpoint. run-tests: timeout 400"""
+"""The command on a GPU, the simulator's if QN_CUDA_PLUGIN names none: training, evaluation and prediction agree with
+the CPU's; --profile; and errors of the GPU in the midst of a run (fault rows B5, F2): one line, exit status 7, and the
+run goes on from its last checkpoint. run-tests: timeout 400"""
 import json
 import os
 import subprocess
@@ -21,8 +21,8 @@ RECIPE = {
     "loss": "cross_entropy", "optimizer": {"name": "adamw", "lr": 0.01}, "clip": {"norm": 1},
     "batch": 16, "seed": 3, "epochs": 2, "log": {"every_steps": 1}, "checkpoint": {"every_steps": 3, "keep": 3},
 }
-# What a driver answers: too old, another than the library's, no code for the GPU, in use, fallen off the bus, bad memory,
-# a kernel that went wrong.
+# What a driver answers: too old, another than the library's, no code for the GPU, in use or gone, bad memory, a kernel
+# that went wrong.
 CODES = (35, 803, 209, 46, 214, 700, 719)
 failed = 0
 
@@ -91,7 +91,7 @@ def profile():
     with open("profiled/gpu-1/trace.json", encoding="utf-8") as f:
         trace = json.load(f)
     events = trace["traceEvents"] if isinstance(trace, dict) else trace
-    check("its trace", any(e.get("name", "").startswith("conv2d") or "conv2d" in json.dumps(e) for e in events), events[:3])
+    check("its trace", any("conv2d" in json.dumps(e) for e in events), events[:3])
 
 
 def failures():
@@ -127,8 +127,8 @@ def libraries():
     """Each call of cuBLASLt and cuDNN fails, once and from then on: the call is named, or something else is found."""
     calls = ["cublasLtMatmulDescCreate", "cublasLtMatmulDescSetAttribute", "cublasLtMatrixLayoutCreate",
              "cublasLtMatmulPreferenceCreate", "cublasLtMatmulPreferenceSetAttribute", "cublasLtMatmulAlgoGetHeuristic",
-             "cublasLtMatmul", "cudnnCreate", "cudnnSetStream", "cudnnBackendCreateDescriptor", "cudnnBackendSetAttribute",
-             "cudnnBackendGetAttribute", "cudnnBackendFinalize", "cudnnBackendExecute"]
+             "cublasLtMatmul", "cudnnCreate", "cudnnSetStream", "cudnnBackendCreateDescriptor",
+             "cudnnBackendSetAttribute", "cudnnBackendGetAttribute", "cudnnBackendFinalize", "cudnnBackendExecute"]
     for call in calls:
         bad, failed_ones = [], 0
         for k in (1, 2, 7):
@@ -154,7 +154,8 @@ def goes_on():
 
 def main():
     if not os.path.exists(PLUGIN):
-        print("skip the command on a GPU: no CUDA headers: this build has no cudasim/fast/libquern_cuda.so (make cudasim)")
+        print("skip the command on a GPU: no CUDA headers: this build has no cudasim/fast/libquern_cuda.so "
+              "(make cudasim)")
         return 0
     simulated = "cudasim" in PLUGIN
     with tempfile.TemporaryDirectory() as folder:

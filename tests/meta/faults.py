@@ -26,7 +26,8 @@ def is_run(path, name):
     text = read(path)
     if path.endswith(".c"):
         defined = re.search(rf"^static void {re.escape(name)}\(void \*\*state\)", text, re.MULTILINE)
-        uses = re.findall(rf"cmocka_unit_test\w*\({re.escape(name)}[,)]|, {re.escape(name)}, NULL", text)
+        uses = re.findall(rf"cmocka_unit_test\w*\({re.escape(name)}[,)]|, {re.escape(name)}, NULL|"
+                          rf'op_run_rows\("[^"]*", {re.escape(name)},', text)
         return bool(defined and uses)
     if path.endswith(".py"):
         uses = re.findall(rf"\b{re.escape(name)}\b", text)

@@ -1,6 +1,6 @@
 /* test_parity.c - what each row of ops.def has: shape rule, gradient or the reason why not, kernel variants on the CPU
- * and on CUDA, cases. With --report (make parity) prints the table. Fails if a row lacks any of it, or if a variant of a
- * CPU kernel is reached by no case (of a CUDA kernel: tests/cuda/test_ops). */
+ * and on CUDA, cases. With --report (make parity) prints the table. Fails if a row lacks any of it, or if a variant of
+ * a CPU kernel is reached by no case (of a CUDA kernel: tests/cuda/test_ops). */
 #include "ops.h"
 #include "../lib/gpu.h"
 #include <setjmp.h>
@@ -83,8 +83,8 @@ static void variants_text(enum qn__opcode op, char *text, size_t size)
 static const struct drive_on *gpu; /* NULL: this build has no plugin */
 
 /* What CUDA has for a row: variants of a kernel of its own; the kernel of fused chains, which takes every pointwise row
- * and the repetition along dimensions as a chain of one, and moves the same bytes as a kernel of its own would; or bytes
- * that are ready before the step. False: nothing. */
+ * as a chain of one, and moves the same bytes as a kernel of its own would; or bytes that are ready before the step.
+ * False: nothing. */
 static bool cuda_text(enum qn__opcode op, char *text, size_t size)
 {
     const struct qn__kernel *k = gpu ? gpu->backend->kernel[op] : NULL;
