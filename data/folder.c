@@ -102,7 +102,7 @@ qn_status qn__folder_decode(qn_dataset *ds, int64_t i, uint8_t *out, qn_error *e
     if (memcmp(a.dim, ds->t.dim, sizeof ds->t.dim) != 0)
         status = qn__fail(err, 3014, QN_AT_FILE(qn_dataset_sample_name(ds, i, path, sizeof path)),
                           "%lld x %lld x %lld (channels, height, width); expected %lld x %lld x %lld as in the "
-                          "first file; set a height and width to resize",
+                          "first file",
                           (long long)a.dim[0], (long long)a.dim[1], (long long)a.dim[2], (long long)ds->t.dim[0],
                           (long long)ds->t.dim[1], (long long)ds->t.dim[2]);
     else

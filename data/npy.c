@@ -27,10 +27,20 @@ struct scan {
     qn_error *err;
 };
 
+static bool in_word(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '-';
+}
+
 static qn_status bad(struct scan *s, const char *field, const char *expected)
 {
-    char found[12] = "end of text";
-    if (s->at < s->end) snprintf(found, sizeof found, "0x%02x", (unsigned char)*s->at);
+    char found[32] = "end of text";
+    int word = 0; /* a number or name as it stands, anything else as a byte */
+    while (word < 30 && s->at + word < s->end && in_word(s->at[word])) word++;
+    if (word > 0)
+        snprintf(found, sizeof found, "%.*s", word, s->at);
+    else if (s->at < s->end)
+        snprintf(found, sizeof found, "0x%02x", (unsigned char)*s->at);
     return qn__fail(s->err, 3061, QN_AT_BYTE(s->name, (const uint8_t *)s->at - s->file, field), "%s; expected %s",
                     found, expected);
 }
@@ -99,11 +109,15 @@ static qn_status parse_shape(struct scan *s, qn_array *a)
         blanks(s);
         if (a->rank == QN_MAX_DIMS) return bad(s, "shape", "at most 8 dimensions");
         if (s->at >= s->end || *s->at < '0' || *s->at > '9') return bad(s, "shape", "a size or ')'");
+        const char *number = s->at;
         int64_t dim = 0, count;
         for (; s->at < s->end && *s->at >= '0' && *s->at <= '9'; s->at++)
             if (dim < (int64_t)1 << 50) dim = dim * 10 + (*s->at - '0');
         a->dim[a->rank++] = dim;
-        if (!qn__count(&count, a->dim, a->rank)) return bad(s, "shape", "fewer than 2^48 elements in all");
+        if (!qn__count(&count, a->dim, a->rank)) {
+            s->at = number;
+            return bad(s, "shape", "fewer than 2^48 elements in all");
+        }
         if (take(s, ',')) continue;
         blanks(s);
         if (s->at >= s->end || *s->at != ')') return bad(s, "shape", "',' or ')'");

@@ -118,8 +118,8 @@ qn_status qn_split_fraction(qn_indices *first, qn_indices *second, const qn_data
     if (!chosen)
         status = qn__nomem(err, "split", (size_t)n);
     else if (want < 1 || want >= n)
-        status = qn__fail(err, 3054, QN_AT_FIELD("split"), "%lld and %lld samples; expected at least 1 each",
-                          (long long)(n - want), (long long)want);
+        status = qn__fail(err, 3054, &(struct qn__where){ .file = ds->name, .offset = -1, .field = "split" },
+                          "%lld and %lld samples; expected at least 1 each", (long long)(n - want), (long long)want);
     /* Evenly spaced along the order (Bresenham's line), so that each class gives its share. */
     for (int64_t i = 0, sum = n / 2; !status && i < n; i++) {
         sum += want;

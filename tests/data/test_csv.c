@@ -85,7 +85,7 @@ static void names_columns(void **state)
     const char *age = "agee", *two = "#7";
     const char *dup = "a";
     expect("name,age\n1,2\n", &(qn_csv_options){ .numeric = &age, .n_numeric = 1 },
-           "error E3035 data: d.csv:1: column \"agee\" not found among 2; did you mean \"age\"");
+           "error E3035 data: d.csv:1: column \"agee\" not found among 2; did you mean \"age\"?");
     expect("a,b\n1,2\n", &(qn_csv_options){ .numeric = &two, .n_numeric = 1 },
            "error E3035 data: d.csv:1: column \"#7\" not found among 2");
     expect("a,a\n1,2\n", &(qn_csv_options){ .numeric = &dup, .n_numeric = 1 },

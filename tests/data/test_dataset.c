@@ -262,7 +262,7 @@ static void folder_faults(void **state)
     aid_error(&err, "error E3012 data: pets/cats/2.png@0: signature: not a PNG file; expected 89 \"PNG\" 0d 0a 1a 0a");
     assert_int_equal(qn_dataset_read(ds, 2, x, &err), QN_EDATA);
     aid_error(&err, "error E3014 data: pets/dogs/1.png: 1 x 2 x 3 (channels, height, width); expected 1 x 2 x 2 as in "
-                    "the first file; set a height and width to resize");
+                    "the first file");
     reported = 0;
     assert_int_equal(qn_dataset_check(ds, count_reports, NULL), 2);
     assert_int_equal(reported, 2);
@@ -352,7 +352,7 @@ static void splits_cover_and_stratify(void **state)
     }
     for (int i = 0; i < N; i++) assert_int_equal(seen[i], 1);
     assert_int_equal(qn_split_fraction(&a, &b, ds, NULL, 0.001, 5, false, &err), QN_EDATA);
-    aid_error(&err, "error E3054 data: split: 103 and 0 samples; expected at least 1 each");
+    aid_error(&err, "error E3054 data: drawn digits: split: 103 and 0 samples; expected at least 1 each");
     assert_int_equal(qn_split_fraction(&a, &b, ds, NULL, (double)NAN, 5, false, &err), QN_EDATA);
     assert_int_equal(qn_split_fold(&a, &b, ds, NULL, 104, 0, 5, false, &err), QN_EDATA);
     aid_error(&err, "error E3053 data: folds: 104; expected 2..103");

@@ -88,7 +88,7 @@ def a1_png():
             ("checksum", png(2, 2, b"\0\1\2\0\1\2", 29), None),
             ("no PNG", b"GIF89a", "E3012 data: {}@0: signature: not a PNG file; expected 89 \"PNG\" 0d 0a 1a 0a"),
             ("size", png(3, 2, b"\0\1\2\3\0\1\2\3"), "E3014 data: {}: 1 x 2 x 3 (channels, height, "
-             "width); expected 1 x 2 x 2 as in the first file; set a height and width to resize"),
+             "width); expected 1 x 2 x 2 as in the first file"),
     ):
         write(bad, data)
         if not line:
@@ -134,7 +134,7 @@ def a3_csv():
             ("infinite", "age,size,kind\n1,1e999,a\n3,4,b\n",
              'E3033 data: d.csv:2:3: column "size": "1e999"; expected a number below 1.8e308'),
             ("column", "age,size,kin\n" + rows,
-             'E3035 data: d.csv:1: column "kind" not found among 3; did you mean "kin"'),
+             'E3035 data: d.csv:1: column "kind" not found among 3; did you mean "kin"?'),
             ("unclosed quote", 'age,size,kind\n1,2,"a\n',
              'E3032 data: d.csv:2:5: quote is never closed; expected " before the end of the file'),
     ):
