@@ -277,7 +277,8 @@ static qn_status read_table(struct samples *s, const char *path, const char *tex
     QN_TRY(qn_transform_copy(&own, t, err));
     for (int c = 0; c < t->n_columns; c++)
         if (t->column[c].index > highest) highest = t->column[c].index;
-    bool features = !first.heading && first.fields <= highest;
+    bool too_many = t->n_fields > 0 && first.fields > t->n_fields;
+    bool features = !first.heading && (first.fields <= highest || too_many);
     for (int c = 0; c < t->n_columns && features; c++) own.column[c].index = qn_transform_place(t, c);
     qn_csv_options o = { .delimiter = t->delimiter, .no_header = !first.heading, .transform = &own };
     qn_status status = features && first.fields != t->n_columns

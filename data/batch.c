@@ -25,7 +25,7 @@ static void put_target(const struct qn__plan *p, struct qn__slot *s, int k, int6
     float *row = s->target + k * p->target_size;
     if (p->soft) {
         memset(row, 0, (size_t)p->target_size * sizeof *row);
-        row[ds->label[sample]] = 1;
+        if (ds->label[sample] < p->target_size) row[ds->label[sample]] = 1; /* else it is an ignored one */
     } else {
         memcpy(row, ds->target + sample * p->target_size, (size_t)p->target_size * sizeof *row);
     }

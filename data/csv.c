@@ -112,7 +112,7 @@ static qn_status find_column(struct table *t, const char *wish, int64_t *out)
     int near = t->header ? qn__nearest(wish, (const char *const *)t->header, (int)t->width) : -1;
     return qn__fail(t->err, 3035, QN_AT_LINE(t->csv.name, 1, 0, NULL), "column \"%s\" not found among %zu%s%s%s",
                     qn__show(wish).s, t->width, near >= 0 ? "; did you mean \"" : "",
-                    near >= 0 ? qn__show(t->header[near]).s : "", near >= 0 ? "\"" : "");
+                    near >= 0 ? qn__show(t->header[near]).s : "", near >= 0 ? "\"?" : "");
 }
 
 static bool set_column(struct table *t, int k, int64_t index, bool category)
@@ -267,7 +267,7 @@ static qn_status name_values(struct table *t)
     t->numbers = all_integers(s);
     if (s->n) qsort(s->at, s->n, sizeof *s->at, t->numbers ? by_value : by_bytes);
     int n = t->o->n_classes > 0 ? t->o->n_classes : (int)s->n;
-    return qn__transform_set_classes(tr, n, t->o->n_classes > 0 ? NULL : (const char *const *)s->at)
+    return qn__transform_set_classes(tr, n, t->o->n_classes > 0 ? t->o->class_names : (const char *const *)s->at)
                ? QN_OK
                : qn__nomem(t->err, "classes", 0);
 }
@@ -282,11 +282,25 @@ static qn_status set_shape(struct table *t)
     tr->rank = 1;
     tr->dim[0] = width;
     tr->delimiter = t->csv.delimiter;
+    tr->n_fields = (int64_t)t->width;
     tr->n_targets = t->o->n_target;
     return QN_OK;
 }
 
 /* ---- second pass -------------------------------------------------------------------------- */
+
+/* A class by its index. */
+static qn_status label_number(int32_t *out, const char *text, int n, bool names, const struct qn__where *at,
+                              qn_error *err)
+{
+    int64_t value;
+    if (!qn__parse_i64(text, &value) && names)
+        return qn__fail(err, 3036, at, "\"%s\"; expected one of %d known classes", qn__show(text).s, n);
+    if (!qn__parse_i64(text, &value)) return qn__fail(err, 3042, at, "\"%s\"; expected an integer", qn__show(text).s);
+    if (value < 0 || value >= n) return qn__fail(err, 3041, at, "label %lld; expected 0..%d", (long long)value, n - 1);
+    *out = (int32_t)value;
+    return QN_OK;
+}
 
 static qn_status parse_label(struct table *t, int32_t *out, qn_error *err)
 {
@@ -294,22 +308,15 @@ static qn_status parse_label(struct table *t, int32_t *out, qn_error *err)
     const char *text = qn__csv_text(&t->csv, (size_t)t->label);
     const qn_transform *tr = &t->ds->t;
     const struct qn__where *at = QN_AT_LINE(t->csv.name, f->line, f->column, "label");
-    int64_t value;
     if (!*text) return qn__fail(err, 3034, at, "\"\"; expected a class");
-    if (t->o->n_classes > 0) {
-        if (!qn__parse_i64(text, &value))
-            return qn__fail(err, 3042, at, "\"%s\"; expected an integer", qn__show(text).s);
-        if (value < 0 || value >= tr->n_classes)
-            return qn__fail(err, 3041, at, "label %lld; expected 0..%d", (long long)value, tr->n_classes - 1);
-        *out = (int32_t)value;
-        return QN_OK;
-    }
-    char *const *found = t->o->transform || !tr->n_classes
-                             ? NULL
-                             : bsearch(&text, tr->class_name, (size_t)tr->n_classes, sizeof *tr->class_name,
-                                       t->numbers ? by_value : by_bytes);
-    for (int i = 0; t->o->transform && !found && i < tr->n_classes; i++)
+    char *const *found = NULL;
+    bool by_name = t->o->transform || t->o->class_names;
+    if (!by_name && t->o->n_classes == 0 && tr->n_classes)
+        found = bsearch(&text, tr->class_name, (size_t)tr->n_classes, sizeof *tr->class_name,
+                        t->numbers ? by_value : by_bytes);
+    for (int i = 0; by_name && !found && i < tr->n_classes; i++)
         if (strcmp(tr->class_name[i], text) == 0) found = &tr->class_name[i];
+    if (!found && t->o->n_classes > 0) return label_number(out, text, tr->n_classes, by_name, at, err);
     if (!found)
         return qn__fail(err, 3036, at, "\"%s\"; expected one of %d known classes", qn__show(text).s, tr->n_classes);
     *out = (int32_t)(found - tr->class_name);
@@ -404,6 +411,8 @@ static qn_status check_options(const qn_csv_options *o, qn_error *err)
 {
     if (o->n_classes < 0 || o->n_classes > QN_MAX_CLASSES)
         return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "%d; expected 0..%d", o->n_classes, QN_MAX_CLASSES);
+    if (o->class_names && o->n_classes == 0)
+        return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "0 beside class_names; expected their number");
     if (!(o->clip_limit >= 0 && o->clip_limit < 1e6))
         return qn__fail(err, 3053, QN_AT_FIELD("clip_limit"), "%g; expected 0..1e6", o->clip_limit);
     if (o->n_numeric < 0 || o->n_categorical < 0 || o->n_target < 0)
@@ -490,7 +499,7 @@ static qn_status transform_fields(const qn_transform *t, const struct qn__csv *c
     int64_t highest = 0;
     for (int i = 0; i < t->n_columns; i++)
         if (t->column[i].index > highest) highest = t->column[i].index;
-    bool whole = (int64_t)c->n > highest;
+    bool whole = (int64_t)c->n > highest && (t->n_fields == 0 || (int64_t)c->n <= t->n_fields);
     if (!whole && c->n != (size_t)t->n_columns)
         return qn__fail(err, 3032, QN_AT_LINE(c->name, c->row_line, 0, NULL),
                         "%zu fields; expected the %d features, or a row of the training file", c->n, t->n_columns);

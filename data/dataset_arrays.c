@@ -13,6 +13,8 @@ static const qn_dataset_options no_options;
 qn_status qn__check_class_options(const qn_dataset_options *o, qn_error *err)
 {
     int least = o->class_names ? 1 : 0; /* names cannot be counted without it */
+    if (o->has_ignore && o->ignore_label < 0)
+        return qn__fail(err, 3053, QN_AT_FIELD("ignore_label"), "%d; expected 0 or more", (int)o->ignore_label);
     if (o->n_classes >= least && o->n_classes <= QN_MAX_CLASSES) return QN_OK;
     return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "%d; expected %d..%d", o->n_classes, least, QN_MAX_CLASSES);
 }
@@ -28,12 +30,16 @@ static int64_t label_of(const qn_array *a, int64_t i)
     }
 }
 
+static bool is_ignored(const qn_dataset_options *o, int64_t label) { return o->has_ignore && label == o->ignore_label; }
+
 static int count_classes(const qn_array *a, const qn_dataset_options *o)
 {
     int64_t most = -1;
     if (o->n_classes > 0) return o->n_classes;
-    for (int64_t i = 0; i < a->dim[0]; i++)
-        if (label_of(a, i) > most && label_of(a, i) < QN_MAX_CLASSES) most = label_of(a, i);
+    for (int64_t i = 0; i < a->dim[0]; i++) {
+        int64_t label = label_of(a, i);
+        if (label > most && label < QN_MAX_CLASSES && !is_ignored(o, label)) most = label;
+    }
     return (int)(most + 1);
 }
 
@@ -47,7 +53,7 @@ static qn_status set_classes(qn_dataset *ds, const qn_array *a, const char *file
     for (int64_t i = 0; i < ds->n; i++) {
         int64_t label = label_of(a, i);
         ds->label[i] = (int32_t)label;
-        if (label >= 0 && label < limit) continue;
+        if ((label >= 0 && label < limit) || is_ignored(o, label)) continue;
         char field[32];
         qn_error why = { 0 };
         snprintf(field, sizeof field, "sample %lld", (long long)i);

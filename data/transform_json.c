@@ -67,6 +67,7 @@ qn_status qn_transform_to_json(char **out, const qn_transform *t, qn_error *err)
     json_object_set_new(o, "std", numbers(t->std, t->channels));
     json_object_set_new(o, "columns", columns(t));
     json_object_set_new(o, "delimiter", json_string(delimiter));
+    if (t->n_fields) json_object_set_new(o, "fields", json_integer(t->n_fields));
     json_object_set_new(o, "targets", json_integer(t->n_targets));
     json_object_set_new(o, "classes", names(t->class_name, t->n_classes));
     *out = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
@@ -190,6 +191,8 @@ static const char *fill(qn_transform *t, const json_t *o)
     if (!get_columns(t, json_object_get(o, "columns"))) return "columns";
     if (!delimiter || strlen(delimiter) > 1) return "delimiter";
     t->delimiter = delimiter[0];
+    const json_t *fields = json_object_get(o, "fields"); /* what wrote no number did not know it */
+    if (fields && !get_int(fields, t->n_columns, MAX_COLUMNS, &t->n_fields)) return "fields";
     if (!get_int(json_object_get(o, "targets"), 0, MAX_COLUMNS, &value)) return "targets";
     t->n_targets = (int)value;
     if (!get_names(json_object_get(o, "classes"), QN_MAX_CLASSES, &t->n_classes, &t->class_name)) return "classes";

@@ -3,11 +3,11 @@
 #include "../core/base.h"
 #include <string.h>
 
-/* Classes with one logit (BCE) are a binary problem; with none a regression. */
+/* Classes with one score are a binary problem; without classes it is a regression. */
 static qn_metrics_kind kind_of(const struct qn__network *net)
 {
     if (net->shape.n_classes == 0) return QN_METRICS_REGRESSION;
-    return net->recipe->loss.kind == QN_LOSS_CROSS_ENTROPY ? QN_METRICS_CLASSES : QN_METRICS_BINARY;
+    return net->runner[0].width == 1 ? QN_METRICS_BINARY : QN_METRICS_CLASSES;
 }
 
 qn_status qn__metrics_for(qn_metrics **out, const struct qn__network *net, int64_t expect, bool confusion,
@@ -18,10 +18,8 @@ qn_status qn__metrics_for(qn_metrics **out, const struct qn__network *net, int64
         .kind = kind_of(net), .width = net->shape.n_classes, .logits = true, .confusion = confusion, .expect = expect
     };
     if (o.kind == QN_METRICS_REGRESSION) o.width = net->shape.n_targets;
-    if (r->loss.kind != QN_LOSS_CROSS_ENTROPY && r->loss.kind != QN_LOSS_BCE) { /* scores are values near 0 or 1 */
-        o.logits = false;
-        if (o.kind == QN_METRICS_BINARY && net->shape.n_classes > 2) o.kind = QN_METRICS_CLASSES;
-    }
+    if (r->loss.kind != QN_LOSS_CROSS_ENTROPY && r->loss.kind != QN_LOSS_BCE)
+        o.logits = false; /* scores are values near 0 or 1 */
     if (o.kind == QN_METRICS_BINARY) o.width = 1;
     for (int i = 0; i < r->n_metrics; i++) {
         if (r->metrics[i].kind == QN_METRIC_AUC) o.auc = true;

@@ -44,15 +44,31 @@ static qn_conv2d_opts conv_opts(const qn_graph *g, qn_t x, const qn_layer *l)
     return o;
 }
 
-static qn_pool2d_opts pool_opts(const qn_layer *l)
+/* Pooling pads both sides alike, and "same" may need one more on one side than on the other. Padding both by the larger
+ * number leaves the number of windows as it is where they are 2 or more apart; where they are 1 apart there is one too
+ * many, and the last is cut off. */
+static qn_t pooling(qn_graph *g, const qn_layer *l, qn_t x)
 {
     qn_pool2d_opts o;
+    int64_t begin[QN_MAX_DIMS] = { 0 }, size[QN_MAX_DIMS] = { 0 };
+    bool cut = false;
     for (int i = 0; i < 2; i++) {
+        int32_t before = (int32_t)l->padding[i], after = before;
+        if (l->padding[i] == QN_PADDING_SAME)
+            same_padding(qn_dim(g, x, 2 + i), l->kernel[i], l->stride[i], 1, &before, &after);
         o.window[i] = (int32_t)l->kernel[i];
         o.stride[i] = (int32_t)l->stride[i];
-        o.pad[i] = l->padding[i] == QN_PADDING_SAME ? (int32_t)(l->kernel[i] / 2) : (int32_t)l->padding[i];
+        o.pad[i] = after;
     }
-    return o;
+    qn_t y = l->kind == QN_LAYER_MAX_POOL ? qn_max_pool2d(g, x, &o) : qn_avg_pool2d(g, x, &o);
+    for (int i = 0; i < qn_rank(g, y) && i < QN_MAX_DIMS; i++) {
+        size[i] = qn_dim(g, y, i);
+        if (i < 2 || l->padding[i - 2] != QN_PADDING_SAME) continue;
+        int64_t wanted = (qn_dim(g, x, i) + l->stride[i - 2] - 1) / l->stride[i - 2];
+        cut = cut || size[i] > wanted;
+        size[i] = wanted;
+    }
+    return cut ? qn_slice(g, y, begin, size) : y;
 }
 
 static qn_t convolution(qn_graph *g, const qn_layer *l, qn_t x)
@@ -108,13 +124,12 @@ static qn_t join(qn_graph *g, const qn_layer *l, const qn_t *x)
 static qn_t layer(qn_graph *g, const qn_layer *l, const qn_t *in, bool training, qn_t rng)
 {
     qn_t x = in[0];
-    qn_pool2d_opts pool;
     switch (l->kind) {
     case QN_LAYER_CONV:
     case QN_LAYER_CONV_TRANSPOSE: return convolution(g, l, x);
     case QN_LAYER_LINEAR: return linear(g, l, x);
-    case QN_LAYER_MAX_POOL: pool = pool_opts(l); return qn_max_pool2d(g, x, &pool);
-    case QN_LAYER_AVG_POOL: pool = pool_opts(l); return qn_avg_pool2d(g, x, &pool);
+    case QN_LAYER_MAX_POOL:
+    case QN_LAYER_AVG_POOL: return pooling(g, l, x);
     case QN_LAYER_GLOBAL_AVG_POOL: return qn_flatten(g, qn_global_avg_pool2d(g, x));
     case QN_LAYER_GLOBAL_MAX_POOL: return qn_flatten(g, qn_global_max_pool2d(g, x));
     case QN_LAYER_BATCH_NORM:
@@ -206,6 +221,8 @@ static qn_t one_hot(qn_graph *g, qn_t label, int64_t batch, int64_t classes)
 static qn_t dense_target(qn_graph *g, const struct qn__model_shape *s, const struct qn__model_nodes *m, int64_t batch)
 {
     int64_t width = qn_dim(g, m->scores, 1);
+    if (s->soft && width == 1) /* how much of the second class */
+        return qn_slice(g, m->target, (int64_t[]){ 0, 1 }, (int64_t[]){ batch, 1 });
     if (s->n_classes == 0 || s->soft) return m->target;
     if (width == 1) return qn_reshape(g, qn_cast(g, m->target, QN_F32), 2, (int64_t[]){ batch, 1 });
     return one_hot(g, m->target, batch, width);
@@ -247,6 +264,29 @@ static qn_t loss_of(qn_graph *g, const qn_recipe *r, const struct qn__model_shap
     return (qn_t){ 0 };
 }
 
+/* Losses and measures read as many scores as there are classes or values: another number of outputs is refused. */
+static qn_status check_outputs(const qn_graph *g, const qn_recipe *r, const struct qn__model_shape *s, qn_t scores,
+                               qn_error *err)
+{
+    const char *layer = r->layers[r->n_layers - 1].name;
+    int64_t outputs = qn_dim(g, scores, 1), classes = s->n_classes;
+    bool logits = r->loss.kind == QN_LOSS_CROSS_ENTROPY;
+    if (classes == 0 && s->n_targets == 0) return QN_OK; /* a shape without labels */
+    if (classes == 0 && logits)
+        return qn__fail(err, 2201, QN_AT_FIELD("loss"), "cross_entropy, and the data has values; expected classes");
+    if (classes == 0 && outputs != s->n_targets)
+        return qn__fail(err, 2201, QN_AT_FIELD(layer), "%lld output%s; expected %d, the values of a sample",
+                        (long long)outputs, outputs == 1 ? "" : "s", s->n_targets);
+    if (classes > 0 && outputs != classes && (logits || outputs != 1 || classes != 2))
+        return qn__fail(err, 2201, QN_AT_FIELD(layer), "%lld output%s; expected %lld, the classes of the data",
+                        (long long)outputs, outputs == 1 ? "" : "s", (long long)classes);
+    if (r->loss.class_weights.n && r->loss.class_weights.n != outputs)
+        return qn__fail(err, 2201, QN_AT_FIELD("loss.class_weights"),
+                        "%d numbers; expected one for each of %lld classes", r->loss.class_weights.n,
+                        (long long)outputs);
+    return QN_OK;
+}
+
 static qn_t target_input(qn_graph *g, const struct qn__model_shape *s, int64_t batch)
 {
     if (s->n_classes && !s->soft) return qn_input(g, "target", QN_I32, 1, &batch);
@@ -278,6 +318,7 @@ qn_status qn__model_build(qn_graph *g, const qn_recipe *r, const struct qn__mode
     out->output = r->loss.kind == QN_LOSS_CROSS_ENTROPY ? qn_softmax(g, out->scores)
                   : r->loss.kind == QN_LOSS_BCE         ? qn_sigmoid(g, out->scores)
                                                         : out->scores;
+    if (!qn_graph_status(g)) QN_TRY(check_outputs(g, r, shape, out->scores, err));
     if (with_loss) {
         out->target = target_input(g, shape, batch);
         out->loss = loss_of(g, r, shape, out, batch);

@@ -21,16 +21,20 @@ static const char *plain_or_gz(const char *path, char *buf, size_t size)
     return exists(buf) ? buf : path;
 }
 
-static qn_dataset_options dataset_options(const qn_recipe_data *d)
+static qn_dataset_options with_classes(const qn_recipe *r, int n, const char *const *names)
 {
-    return (qn_dataset_options){ .n_classes = d->classes.n, .class_names = d->classes.n ? d->classes.v : NULL };
+    qn_dataset_options o = { .n_classes = n, .class_names = n ? names : NULL };
+    if (r->loss.kind != QN_LOSS_CROSS_ENTROPY || r->loss.ignore_index < 0) return o;
+    o.has_ignore = true;
+    o.ignore_label = (int32_t)r->loss.ignore_index;
+    return o;
 }
 
-static qn_status open_files(qn_dataset **out, const qn_recipe_data *d, const char *images, const char *labels, bool npy,
+static qn_status open_files(qn_dataset **out, const qn_recipe *r, const char *images, const char *labels, bool npy,
                             qn_error *err)
 {
     char a[4096], b[4096];
-    qn_dataset_options o = dataset_options(d);
+    qn_dataset_options o = with_classes(r, r->data.classes.n, r->data.classes.v);
     if (npy) return qn_dataset_from_npy(out, images, labels, &o, err);
     return qn_dataset_from_idx(out, plain_or_gz(images, a, sizeof a), plain_or_gz(labels, b, sizeof b), &o, err);
 }
@@ -57,6 +61,7 @@ static qn_status open_csv(qn_dataset **out, const qn_recipe *r, const char *path
     } else {
         o.label = d->label;
         o.n_classes = d->classes.n;
+        o.class_names = d->classes.n ? d->classes.v : NULL;
     }
     return qn_dataset_from_csv(out, path, &o, err);
 }
@@ -64,11 +69,11 @@ static qn_status open_csv(qn_dataset **out, const qn_recipe *r, const char *path
 static qn_status open_train(qn_dataset **out, const qn_recipe *r, qn_error *err)
 {
     const qn_recipe_data *d = &r->data;
-    qn_dataset_options o = dataset_options(d);
+    qn_dataset_options o = with_classes(r, d->classes.n, d->classes.v);
     switch (d->source) {
     case QN_SOURCE_NAMED:
-    case QN_SOURCE_IDX: return open_files(out, d, d->idx.images, d->idx.labels, false, err);
-    case QN_SOURCE_NPY: return open_files(out, d, d->npy.images, d->npy.labels, true, err);
+    case QN_SOURCE_IDX: return open_files(out, r, d->idx.images, d->idx.labels, false, err);
+    case QN_SOURCE_NPY: return open_files(out, r, d->npy.images, d->npy.labels, true, err);
     case QN_SOURCE_PNG: return qn_dataset_from_folder(out, d->png, &o, err);
     case QN_SOURCE_CSV: return open_csv(out, r, d->csv, NULL, err);
     case QN_SOURCE_DIGITS: return qn_dataset_digits(out, d->digits, (uint64_t)r->seed, err);
@@ -82,13 +87,13 @@ static qn_status open_test(qn_dataset **out, const qn_recipe *r, const qn_datase
 {
     const qn_recipe_data *d = &r->data;
     const qn_transform *t = qn_dataset_transform(train);
-    qn_dataset_options o = { .n_classes = t->n_classes, .class_names = (const char *const *)t->class_name };
+    qn_dataset_options o = with_classes(r, t->n_classes, (const char *const *)t->class_name);
     switch (d->source) {
     case QN_SOURCE_NAMED:
     case QN_SOURCE_IDX:
-        return d->idx.test_images ? open_files(out, d, d->idx.test_images, d->idx.test_labels, false, err) : QN_OK;
+        return d->idx.test_images ? open_files(out, r, d->idx.test_images, d->idx.test_labels, false, err) : QN_OK;
     case QN_SOURCE_NPY:
-        return d->npy.test_images ? open_files(out, d, d->npy.test_images, d->npy.test_labels, true, err) : QN_OK;
+        return d->npy.test_images ? open_files(out, r, d->npy.test_images, d->npy.test_labels, true, err) : QN_OK;
     case QN_SOURCE_PNG: return d->test ? qn_dataset_from_folder(out, d->test, &o, err) : QN_OK;
     case QN_SOURCE_CSV: return d->test ? open_csv(out, r, d->test, t, err) : QN_OK;
     case QN_SOURCE_DIGITS:
@@ -168,9 +173,26 @@ static qn_status normalise(qn_parts *p, const qn_recipe *r, qn_error *err)
     return status;
 }
 
+/* Where the classes of the training part come from, for messages. */
+static const char *labels_of(const qn_recipe_data *d)
+{
+    switch (d->source) {
+    case QN_SOURCE_NAMED:
+    case QN_SOURCE_IDX: return d->idx.labels;
+    case QN_SOURCE_NPY: return d->npy.labels;
+    case QN_SOURCE_PNG: return d->png;
+    case QN_SOURCE_CSV: return d->csv;
+    case QN_SOURCE_DIGITS:
+    case QN_SOURCE_COUNT: break;
+    }
+    return "digits";
+}
+
 static qn_status open_parts(qn_parts *p, const qn_recipe *r, qn_error *err)
 {
     QN_TRY(open_train(&p->train_set, r, err));
+    if (qn_dataset_transform(p->train_set)->n_classes == 1)
+        return qn__fail(err, 3054, QN_AT_FILE(labels_of(&r->data)), "1 class; expected at least 2 to tell apart");
     if (r->data.source != QN_SOURCE_CSV) QN_TRY(open_test(&p->test_set, r, p->train_set, err));
     QN_TRY(split(p, r, err));
     QN_TRY(normalise(p, r, err));
@@ -199,10 +221,11 @@ void qn_parts_free(qn_parts *p)
 
 /* ---- other data --------------------------------------------------------------------------------------------- */
 
-static qn_status open_directory(qn_dataset **out, const qn_transform *t, const char *path, qn_error *err)
+static qn_status open_directory(qn_dataset **out, const qn_recipe *r, const qn_transform *t, const char *path,
+                                qn_error *err)
 {
     char images[4096], labels[4096], a[4096], b[4096];
-    qn_dataset_options o = { .n_classes = t->n_classes, .class_names = (const char *const *)t->class_name };
+    qn_dataset_options o = with_classes(r, t->n_classes, (const char *const *)t->class_name);
     int n = snprintf(images, sizeof images, "%s/t10k-images-idx3-ubyte", path);
     int k = snprintf(labels, sizeof labels, "%s/t10k-labels-idx1-ubyte", path);
     if (n < 0 || k < 0 || (size_t)n >= sizeof images || (size_t)k >= sizeof labels)
@@ -223,7 +246,7 @@ qn_status qn_parts_open_other(qn_dataset **out, const qn_recipe *recipe, const q
     if (t->n_columns > 0) return open_csv(out, recipe, path, t, err);
     if (exists(path) && !directory)
         return qn__fail(err, 3023, QN_AT_FILE(path), "a file; expected a directory of images, which the model reads");
-    QN_TRY(open_directory(out, t, path, err));
+    QN_TRY(open_directory(out, recipe, t, path, err));
     qn_status status = qn_dataset_set_transform(*out, t, err);
     if (!status) return QN_OK;
     qn_dataset_free(*out);

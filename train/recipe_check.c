@@ -1,6 +1,7 @@
 /* recipe_check.c - what concerns more than one key, and what follows from others. */
 #include "recipe.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The value at object.key, for positions; the nearest that exists. */
@@ -103,11 +104,29 @@ static void resolve_files(struct qn__reader *rd, qn_recipe_data *d, qn_recipe_fi
                     f->test_images ? "test_images" : "test_labels", f->test_images ? "test_labels" : "test_images");
 }
 
+static int by_bytes(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+static void check_class_names(struct qn__reader *rd, const qn_texts *classes)
+{
+    size_t n = classes->n > 0 ? (size_t)classes->n : 0;
+    const char **sorted = n > 1 ? qn__reader_get(rd, n, sizeof *sorted) : NULL;
+    if (!sorted) return;
+    memcpy(sorted, classes->v, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, by_bytes);
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(sorted[i], sorted[i - 1]) == 0) {
+            qn__problem(&rd->report, 2117, at(rd, "data", "classes"), false, "data.classes",
+                        "\"%.60s\" twice; expected each name once", qn__show(sorted[i]).s);
+            return;
+        }
+}
+
 static bool has_test(const qn_recipe_data *d) { return d->test || (d->source == QN_SOURCE_NPY && d->npy.test_images); }
 
 static void check_data(struct qn__reader *rd, qn_recipe_data *d)
 {
     struct qn__report *report = &rd->report;
+    check_class_names(rd, &d->classes);
     if (d->source == QN_SOURCE_NAMED && d->name) resolve_named(rd, d);
     if (d->source == QN_SOURCE_IDX) resolve_files(rd, d, &d->idx, "idx");
     if (d->source == QN_SOURCE_NPY) resolve_files(rd, d, &d->npy, "npy");
@@ -216,6 +235,9 @@ static void check_training(struct qn__reader *rd, const qn_recipe *r)
     if (r->loss.kind == QN_LOSS_CROSS_ENTROPY && r->data.regression)
         qn__problem(&rd->report, 2117, at(rd, "data", "regression"), false, "data.regression",
                     "true with cross_entropy; expected mse, l1 or huber as loss");
+    if (r->loss.kind == QN_LOSS_CROSS_ENTROPY && r->loss.ignore_index >= 0 && r->augment.on && r->augment.mixup > 0)
+        qn__problem(&rd->report, 2117, at(rd, "augment", "mixup"), false, "augment.mixup",
+                    "%g beside loss.ignore_index; expected only one of them", r->augment.mixup);
     if (r->data.classes.n && r->loss.class_weights.n && r->loss.class_weights.n != r->data.classes.n)
         qn__problem(&rd->report, 2117, at(rd, "loss", "class_weights"), false, "loss.class_weights",
                     "%d numbers; expected one for each of %d classes", r->loss.class_weights.n, r->data.classes.n);

@@ -54,17 +54,18 @@ static qn_status set_sample(qn_transform *t, const qn_array *a, const char *path
 }
 
 /* Largest class index + 1; labels are small beside their samples. */
-static qn_status count_classes(qn_transform *t, const char *path, array_reader *read, qn_error *err)
+static qn_status count_classes(qn_transform *t, const char *path, array_reader *read, const qn_recipe *r, qn_error *err)
 {
     qn_array a;
     int64_t most = -1;
+    bool ignores = r->loss.kind == QN_LOSS_CROSS_ENTROPY && r->loss.ignore_index >= 0;
     QN_TRY(read(&a, path, err));
     int64_t n = a.rank == 1 ? a.dim[0] : 0;
     size_t size = qn_dtype_size(a.dtype);
     for (int64_t i = 0; i < n; i++) {
         int64_t label;
         qn_convert(&label, QN_I64, (const char *)a.data + (size_t)i * size, a.dtype, 1);
-        if (label > most) most = label;
+        if (label > most && !(ignores && label == r->loss.ignore_index)) most = label;
     }
     qn_array_free(&a);
     if (most < 0 || most >= QN_MAX_CLASSES)
@@ -74,9 +75,10 @@ static qn_status count_classes(qn_transform *t, const char *path, array_reader *
     return QN_OK;
 }
 
-static qn_status shape_of_files(qn_transform *t, const qn_recipe_data *d, const qn_recipe_files *files, bool npy,
+static qn_status shape_of_files(qn_transform *t, const qn_recipe *r, const qn_recipe_files *files, bool npy,
                                 qn_error *err)
 {
+    const qn_recipe_data *d = &r->data;
     char a[4096], b[4096];
     qn_array x, y;
     const char *images = npy ? files->images : plain_or_gz(files->images, a, sizeof a);
@@ -88,7 +90,7 @@ static qn_status shape_of_files(qn_transform *t, const qn_recipe_data *d, const 
     if (!labels) return QN_OK;
     QN_TRY(read_shape(&y, labels, parse, err));
     if (!qn_dtype_is_float(y.dtype))
-        return d->classes.n ? QN_OK : count_classes(t, labels, npy ? qn_npy_read : qn_idx_read, err);
+        return d->classes.n ? QN_OK : count_classes(t, labels, npy ? qn_npy_read : qn_idx_read, r, err);
     t->n_classes = 0;
     t->n_targets = y.rank == 2 && y.dim[1] > 0 && y.dim[1] <= 1 << 20 ? (int)y.dim[1] : 1;
     return QN_OK;
@@ -173,9 +175,9 @@ qn_status qn_data_shape(const qn_recipe *recipe, qn_transform *out, qn_error *er
     switch (d->source) {
     case QN_SOURCE_NAMED:
         if (!is_there(plain_or_gz(d->idx.images, buf, sizeof buf))) return images_28(out);
-        return shape_of_files(out, d, &d->idx, false, err);
-    case QN_SOURCE_IDX: return shape_of_files(out, d, &d->idx, false, err);
-    case QN_SOURCE_NPY: return shape_of_files(out, d, &d->npy, true, err);
+        return shape_of_files(out, recipe, &d->idx, false, err);
+    case QN_SOURCE_IDX: return shape_of_files(out, recipe, &d->idx, false, err);
+    case QN_SOURCE_NPY: return shape_of_files(out, recipe, &d->npy, true, err);
     case QN_SOURCE_PNG: return shape_of_folder(out, d->png, err);
     case QN_SOURCE_CSV: return shape_of_table(out, recipe, err);
     case QN_SOURCE_DIGITS: return images_28(out);

@@ -28,9 +28,9 @@ static double scalar(const struct qn__runner *r, qn_t value, int ago)
 static int64_t count_correct(const struct qn__network *net, const struct qn__flight *f, int ago)
 {
     const float *scores = qn_program_past(f->r->program, f->r->nodes.scores, ago);
-    int64_t right = 0, width = net->shape.n_classes;
-    if (!f->label || width == 0 || !scores) return 0;
-    bool binary = net->recipe->loss.kind != QN_LOSS_CROSS_ENTROPY && width <= 2;
+    int64_t right = 0, width = f->r->width;
+    if (!f->label || net->shape.n_classes == 0 || !scores) return 0;
+    bool binary = width == 1;
     float half = net->recipe->loss.kind == QN_LOSS_BCE ? 0.0f : 0.5f;
     for (int i = 0; i < f->count; i++) {
         int64_t best = 0;

@@ -124,8 +124,9 @@ typedef struct qn_transform {
     double *mean, *std;
     int n_columns; /* tables only                          */
     qn_column *column;
-    char delimiter; /* tables only                          */
-    int n_targets;  /* regression targets per sample; 0: class labels or none */
+    char delimiter;   /* tables only                          */
+    int64_t n_fields; /* tables only: in a row of the training file; 0: not known */
+    int n_targets;    /* regression targets per sample; 0: class labels or none */
     int n_classes;
     char **class_name;
 } qn_transform;
@@ -179,6 +180,10 @@ typedef struct qn_dataset_options {
     /* Bytes this data set may hold; 0: 4 GiB. Folders above it are decoded anew in every epoch
      * instead of being kept. */
     size_t memory_limit;
+    /* This label (0 or more) stands for samples without a class, which a loss with the same ignore
+     * index and measures leave out. It may lie beyond n_classes, and does not count as a class. */
+    bool has_ignore;
+    int32_t ignore_label;
 } qn_dataset_options;
 
 /* IDX images (u8 or float, rank 2 [N,F], 3 [N,H,W] or 4 [N,C,H,W]) and labels (integers, rank 1;
@@ -228,9 +233,10 @@ typedef struct qn_csv_options {
     const char *const *categorical;
     int n_categorical;
     /* Class column: any text; classes are sorted by bytes, or as numbers if all are integers. With
-     * n_classes: integers 0..n_classes-1. */
+     * n_classes: integers 0..n_classes-1, or, with class_names (n_classes of them), also a name. */
     const char *label;
     int n_classes;
+    const char *const *class_names;
     /* Number columns to predict, as they stand. */
     const char *const *target;
     int n_target;
