@@ -68,7 +68,7 @@ static qn_status load_calls(struct qn__dnn *d, qn_error *err)
 
 qn_status dnn_legacy_open(struct qn__dnn *d, qn_error *err)
 {
-    QN_TRY(qn__dnn_open(d, err));
+    QN_TRY(qn__dnn_open(d, NULL, err));
     bool all = true;
 #define X(name) all = all && d->call.name;
     DNN_LEGACY_CALLS(X)
@@ -118,29 +118,29 @@ static void describe(char *json, size_t size, const struct qn__gpu *gpu)
              (long long)b->gib << 30);
 }
 
-static qn_status open_description(struct qn__dnn *d, qn_error *err)
+static qn_status open_description(struct qn__dnn *d, const struct qn__step *step, qn_error *err)
 {
     char json[1536];
     cudnnBackendDescriptor_t made = NULL;
     describe(json, sizeof json, &d->gpu);
     QN_TRY(qn__dnn_check(d->call.cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &made),
-                         "cudnnBackendCreateDescriptor", NULL, err));
+                         "cudnnBackendCreateDescriptor", step, err));
     cudnnStatus_t status = d->call.cudnnBackendSetAttribute(made, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
                                                             CUDNN_TYPE_CHAR, (int64_t)strlen(json), json);
     if (!status) status = d->call.cudnnBackendFinalize(made);
     if (status) {
         d->call.cudnnBackendDestroyDescriptor(made);
-        return qn__dnn_check(status, "cudnnBackendFinalize (device description)", NULL, err);
+        return qn__dnn_check(status, "cudnnBackendFinalize (device description)", step, err);
     }
     d->device = made;
     return QN_OK;
 }
 
-static qn_status open_handle(struct qn__dnn *d, qn_error *err)
+static qn_status open_handle(struct qn__dnn *d, const struct qn__step *step, qn_error *err)
 {
     cudnnHandle_t made = NULL;
-    QN_TRY(qn__dnn_check(d->call.cudnnCreate(&made), "cudnnCreate", NULL, err));
-    qn_status status = qn__dnn_check(d->call.cudnnSetStream(made, d->stream), "cudnnSetStream", NULL, err);
+    QN_TRY(qn__dnn_check(d->call.cudnnCreate(&made), "cudnnCreate", step, err));
+    qn_status status = qn__dnn_check(d->call.cudnnSetStream(made, d->stream), "cudnnSetStream", step, err);
     if (status)
         d->call.cudnnDestroy(made);
     else
@@ -177,11 +177,11 @@ void qn__dnn_close(struct qn__dnn *d)
     qn__free(&qn__std_alloc, d, sizeof *d);
 }
 
-qn_status qn__dnn_open(struct qn__dnn *d, qn_error *err)
+qn_status qn__dnn_open(struct qn__dnn *d, const struct qn__step *step, qn_error *err)
 {
     if (!d->version) QN_TRY(load_calls(d, err));
-    if (d->live && !d->handle) return open_handle(d, err);
-    if (!d->live && !d->device) return open_description(d, err);
+    if (d->live && !d->handle) return open_handle(d, step, err);
+    if (!d->live && !d->device) return open_description(d, step, err);
     return QN_OK;
 }
 

@@ -21,8 +21,9 @@ extern "C" {
 /* stream: of the device that is current now, or NULL: only plan, for `gpu`. library: NULL for the usual search. Opens
  * nothing yet. NULL: no memory. qn__dnn_close (cuda.h) gives it back. */
 struct qn__dnn *qn__dnn_new(const struct qn__gpu *gpu, const cudaStream_t *stream, const char *library);
-/* Opens the library and makes the handle, if that has not been done. E7002: what is missing, and the remedy. */
-qn_status qn__dnn_open(struct qn__dnn *dnn, qn_error *err);
+/* Opens the library and makes the handle, if that has not been done. E7002: what is missing, and the remedy. step names
+ * the operator in errors, or NULL. */
+qn_status qn__dnn_open(struct qn__dnn *dnn, const struct qn__step *step, qn_error *err);
 /* Version as the library counts, e.g. 91900; 0 before it is open. */
 size_t qn__dnn_version(const struct qn__dnn *dnn);
 

@@ -366,7 +366,7 @@ qn_status qn__dnn_engines(struct qn__dnn *dnn, const struct qn__dnn_conv *conv, 
                           struct qn__dnn_engine *engine, int max, int *n, qn_error *err)
 {
     *n = 0;
-    QN_TRY(qn__dnn_open(dnn, err));
+    QN_TRY(qn__dnn_open(dnn, NULL, err));
     struct build b = { .call = &dnn->call };
     *n = search(&b, dnn, conv, limit, engine, max, NULL);
     drop_all(&b);
@@ -379,7 +379,7 @@ qn_status qn__dnn_plan(struct qn__dnn_plan **out, struct qn__dnn *dnn, const str
                        const struct qn__step *step, qn_error *err)
 {
     *out = NULL;
-    QN_TRY(qn__dnn_open(dnn, err));
+    QN_TRY(qn__dnn_open(dnn, step, err));
     struct qn__dnn_plan *p = qn__calloc(&qn__std_alloc, 1, sizeof *p);
     if (!p) return qn__nomem(err, "plan of a convolution", sizeof *p);
     p->dnn = dnn;
@@ -413,27 +413,22 @@ static bool same_data(const struct qn__dnn_data *a, const struct qn__dnn_data *b
     return a->x == b->x && a->w == b->w && a->y == b->y && a->bias == b->bias && a->workspace == b->workspace;
 }
 
-static cudnnStatus_t make_pack(const struct qn__dnn_plan *p, const struct qn__dnn_data *d, desc *out)
+static qn_status make_pack(struct qn__dnn_plan *p, const struct qn__dnn_data *d, desc *out, const struct qn__step *step,
+                           qn_error *err)
 {
-    const struct dnn_calls *call = &p->dnn->call;
+    struct build b = { .call = &p->dnn->call };
     int64_t id[4] = { ID_X, ID_W, ID_Y, ID_BIAS }, n = p->bias ? 4 : 3;
     void *address[4] = { d->x, d->w, d->y, d->bias }, *workspace = d->workspace;
-    desc made = NULL;
-    cudnnStatus_t status = call->cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &made);
-    if (status) return status;
-    status = call->cudnnBackendSetAttribute(made, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n,
-                                            address);
-    if (!status)
-        status = call->cudnnBackendSetAttribute(made, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, id);
-    if (!status)
-        status = call->cudnnBackendSetAttribute(made, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1,
-                                                &workspace);
-    if (!status) status = call->cudnnBackendFinalize(made);
-    if (status)
-        call->cudnnBackendDestroyDescriptor(made);
+    desc made = make(&b, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    set(&b, made, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n, address);
+    set(&b, made, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, id);
+    set(&b, made, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
+    finish(&b, made);
+    if (b.status)
+        drop_all(&b);
     else
         *out = made;
-    return status;
+    return b.status ? qn__dnn_check(b.status, b.what, step, err) : QN_OK;
 }
 
 qn_status qn__dnn_run(struct qn__dnn_plan *p, const struct qn__dnn_data *d, const struct qn__step *step, qn_error *err)
@@ -445,7 +440,7 @@ qn_status qn__dnn_run(struct qn__dnn_plan *p, const struct qn__dnn_data *d, cons
         pack = &p->pack[p->n_pack++ % PACKS];
         if (pack->desc) p->dnn->call.cudnnBackendDestroyDescriptor(pack->desc);
         *pack = (struct pack){ .data = *d };
-        QN_TRY(qn__dnn_check(make_pack(p, d, &pack->desc), "cudnnBackendFinalize (addresses)", step, err));
+        QN_TRY(make_pack(p, d, &pack->desc, step, err));
     }
     return qn__dnn_check(p->dnn->call.cudnnBackendExecute(p->dnn->handle, p->plan, pack->desc), "cudnnBackendExecute",
                          step, err);
