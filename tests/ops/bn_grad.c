@@ -92,6 +92,7 @@ static double bound_x(const struct op_case *c, const struct op_data *x, const st
     { .name = text, COMMON, .q = { 1e-5 }, .in = { X(r, n, c, h, w), X(r, n, c, h, w) } },
 static const struct op_case stats[] = {
     OP_SIZES(SIZE) BN_SHAPES(SHAPE)
+    SHAPE("rows in parts", 4, 2, 8, 16, 17) SHAPE("planes in parts", 4, 2, 1, 90, 92)
     { .name = "mean 1000, deviation 0.3", COMMON, .q = { 1e-5 },
       .in = { NEAR(4, 1000, 1001, 4, 16, 5, 5), X(4, 4, 16, 5, 5) } },
     { .name = "no variance", COMMON, .q = { 1e-5 }, .in = { NEAR(4, 0.7, 0.7, 4, 8, 5, 5), X(4, 4, 8, 5, 5) } },
@@ -113,7 +114,7 @@ static const struct op_case grad_x[] = {
     { .name = text, .build = build_x, .oracle = oracle_x, .bound = bound_x, .n_in = 4, .q = { 1e-5 }, \
       .in = { X(r, n, c, h, w), X(r, n, c, h, w), VECTOR(c), X(r, n, c, h, w) } },
     SUM("with addend", 4, 3, 48, 5, 5) SUM("with addend, odd channels", 4, 2, 7, 5, 3)
-    SUM("with addend, rank 2", 2, 40, 33, 0, 0) SUM("with addend, empty", 4, 0, 8, 3, 3)
+    SUM("with addend, rows in parts", 4, 2, 2, 16, 17) SUM("with addend, rank 2", 2, 40, 33, 0, 0) SUM("with addend, empty", 4, 0, 8, 3, 3)
 };
 OP_CASES(bn_grad_x, grad_x);
 /* clang-format on */

@@ -34,6 +34,8 @@ static double bound(const struct op_case *c, const struct op_data *x, const stru
 #define SIZE(n) SHAPE(#n " samples", 2, n, 5)
 static const struct op_case cases[] = {
     OP_SIZES(SIZE) BN_SHAPES(SHAPE)
+    SHAPE("rows in parts", 4, 2, 8, 16, 17) SHAPE("rows in parts, odd channels", 4, 2, 3, 16, 17)
+    SHAPE("planes in parts", 4, 2, 1, 91, 91)
     { .name = "mean 10000, deviation 0.3", COMMON,
       .in = { { .rank = 4, .dim = { 4, 16, 5, 5 }, .low = 10000, .high = 10001 } } },
     { .name = "mean -1e6, all whole", COMMON,
