@@ -103,7 +103,8 @@ static const struct op_case cases[] = {
       .in = { X(r, n, c, h, w), VECTOR(c), VECTOR(c), X(r, n, c, h, w) } },
     SUM("with addend", 0, 4, 3, 48, 5, 5) SUM("with addend and relu", 1, 4, 3, 48, 5, 5)
     SUM("with addend, odd channels", 0, 4, 2, 7, 5, 3) SUM("with addend and relu, odd channels", 1, 4, 2, 7, 5, 3)
-    SUM("with addend and relu, rows in parts", 1, 4, 2, 2, 16, 17) SUM("with addend, rank 2", 0, 2, 40, 33, 0, 0) SUM("with addend and relu, empty", 1, 4, 0, 8, 3, 3)
+    SUM("with addend and relu, rows in parts", 1, 4, 2, 2, 16, 17)
+    SUM("with addend, rank 2", 0, 2, 40, 33, 0, 0) SUM("with addend and relu, empty", 1, 4, 0, 8, 3, 3)
 };
 OP_CASES(batch_norm, cases);
 /* clang-format on */

@@ -114,7 +114,8 @@ static const struct op_case grad_x[] = {
     { .name = text, .build = build_x, .oracle = oracle_x, .bound = bound_x, .n_in = 4, .q = { 1e-5 }, \
       .in = { X(r, n, c, h, w), X(r, n, c, h, w), VECTOR(c), X(r, n, c, h, w) } },
     SUM("with addend", 4, 3, 48, 5, 5) SUM("with addend, odd channels", 4, 2, 7, 5, 3)
-    SUM("with addend, rows in parts", 4, 2, 2, 16, 17) SUM("with addend, rank 2", 2, 40, 33, 0, 0) SUM("with addend, empty", 4, 0, 8, 3, 3)
+    SUM("with addend, rows in parts", 4, 2, 2, 16, 17)
+    SUM("with addend, rank 2", 2, 40, 33, 0, 0) SUM("with addend, empty", 4, 0, 8, 3, 3)
 };
 OP_CASES(bn_grad_x, grad_x);
 /* clang-format on */
