@@ -561,7 +561,7 @@ static void one_job_per_directory(void **state)
     (void)state;
     qn_run_lock *lock, *second;
     qn_error err = { 0 };
-    char start[200], host[256] = "";
+    char start[sizeof workdir + 400], host[256] = "";
     fresh();
     int fds = open_fds();
     assert_int_equal(qn_run_lock_take(&lock, workdir_path("ck"), &err), QN_OK);

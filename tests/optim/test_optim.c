@@ -353,7 +353,7 @@ static void every_optimizer_finds_the_bottom_of_a_bowl(void **state)
         assert_int_equal(qn_graph_new(&g, NULL), QN_OK);
         qn_t loss = qn_scalar(g, QN_F32, 0);
         for (int k = 0; k < 11; k++) { /* more parameters than a node has operands */
-            char name[8];
+            char name[16];
             snprintf(name, sizeof name, "w%d", k);
             qn_init init = { .kind = QN_INIT_VALUE, .a = 0.5 };
             const float goal[] = { 1, -2, 0.25F * (float)k, 1 - 0.125F * (float)k };
