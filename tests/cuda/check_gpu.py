@@ -27,7 +27,7 @@ def main():
         print("ok the check is under way: it does not start itself again")
         return 0
     if not os.path.exists(PLUGIN):
-        print("skip check-gpu: no CUDA toolkit here, so no simulator was built")
+        print("skip check-gpu: no CUDA toolkit here, or a build without the simulator")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "report.md")
@@ -39,7 +39,8 @@ def main():
                 report = f.read()
         check("every part holds", done.returncode == 0, done.stdout + report)
         check("the report says that it is simulated", report.startswith("# Quern: Simulated run"), report[:300])
-        for title in ("Devices", "Tests", "Kernel benchmarks, checks only"):
+        for title in ("Devices", "Tests on the device", "Training on the device, operator by operator",
+                      "Losses of both trainings agree to 1e-3", "Kernel benchmarks, checks only"):
             check(f"the report has {title}", f"## {title}: ok" in report, report[:2000])
         check("every rung is verified", "0 with wrong elements" in report, report[-2000:])
     return failed

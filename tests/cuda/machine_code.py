@@ -41,7 +41,7 @@ def worse(column, change):
 
 def main():
     if not os.path.isdir(KEEP):
-        print("skip machine code: no CUDA toolkit here, so nothing was compiled for a GPU")
+        print("skip machine code: no CUDA toolkit here, or a build without the plugin")
         return 0
     done = run("--probe")
     check("every opcode is recognised on every architecture", done.returncode == 0, done.stdout)

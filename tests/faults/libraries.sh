@@ -8,8 +8,8 @@ failed=0
 check() { # name, outcome of a test
     if [ "$2" = 0 ]; then echo "ok $1"; else echo "not ok $1"; cat "$dir/out" "$dir/err"; failed=1; fi
 }
-command -v gcc >/dev/null || { echo "skip no gcc to build libraries with"; exit 0; }
-case ${QN_BUILD:-} in *asan* | *ubsan*) echo "skip a sanitizer's runtime must come first"; exit 0 ;; esac
+command -v gcc >/dev/null || { echo "skip libraries: no gcc to build them with"; exit 0; }
+case ${QN_BUILD:-} in *asan* | *ubsan*) echo "skip libraries: a sanitizer's runtime must come first"; exit 0 ;; esac
 
 stub() { # $1 file, $2 source
     printf '%s\n' "$2" | gcc -shared -fPIC -w -x c -o "$dir/$1" - || exit 1

@@ -109,7 +109,7 @@ static void address_space(void **state)
 {
     (void)state;
 #if defined(__SANITIZE_ADDRESS__)
-    print_message("skipped: AddressSanitizer's shadow lies beyond any limit on the address space\n");
+    print_message("# skip: AddressSanitizer's shadow lies beyond any limit on the address space\n");
     skip();
 #endif
     pid_t child = fork();
