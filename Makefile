@@ -84,7 +84,7 @@ demo: ## train a network on Fashion-MNIST and draw the pictures (sets itself up)
 
 test: ## build and run every test (sets itself up); FILTER=name selects
 	$(Q)scripts/setup test
-	$(Q)$(MAKE) --no-print-directory -s -j$(JOBS) all tests $(if $(filter release,$(MODE)),$(CUDA_TARGETS))
+	$(Q)$(MAKE) --no-print-directory -s -j$(JOBS) all tests benches $(if $(filter release,$(MODE)),$(CUDA_TARGETS))
 	$(Q)case $(BUILD) in *release) scripts/fuzz --build-only ;; esac
 	$(Q)scripts/run-tests --build $(BUILD) $(FILTER)
 

@@ -94,7 +94,7 @@ static qn_status run(const struct settings *s, qn_error *err)
         return QN_EUSAGE;
     }
     qn_transform shape = { .rank = 3, .dim = { 1, 28, 28 }, .n_classes = 10 };
-    QN_TRY(qn__network_open(&net, recipe, &shape, 100, s->threads, err));
+    QN_TRY(qn__network_open(&net, recipe, &shape, 100, "cpu", s->threads, err));
     QN_TRY(qn__network_runner(&net, QN_MODE_TRAIN, s->batch, &r, err));
     fill(r, s->batch, 784);
     double *seconds = calloc((size_t)s->steps, sizeof *seconds);
