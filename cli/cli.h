@@ -39,7 +39,7 @@ struct maybe {
 struct options {
     struct list args; /* what is not an option */
     struct list set;
-    const char *device, *out, *data, *gpu, *space, *method, *pass, *svg, *dtype;
+    const char *device, *out, *data, *gpu, *space, *method, *pass, *svg, *dtype, *tuning;
     int64_t threads, seed, epochs, folds, batch, trials, top;
     struct maybe resume;
     bool check_finite, profile, quiet, json, markdown, verify;
@@ -68,7 +68,7 @@ struct command {
 };
 
 extern const struct command cli_train, cli_eval, cli_predict, cli_plan, cli_check, cli_show, cli_search, cli_schema,
-    cli_devices, cli_doctor, cli_convert, cli_demo, cli_ensemble;
+    cli_devices, cli_doctor, cli_convert, cli_demo, cli_ensemble, cli_tune;
 
 int cmd_train(int argc, char **argv);
 int cmd_schema(int argc, char **argv);
@@ -83,6 +83,7 @@ int cmd_demo(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_search(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 
 /* Fills o; -1 to go on, or the exit code after help or an error line. */
 int cli_parse(const struct command *c, int argc, char **argv, struct options *o);

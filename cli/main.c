@@ -17,7 +17,7 @@ static const struct {
     { &cli_ensemble, cmd_ensemble }, { &cli_check, cmd_check },     { &cli_convert, cmd_convert },
     { &cli_demo, cmd_demo },         { &cli_devices, cmd_devices }, { &cli_doctor, cmd_doctor },
     { &cli_plan, cmd_plan },         { &cli_show, cmd_show },       { &cli_search, cmd_search },
-    { &cli_schema, cmd_schema },
+    { &cli_tune, cmd_tune },         { &cli_schema, cmd_schema },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

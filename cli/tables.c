@@ -72,6 +72,9 @@ static const struct option_row train_options[] = {
     { "check-finite", 0, NULL, OPTION_FLAG, AT(check_finite), 0, 0, NULL,
       "Look at every result and stop at the first that is not finite, naming the operator" },
     { "profile", 0, NULL, OPTION_FLAG, AT(profile), 0, 0, NULL, "Time each operator; table at the end" },
+    { "tuning", 0, "FILE", OPTION_TEXT, AT(tuning), 0, 0, NULL,
+      "Take the algorithms of cuBLASLt and cuDNN that quern tune has written there; default: the first that they "
+      "propose" },
     QUIET,
     JSON("Print one JSON object per epoch"),
 };
@@ -144,6 +147,21 @@ COMMAND(show, "the graph of a recipe, or what is in a .safetensors file", "RECIP
         "The layers of RECIPE and the size of its training graph after each pass; with --pass that graph as text, with "
         "--svg as a picture. Or the tensors in FILE, a .safetensors file, a checkpoint or a run's directory: name, "
         "type, shape, bytes and statistics.")
+
+static const struct option_row tune_options[] = {
+    SET,
+    DEVICE,
+    THREADS,
+    { "batch", 'b', "N", OPTION_INT, AT(batch), 1, 1048576, NULL, "Instead of the recipe's" },
+    { "trials", 0, "N", OPTION_INT, AT(trials), 1, 64, NULL, "Launches of each algorithm; default: 20" },
+    OUT("FILE", "The lock file; default: tuning.lock"),
+    JSON("Print one JSON object for each choice"),
+};
+COMMAND(tune, "time a GPU's algorithms and write the lock file of the fastest", "RECIPE", 1, 1,
+        "Times, on this machine's GPU, the algorithms of cuBLASLt and cuDNN that keep Quern's promises, for every "
+        "product and convolution of the recipe's training step, and writes the fastest to a lock file with the GPU, "
+        "driver and versions that it holds for. quern train --tuning=FILE takes them from there: nothing else in "
+        "Quern times, so speed, memory and bits repeat.")
 
 static const struct option_row search_options[] = {
     { "space", 0, "FILE", OPTION_TEXT, AT(space), 0, 0, NULL, "What to vary: JSON, key path to list or range" },

@@ -127,6 +127,7 @@ static int train(const qn_recipe *r, const struct options *o, const char *resume
                              .quiet = o->quiet,
                              .device = o->device,
                              .threads = o->threads > 0 ? (int)o->threads : 0,
+                             .tuning = o->tuning,
                              .profile = o->profile,
                              .check_finite = o->check_finite,
                              .stop = cli_stop_flag() };

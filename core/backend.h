@@ -72,6 +72,12 @@ struct qn__choice {
     int32_t x_block[QN_MAX_IN], y_block;
 };
 
+/* One of a library's algorithms for a step, by a name that the kernel gives it: printable, without tabs. */
+struct qn__algorithm {
+    char name[112];
+    size_t workspace;
+};
+
 /* Where a step runs. Streams are given to steps before memory is placed: the work arena is reused in the order of
  * the compute stream, so what another stream touches has bytes of its own. */
 enum qn__stream {
@@ -89,7 +95,8 @@ struct qn__step {
     const struct qn__queue *queue; /* NULL on the CPU */
     int32_t position;              /* in the schedule */
     enum qn__stream stream;
-    const char *name; /* of the value, scoped; "" if it has none */
+    const char *name;      /* of the value, scoped; "" if it has none */
+    const char *algorithm; /* for prepare: which of the library's to take; NULL: the first of its ranking */
 };
 
 struct qn__kernel {
@@ -102,9 +109,20 @@ struct qn__kernel {
      * launched one by one. NULL: they are. */
     qn_status (*launch_many)(const struct qn__step *const *, int n, qn_error *);
     void (*release)(struct qn__step *);
+    /* Kernels of a library that has several algorithms (NULL: there is nothing to choose). describe: all that the
+     * choice depends on, in a line without tabs; false if this step has none. algorithms: those that prepare would
+     * take, in the library's order, for a step that has been picked and not prepared. */
+    bool (*describe)(const struct qn__step *, char *text, size_t size);
+    qn_status (*algorithms)(struct qn__step *, struct qn__algorithm *out, int max, int *n, qn_error *);
 };
 
 /* ---- devices that are not the CPU ------------------------------------------------------------------------ */
+
+/* What choices of algorithms hold for. */
+struct qn__identity {
+    char gpu[128];                   /* printable ASCII                          */
+    int64_t driver, cuda, blas, dnn; /* as each counts its versions; dnn 0: none */
+};
 
 struct qn__device_info {
     char name[128];
@@ -155,6 +173,7 @@ struct qn__device_api {
     qn_status (*open)(struct qn__device **out, int index, const qn_alloc *alloc, qn_error *err);
     void (*close)(struct qn__device *);
     const struct qn__gpu *(*describe)(const struct qn__device *);
+    qn_status (*identity)(struct qn__device *, struct qn__identity *out, qn_error *err);
     qn_status (*memory)(struct qn__device *, int64_t *free, int64_t *total, qn_error *err);
     /* Memory of the device, at multiples of 256 bytes; what it holds at first is unspecified. */
     qn_status (*take)(struct qn__device *, void **out, size_t bytes, qn_error *err);

@@ -1,6 +1,7 @@
 /* compile.c - the only crossing from graph to program: passes, schedule, kernels, plan. */
 #include "pass.h"
 #include "program.h"
+#include "tuning.h"
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
@@ -154,6 +155,23 @@ static qn_status refuse_types(const struct qn__node *y, const struct qn__args *a
                     backend);
 }
 
+/* With the algorithm that the lock file has for the step. */
+static qn_status prepare(const qn_program *p, struct qn__step *s, qn_error *err)
+{
+    char what[QN_TUNING_WHAT];
+    const struct qn__tuned *choice = NULL;
+    if (p->tuning && s->kernel->describe && s->kernel->describe(s, what, sizeof what))
+        choice = qn__tuning_find(p->tuning, what);
+    if (choice) s->algorithm = choice->algorithm.name;
+    qn_status status = s->kernel->prepare(s, err);
+    s->algorithm = NULL; /* of the tuning, which may go */
+    if (status || !choice || choice->algorithm.workspace == s->choice.workspace) return status;
+    return qn__fail(err, 7004, QN_AT_FIELD("tuning"),
+                    "%s: workspace of %zu bytes; expected %zu; make a lock file with "
+                    "\"quern tune\"",
+                    qn__show(what).s, s->choice.workspace, choice->algorithm.workspace);
+}
+
 static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
 {
     const struct qn__node *y = qn__program_node(p, k), *x[QN_MAX_IN] = { NULL };
@@ -175,7 +193,7 @@ static qn_status choose_kernel(qn_program *p, int32_t k, qn_error *err)
         return qn__fail(err, 2208, QN_AT_FIELD(y->name), "%s: no kernel of the %s backend takes %s %s",
                         qn__op_of(y->op)->name, backend->name, qn_dtype_name(y->dtype),
                         qn__dims_show(y->rank, y->dim).s);
-    return s->kernel->prepare && !p->outline ? s->kernel->prepare(s, err) : QN_OK;
+    return s->kernel->prepare && !p->outline ? prepare(p, s, err) : QN_OK;
 }
 
 static qn_status choose_kernels(qn_program *p, qn_error *err)
@@ -269,6 +287,13 @@ static qn_status describe_device(qn_program *p, const qn_gpu *gpu, qn_error *err
     return QN_OK;
 }
 
+static qn_status check_tuning(const qn_program *p, qn_error *err)
+{
+    struct qn__identity here;
+    QN_TRY(p->gpu->api->identity(p->gpu->device, &here, err));
+    return qn__tuning_fits(p->tuning, &here, err);
+}
+
 /* The device of the store, or of a program without one, and the queue that its kernels are prepared with. */
 static qn_status open_device(qn_program *p, const qn_compile_opts *opts, qn_error *err)
 {
@@ -277,7 +302,9 @@ static qn_status open_device(qn_program *p, const qn_compile_opts *opts, qn_erro
         p->gpu = qn__device_share(p->store->gpu);
     else if (opts->device)
         QN_TRY(qn__device_open(&p->gpu, opts->device, &p->alloc, err));
-    return p->gpu ? p->gpu->api->runs_open(&p->runs, p->gpu->device, opts->no_graphs, err) : QN_OK;
+    if (!p->gpu) return QN_OK;
+    if (p->tuning) QN_TRY(check_tuning(p, err));
+    return p->gpu->api->runs_open(&p->runs, p->gpu->device, opts->no_graphs, err);
 }
 
 static qn_status check_dtypes(const qn_program *p, qn_error *err)
@@ -324,8 +351,10 @@ qn_status qn_compile(qn_program **out, qn_graph *g, const qn_t *keep, int n_keep
     p->alloc = g->alloc;
     p->store = s;
     p->outline = opts->outline;
+    p->tuning = opts->tuning;
     p->threads = opts->threads > 0 ? opts->threads : omp_get_max_threads();
     qn_status status = compile(p, g, keep, n_keep, opts, err);
+    p->tuning = NULL;
     if (status)
         qn_program_free(p);
     else

@@ -17,4 +17,5 @@
 #include "quern/safetensors.h"
 #include "quern/search.h"
 #include "quern/train.h"
+#include "quern/tuning.h"
 #endif

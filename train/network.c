@@ -158,7 +158,7 @@ static qn_status make_runner(struct qn__network *net, enum qn__mode mode, int64_
     qn_graph *g = NULL;
     qn_t keep[QN_RUNNER_KEEP];
     qn_status status = qn__network_graph(net, mode, batch, &g, out, err);
-    qn_compile_opts opts = { .threads = net->threads };
+    qn_compile_opts opts = { .threads = net->threads, .tuning = net->tuning };
     if (!status) status = qn_compile(&out->program, g, keep, qn__runner_keep(out, keep), net->store, &opts, err);
     qn_graph_free(g);
     /* Later programs of the store share its tensors and its work memory. */

@@ -4,6 +4,7 @@
 #include "../include/quern/checkpoint.h"
 #include "../include/quern/optim.h"
 #include "../include/quern/train.h"
+#include "../include/quern/tuning.h"
 #include "model.h"
 
 enum qn__mode {
@@ -31,6 +32,7 @@ struct qn__network {
     struct qn__model_shape shape;
     qn_train_opts train; /* what the optimizer is built with */
     qn_store *store;
+    const qn_tuning *tuning; /* not owned; NULL: none */
     int threads;
     struct qn__runner runner[QN_RUNNERS_MAX];
     int n_runners;

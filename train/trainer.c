@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *qn_trainer_run_dir(const qn_trainer *t) { return t->dir; }
 const qn_recipe *qn_trainer_recipe(const qn_trainer *t) { return t->recipe; }
@@ -330,6 +331,33 @@ static qn_status open_loader(qn_trainer *t, qn_error *err)
     return qn_loader_open(&t->loader, t->parts.train_set, &t->parts.train, &o, err);
 }
 
+#define TUNING "tuning.lock"
+
+/* The caller's lock file, or that of the run that goes on; the CPU needs none. */
+static qn_status open_tuning(qn_trainer *t, qn_error *err)
+{
+    char own[QN_PATH_MAX];
+    const char *path = t->opts.tuning;
+    bool gpu = strcmp(qn_store_device(t->net.store), "cpu") != 0;
+    if (path && !gpu)
+        return qn__fail(err, 2001, QN_AT_FIELD("tuning"), "a lock file and the CPU; expected a GPU, --device=cuda");
+    if (!path && t->opts.resume && gpu) {
+        QN_TRY(qn__path_join(own, t->opts.resume, TUNING, err));
+        if (access(own, F_OK) == 0) path = own;
+    }
+    if (path) QN_TRY(qn_tuning_load(&t->tuning, path, err));
+    t->net.tuning = t->tuning;
+    return QN_OK;
+}
+
+static qn_status keep_tuning(const qn_trainer *t, qn_error *err)
+{
+    char path[QN_PATH_MAX];
+    if (!t->tuning) return QN_OK;
+    QN_TRY(qn__path_join(path, t->dir, TUNING, err));
+    return qn_tuning_save(t->tuning, path, err);
+}
+
 static qn_status open_network(qn_trainer *t, qn_error *err)
 {
     const qn_recipe *r = t->recipe;
@@ -340,6 +368,7 @@ static qn_status open_network(qn_trainer *t, qn_error *err)
     int64_t updates = (t->micro_per_epoch + group - 1) / group;
     const char *device = t->opts.device ? t->opts.device : r->device;
     QN_TRY(qn__network_open(&t->net, r, qn_dataset_transform(t->parts.train_set), updates, device, threads, err));
+    QN_TRY(open_tuning(t, err));
     return qn__network_runner(&t->net, QN_MODE_TRAIN, n < r->batch ? n : r->batch, &first, err);
 }
 
@@ -351,6 +380,7 @@ static qn_status open_run_dir(qn_trainer *t, qn_error *err)
     } else {
         QN_TRY(qn__run_dir_make(t->dir, t->opts.out ? t->opts.out : "runs", t->recipe->name, err));
         QN_TRY(qn__run_dir_describe(t->dir, t->recipe, qn_store_device(t->net.store), t->net.threads, err));
+        QN_TRY(keep_tuning(t, err));
         const char *leaf = strrchr(t->dir, '/');
         snprintf(t->run_id, sizeof t->run_id, "%.150s", leaf ? leaf + 1 : t->dir);
     }
@@ -509,6 +539,7 @@ void qn_trainer_free(qn_trainer *t)
     qn_events_close(t->events, NULL);
     qn_run_lock_release(t->lock);
     qn__network_close(&t->net);
+    qn_tuning_free(t->tuning);
     qn_parts_free(&t->parts);
     qn_recipe_free(t->own_recipe);
     qn__free(NULL, t, sizeof *t);

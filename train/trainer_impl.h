@@ -32,6 +32,7 @@ struct qn_trainer {
     const qn_recipe *recipe;
     qn_recipe *own_recipe; /* of a resumed run */
     qn_parts parts;
+    qn_tuning *tuning; /* NULL: none */
     struct qn__network net;
     qn_loader *loader;
     struct qn__run_state state;

@@ -445,6 +445,9 @@ typedef struct qn_compile_opts {
     bool no_graphs;     /* GPU: launch each kernel by itself instead of replaying a captured CUDA graph
                          (QN_GRAPHS=off); results are bit-identical */
     const char *device; /* of a program without a store: as in qn_store_new; NULL: the CPU */
+    const struct qn_tuning *tuning; /* GPU: algorithms of cuBLASLt and cuDNN, see tuning.h; NULL: the first of their
+                                     ranking. E7004 if it is of another GPU, driver or library, or names an algorithm
+                                     that is not offered */
     /* Receives the text of a stage: "graph", "dead", "fold", "cse", "epilogue", "residual", "fuse", "layout",
      * "plan". */
     void (*dump)(void *user, const char *stage, const char *text);

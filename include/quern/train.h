@@ -42,6 +42,8 @@ typedef struct qn_trainer_opts {
     bool quiet;         /* no progress, only notes                                                       */
     const char *device; /* "cpu", "cuda:1", "auto", ...; NULL: the recipe's                              */
     int threads;        /* 0: the recipe's, or as many as there are cores                                */
+    const char *tuning; /* lock file of a GPU's algorithms (tuning.h), kept in the run's directory; NULL: with resume
+                           the run's own, else none                                                        */
     int max_bad_steps;  /* non-finite steps in a row before the run is given up; 0: 10                    */
     bool profile;       /* time every operator; trace.json of a few steps in the run's directory             */
     bool check_finite;  /* look at every value of every step and stop at the first that is not finite (E9001)  */

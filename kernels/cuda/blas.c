@@ -1,5 +1,7 @@
 /* blas.c - products through cuBLASLt: descriptors, the choice of an algorithm, the call. See blas.h. */
 #include "blas.h"
+#include <stdio.h>
+#include <string.h>
 
 /* Column-major, as the library counts: D [n,m] = first [n,k] second [k,m], first = B'^T, second = A'^T. */
 struct qn__blas_plan {
@@ -140,13 +142,12 @@ static void prefer(struct chain *c, cublasLtMatmulPreference_t pref, size_t work
         CALL(c, cublasLtMatmulPreferenceSetAttribute, pref, alignments[i], &least, sizeof least);
 }
 
-/* The first proposal that keeps the promises; false if there is none. */
-static bool choose(struct chain *c, struct qn__blas_plan *plan, const struct qn__blas_product *p, size_t workspace)
+/* The proposals that keep the promises, in the library's order; how many. */
+static int propose(struct chain *c, const struct qn__blas_plan *plan, const struct qn__blas_product *p,
+                   size_t workspace, cublasLtMatmulHeuristicResult_t proposal[PROPOSALS])
 {
     cublasLtMatmulPreference_t pref = NULL;
-    cublasLtMatmulHeuristicResult_t proposal[PROPOSALS];
-    int n = 0;
-    bool found = false;
+    int n = 0, good = 0;
     CALL(c, cublasLtMatmulPreferenceCreate, &pref);
     prefer(c, pref, workspace, p->align);
     if (!c->status) {
@@ -158,33 +159,103 @@ static bool choose(struct chain *c, struct qn__blas_plan *plan, const struct qn_
         else if (answer)
             *c = (struct chain){ answer, "cublasLtMatmulAlgoGetHeuristic" };
     }
-    for (int i = 0; i < n && !c->status && !found; i++) {
+    for (int i = 0; i < n && !c->status; i++) {
         if (proposal[i].state || proposal[i].workspaceSize > workspace) continue;
-        if (!keeps_promises(&proposal[i].algo, p->dtype)) continue;
-        plan->algo = proposal[i].algo;
-        plan->workspace = workspace;
-        found = true;
+        if (keeps_promises(&proposal[i].algo, p->dtype)) proposal[good++] = proposal[i];
     }
     if (pref) cublasLtMatmulPreferenceDestroy(pref);
-    return found;
+    return good;
+}
+
+/* All that an algorithm's configuration is, as the library names its parts. */
+static void name_of(const cublasLtMatmulAlgo_t *algo, char *name, size_t size)
+{
+    static const struct {
+        const char *name;
+        cublasLtMatmulAlgoConfigAttributes_t attribute;
+        size_t bytes;
+    } parts[] = {
+        { "algo", CUBLASLT_ALGO_CONFIG_ID, 4 },
+        { "tile", CUBLASLT_ALGO_CONFIG_TILE_ID, 4 },
+        { "stages", CUBLASLT_ALGO_CONFIG_STAGES_ID, 4 },
+        { "split", CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 4 },
+        { "scheme", CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, 4 },
+        { "swizzle", CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING, 4 },
+        { "option", CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, 4 },
+        { "inner", CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID, 2 },
+        { "cluster", CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, 2 },
+    };
+    size_t at = 0;
+    *name = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && at < size; i++) {
+        uint32_t wide = 0;
+        uint16_t narrow = 0;
+        size_t written = 0;
+        void *to = parts[i].bytes == 4 ? (void *)&wide : (void *)&narrow;
+        bool known = !cublasLtMatmulAlgoConfigGetAttribute(algo, parts[i].attribute, to, parts[i].bytes, &written);
+        if (known) at += (size_t)snprintf(name + at, size - at, "%s%s %u", at ? " " : "", parts[i].name, wide + narrow);
+    }
+}
+
+/* The first proposal, or that of a name; false if there is none. */
+static bool choose(struct chain *c, struct qn__blas_plan *plan, const struct qn__blas_product *p, size_t workspace,
+                   const char *wanted)
+{
+    cublasLtMatmulHeuristicResult_t proposal[PROPOSALS];
+    struct qn__algorithm a;
+    int n = propose(c, plan, p, workspace, proposal), i = 0;
+    for (; i < n && wanted; i++) {
+        name_of(&proposal[i].algo, a.name, sizeof a.name);
+        if (strcmp(a.name, wanted) == 0) break;
+    }
+    if (i >= n) return false;
+    plan->algo = proposal[i].algo;
+    plan->workspace = wanted ? proposal[i].workspaceSize : workspace;
+    return true;
 }
 
 /* ---- plans ---------------------------------------------------------------------------------------------- */
+
+static struct qn__blas_plan *new_plan(struct chain *c, cublasLtHandle_t lt, const struct qn__blas_product *p)
+{
+    struct qn__blas_plan *plan = qn__calloc(&qn__std_alloc, 1, sizeof *plan);
+    if (!plan) return NULL;
+    plan->lt = lt;
+    describe(c, plan, p);
+    lay_out_all(c, plan, p);
+    return plan;
+}
 
 qn_status qn__blas_plan(struct qn__blas_plan **out, cublasLtHandle_t lt, const struct qn__blas_product *p,
                         size_t workspace, const struct qn__step *step, qn_error *err)
 {
     struct chain c = { CUBLAS_STATUS_SUCCESS, NULL };
     *out = NULL;
-    struct qn__blas_plan *plan = qn__calloc(&qn__std_alloc, 1, sizeof *plan);
+    struct qn__blas_plan *plan = new_plan(&c, lt, p);
     if (!plan) return qn__nomem(err, "plan of a product", sizeof *plan);
-    plan->lt = lt;
-    describe(&c, plan, p);
-    lay_out_all(&c, plan, p);
-    if (!c.status && choose(&c, plan, p, workspace))
+    if (!c.status && choose(&c, plan, p, workspace, step ? step->algorithm : NULL))
         *out = plan;
     else
         qn__blas_plan_free(plan);
+    return c.status ? qn__blas_check(c.status, c.what, step, err) : QN_OK;
+}
+
+size_t qn__blas_workspace(const struct qn__blas_plan *plan) { return plan->workspace; }
+
+qn_status qn__blas_algorithms(cublasLtHandle_t lt, const struct qn__blas_product *p, size_t workspace,
+                              const struct qn__step *step, struct qn__algorithm *out, int max, int *n, qn_error *err)
+{
+    struct chain c = { CUBLAS_STATUS_SUCCESS, NULL };
+    cublasLtMatmulHeuristicResult_t proposal[PROPOSALS];
+    struct qn__blas_plan *plan = new_plan(&c, lt, p);
+    *n = 0;
+    if (!plan) return qn__nomem(err, "plan of a product", sizeof *plan);
+    int good = c.status ? 0 : propose(&c, plan, p, workspace, proposal);
+    for (int i = 0; i < good && *n < max; i++, (*n)++) {
+        name_of(&proposal[i].algo, out[*n].name, sizeof out[*n].name);
+        out[*n].workspace = proposal[i].workspaceSize;
+    }
+    qn__blas_plan_free(plan);
     return c.status ? qn__blas_check(c.status, c.what, step, err) : QN_OK;
 }
 

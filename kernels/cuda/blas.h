@@ -43,10 +43,16 @@ struct qn__blas_product {
 };
 
 struct qn__blas_plan;
-/* Chooses an algorithm that needs at most `workspace` bytes. *out = NULL: the library has none. */
+/* Chooses an algorithm that needs at most `workspace` bytes, the one that step->algorithm names if it names one.
+ * *out = NULL: the library has none. */
 qn_status qn__blas_plan(struct qn__blas_plan **out, cublasLtHandle_t lt, const struct qn__blas_product *p,
                         size_t workspace, const struct qn__step *step, qn_error *err);
 void qn__blas_plan_free(struct qn__blas_plan *plan);
+/* Bytes that the plan is run with: those of its algorithm if that was named, else all that it might have needed. */
+size_t qn__blas_workspace(const struct qn__blas_plan *plan);
+/* What qn__blas_plan chooses from. */
+qn_status qn__blas_algorithms(cublasLtHandle_t lt, const struct qn__blas_product *p, size_t workspace,
+                              const struct qn__step *step, struct qn__algorithm *out, int max, int *n, qn_error *err);
 
 struct qn__blas_data {
     const void *a, *b;

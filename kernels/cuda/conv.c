@@ -1,6 +1,8 @@
 /* conv.c - the three directions of a convolution: layouts, the plan from cuDNN, filters in the library's order. See
  * conv.h. */
 #include "conv.h"
+#include <stdio.h>
+#include <string.h>
 
 enum { GRAPH, EMPTY, GRAPH_AFTER };
 const char *const qn__cuda_conv_variants[] = { "graph", "empty", "graph_after", NULL };
@@ -127,14 +129,82 @@ static qn_status find_dnn(const struct qn__step *s, struct state *state, struct 
     return *out ? QN_OK : qn__nomem(err, "cuDNN", 0);
 }
 
-static qn_status make_plan(struct qn__step *s, const struct qn__conv_roles *r, struct state *state, qn_error *err)
+/* ---- algorithms ------------------------------------------------------------------------------------------ */
+
+enum { ENGINES = 32 };
+
+/* What cuDNN is asked for: the graph of a step, without what comes after it. */
+static struct qn__dnn_conv graph_of(const struct qn__step *s, const struct qn__conv_roles *r)
 {
     struct qn__dnn_conv conv = conv_of(&s->args, r);
+    if (s->choice.variant == GRAPH_AFTER) conv.bias = false, conv.act = 0;
+    return conv;
+}
+
+bool qn__cuda_conv_describe(const struct qn__step *s, const struct qn__conv_roles *r, char *text, size_t size)
+{
+    static const char *const names[] = { "conv2d", "conv2d_grad_x", "conv2d_grad_w" };
+    if (s->choice.variant == EMPTY || !s->queue) return false;
+    struct qn__dnn_conv c = graph_of(s, r);
+    snprintf(text, size,
+             "%s %s %s x %lld %lld %lld %lld window %lld %lld y %lld %lld %lld groups %d stride %d %d dilation %d %d "
+             "pad %d %d %d %d bias %d act %s",
+             names[c.direction], qn_dtype_name(c.dtype), c.nhwc ? "nhwc" : "nchw", (long long)c.n, (long long)c.c,
+             (long long)c.h, (long long)c.w, (long long)c.kh, (long long)c.kw, (long long)c.o, (long long)c.oh,
+             (long long)c.ow, c.groups, c.stride[0], c.stride[1], c.dilation[0], c.dilation[1], c.pad[0], c.pad[1],
+             c.pad_end[0], c.pad_end[1], c.bias, c.act ? "relu" : "none");
+    return true;
+}
+
+/* One engine may be proposed several times, with other settings: its place in the ranking tells them apart. */
+static void name_engine(const struct qn__dnn_engine *e, int place, struct qn__algorithm *out)
+{
+    snprintf(out->name, sizeof out->name, "engine %lld place %d", (long long)e->index, place);
+    out->workspace = e->workspace;
+}
+
+qn_status qn__cuda_conv_algorithms(struct qn__step *s, const struct qn__conv_roles *r, struct qn__algorithm *out,
+                                   int max, int *n, qn_error *err)
+{
+    struct qn__dnn_engine engine[ENGINES];
+    struct qn__dnn_conv conv = graph_of(s, r);
+    struct state none = { .plan = NULL };
+    struct qn__dnn *dnn;
+    QN_TRY(find_dnn(s, &none, &dnn, err));
+    QN_TRY(qn__dnn_engines(dnn, &conv, WORKSPACE_MAX, engine, max < ENGINES ? max : ENGINES, n, err));
+    for (int i = 0; i < *n; i++) name_engine(&engine[i], i, &out[i]);
+    return QN_OK;
+}
+
+/* The place in the ranking of the algorithm that the step is to take. */
+static qn_status find_place(const struct qn__step *s, struct qn__dnn *dnn, const struct qn__dnn_conv *conv, int *place,
+                            qn_error *err)
+{
+    struct qn__dnn_engine engine[ENGINES];
+    struct qn__algorithm a;
+    int n = 0;
+    *place = 0;
+    if (!s->algorithm || !s->queue) return QN_OK;
+    QN_TRY(qn__dnn_engines(dnn, conv, WORKSPACE_MAX, engine, ENGINES, &n, err));
+    for (; *place < n; (*place)++) {
+        name_engine(&engine[*place], *place, &a);
+        if (strcmp(a.name, s->algorithm) == 0) return QN_OK;
+    }
+    return qn__fail(err, 7004, QN_AT_FIELD("tuning"),
+                    "convolution: algorithm \"%s\", which cuDNN does not offer; expected one of those it does; make a "
+                    "lock file with \"quern tune\"",
+                    qn__show(s->algorithm).s);
+}
+
+static qn_status make_plan(struct qn__step *s, const struct qn__conv_roles *r, struct state *state, qn_error *err)
+{
+    struct qn__dnn_conv conv = graph_of(s, r);
     struct qn__dnn *dnn;
     size_t all;
+    int place;
     QN_TRY(find_dnn(s, state, &dnn, err));
-    if (s->choice.variant == GRAPH_AFTER) conv.bias = false, conv.act = 0;
-    QN_TRY(qn__dnn_plan(&state->plan, dnn, &conv, WORKSPACE_MAX, s, err));
+    QN_TRY(find_place(s, dnn, &conv, &place, err));
+    QN_TRY(qn__dnn_plan_at(&state->plan, dnn, &conv, WORKSPACE_MAX, place, s, err));
     if (!state->plan)
         return qn__fail(
             err, 2208, NULL,

@@ -24,6 +24,9 @@ qn_status qn__cuda_conv_pick(const struct qn__args *a, struct qn__choice *c, con
 qn_status qn__cuda_conv_prepare(struct qn__step *s, const struct qn__conv_roles *roles, qn_error *err);
 qn_status qn__cuda_conv_launch(const struct qn__step *s, const struct qn__conv_roles *roles, qn_error *err);
 void qn__cuda_conv_release(struct qn__step *s);
+bool qn__cuda_conv_describe(const struct qn__step *s, const struct qn__conv_roles *roles, char *text, size_t size);
+qn_status qn__cuda_conv_algorithms(struct qn__step *s, const struct qn__conv_roles *roles, struct qn__algorithm *out,
+                                   int max, int *n, qn_error *err);
 
 /* of rows with an epilogue, and without */
 extern const char *const qn__cuda_conv_variants[], *const qn__cuda_conv_plain_variants[];
@@ -34,8 +37,20 @@ extern const char *const qn__cuda_conv_variants[], *const qn__cuda_conv_plain_va
     static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return qn__cuda_conv_pick(a, c, &roles); } \
     static qn_status prepare(struct qn__step *s, qn_error *err) { return qn__cuda_conv_prepare(s, &roles, err); } \
     static qn_status launch(const struct qn__step *s, qn_error *err) { return qn__cuda_conv_launch(s, &roles, err); } \
+    static bool describe(const struct qn__step *s, char *text, size_t size) \
+    { \
+        return qn__cuda_conv_describe(s, &roles, text, size); \
+    } \
+    static qn_status algorithms(struct qn__step *s, struct qn__algorithm *out, int max, int *n, qn_error *err) \
+    { \
+        return qn__cuda_conv_algorithms(s, &roles, out, max, n, err); \
+    } \
     extern const struct qn__kernel qn__cuda_##op; \
-    const struct qn__kernel qn__cuda_##op = { \
-        .variants = names, .pick = pick, .prepare = prepare, .launch = launch, .release = qn__cuda_conv_release \
-    }
+    const struct qn__kernel qn__cuda_##op = { .variants = names, \
+                                              .pick = pick, \
+                                              .prepare = prepare, \
+                                              .launch = launch, \
+                                              .release = qn__cuda_conv_release, \
+                                              .describe = describe, \
+                                              .algorithms = algorithms }
 #endif

@@ -1,5 +1,6 @@
 /* device.c - a GPU: what it is, its memory, copies that are waited for. */
 #include "device.h"
+#include "dnn.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,23 @@ qn_status qn__cuda_info(int index, struct qn__device_info *out, qn_error *err)
 }
 
 const struct qn__gpu *qn__cuda_describe(const struct qn__device *d) { return &d->gpu; }
+
+qn_status qn__cuda_identity(struct qn__device *d, struct qn__identity *out, qn_error *err)
+{
+    struct cudaDeviceProp p;
+    int driver = 0, cuda = 0;
+    memset(out, 0, sizeof *out);
+    QN_TRY(qn__cuda_check(cudaGetDeviceProperties(&p, d->index), "cudaGetDeviceProperties", NULL, err));
+    QN_TRY(qn__cuda_check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion", NULL, err));
+    QN_TRY(qn__cuda_check(cudaRuntimeGetVersion(&cuda), "cudaRuntimeGetVersion", NULL, err));
+    size_t n = strnlen(p.name, sizeof out->gpu - 1);
+    for (size_t i = 0; i < n; i++) out->gpu[i] = p.name[i] < ' ' || p.name[i] > '~' ? '?' : p.name[i];
+    out->driver = driver;
+    out->cuda = cuda;
+    out->blas = (int64_t)cublasLtGetVersion();
+    out->dnn = (int64_t)qn__dnn_installed();
+    return QN_OK;
+}
 
 /* ---- opening ------------------------------------------------------------------------------------------------ */
 

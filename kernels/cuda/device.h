@@ -30,6 +30,7 @@ qn_status qn__cuda_info(int index, struct qn__device_info *out, qn_error *err);
 qn_status qn__cuda_open(struct qn__device **out, int index, const qn_alloc *alloc, qn_error *err);
 void qn__cuda_close(struct qn__device *d);
 const struct qn__gpu *qn__cuda_describe(const struct qn__device *d);
+qn_status qn__cuda_identity(struct qn__device *d, struct qn__identity *out, qn_error *err);
 qn_status qn__cuda_memory(struct qn__device *d, int64_t *available, int64_t *total, qn_error *err);
 qn_status qn__cuda_take(struct qn__device *d, void **out, size_t bytes, qn_error *err);
 void qn__cuda_give(struct qn__device *d, void *memory, size_t bytes);

@@ -35,6 +35,15 @@ static bool find(void *library, const char *name, void *function)
 /* Left in memory when it is closed: the library keeps threads and tables of its own. */
 static void *load(const char *name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE); }
 
+size_t qn__dnn_installed(void)
+{
+    size_t (*version)(void) = NULL;
+    void *library = load("libcudnn.so.9");
+    size_t n = library && find(library, "cudnnGetVersion", &version) ? version() : 0;
+    if (library) dlclose(library);
+    return n;
+}
+
 static qn_status load_calls(struct qn__dnn *d, qn_error *err)
 {
     void *library = load(d->library ? d->library : "libcudnn.so.9");

@@ -26,6 +26,8 @@ struct qn__dnn *qn__dnn_new(const struct qn__gpu *gpu, const cudaStream_t *strea
 qn_status qn__dnn_open(struct qn__dnn *dnn, const struct qn__step *step, qn_error *err);
 /* Version as the library counts, e.g. 91900; 0 before it is open. */
 size_t qn__dnn_version(const struct qn__dnn *dnn);
+/* Of the library that the usual search finds; 0: none. */
+size_t qn__dnn_installed(void);
 
 /* What is computed: y = x * w (forward), dx from w and dy, or dw from x and dy. Images are NHWC or NCHW, filters
  * [o][kh][kw][c/groups] or [o][c/groups][kh][kw] likewise. */
@@ -57,11 +59,13 @@ bool qn__dnn_fuses(const struct qn__dnn_conv *conv);
 qn_status qn__dnn_engines(struct qn__dnn *dnn, const struct qn__dnn_conv *conv, size_t limit,
                           struct qn__dnn_engine *engine, int max, int *n, qn_error *err);
 
-/* The first of that list, ready to run; *out = NULL if the list is empty. step names the operator in errors, or NULL.
- * */
+/* The first of that list, or number `place` of it, ready to run; *out = NULL if the list ends before. step names the
+ * operator in errors, or NULL. */
 struct qn__dnn_plan;
 qn_status qn__dnn_plan(struct qn__dnn_plan **out, struct qn__dnn *dnn, const struct qn__dnn_conv *conv, size_t limit,
                        const struct qn__step *step, qn_error *err);
+qn_status qn__dnn_plan_at(struct qn__dnn_plan **out, struct qn__dnn *dnn, const struct qn__dnn_conv *conv, size_t limit,
+                          int place, const struct qn__step *step, qn_error *err);
 void qn__dnn_plan_free(struct qn__dnn_plan *plan);
 struct qn__dnn_engine qn__dnn_plan_engine(const struct qn__dnn_plan *plan);
 

@@ -21,6 +21,7 @@ struct build {
     const char *what;
     desc owned[MAX_OWNED];
     int n;
+    int skip; /* good configurations to pass over */
 };
 
 /* One finalized set of addresses; a program has one per input slot. */
@@ -325,6 +326,11 @@ static int choose(struct build *b, const struct qn__dnn *dnn, desc graph, qn_dty
         struct qn__dnn_engine e;
         if (!engine_of(b->call, config[i], &e) || !keeps_promises(e.notes, dtype)) continue;
         desc plan = plan_of(dnn, config[i], limit, &e.workspace);
+        if (plan && b->skip > 0) {
+            b->skip--;
+            b->call->cudnnBackendDestroyDescriptor(plan);
+            continue;
+        }
         if (!plan) continue;
         list[n++] = e;
         if (!out || b->n + 2 > MAX_OWNED) {
@@ -378,6 +384,12 @@ qn_status qn__dnn_engines(struct qn__dnn *dnn, const struct qn__dnn_conv *conv, 
 qn_status qn__dnn_plan(struct qn__dnn_plan **out, struct qn__dnn *dnn, const struct qn__dnn_conv *conv, size_t limit,
                        const struct qn__step *step, qn_error *err)
 {
+    return qn__dnn_plan_at(out, dnn, conv, limit, 0, step, err);
+}
+
+qn_status qn__dnn_plan_at(struct qn__dnn_plan **out, struct qn__dnn *dnn, const struct qn__dnn_conv *conv, size_t limit,
+                          int place, const struct qn__step *step, qn_error *err)
+{
     *out = NULL;
     QN_TRY(qn__dnn_open(dnn, step, err));
     struct qn__dnn_plan *p = qn__calloc(&qn__std_alloc, 1, sizeof *p);
@@ -385,6 +397,7 @@ qn_status qn__dnn_plan(struct qn__dnn_plan **out, struct qn__dnn *dnn, const str
     p->dnn = dnn;
     p->bias = conv->bias;
     p->graph.call = &dnn->call;
+    p->graph.skip = place;
     int n = search(&p->graph, dnn, conv, limit, &p->engine, 1, &p->plan);
     cudnnStatus_t status = p->graph.status;
     const char *what = p->graph.what;

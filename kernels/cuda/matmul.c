@@ -16,6 +16,7 @@
 #include "blas.h"
 #include "epilogue.h"
 #include "gemm.h"
+#include <stdio.h>
 
 enum { LT, LT_AFTER, EMPTY };
 
@@ -179,6 +180,36 @@ static qn_status use_own(struct state *state, const struct qn__blas_product *p, 
                     (long long)p->m, (long long)p->k, (long long)p->k, (long long)p->n);
 }
 
+static qn_status not_offered(const struct qn__step *s, qn_error *err)
+{
+    return qn__fail(
+        err, 7004, QN_AT_FIELD("tuning"),
+        "matmul: algorithm \"%s\", which cuBLASLt does not offer; expected one of those it does; make a lock "
+        "file with \"quern tune\"",
+        qn__show(s->algorithm).s);
+}
+
+static bool describe(const struct qn__step *s, char *text, size_t size)
+{
+    struct lead l;
+    const struct qn__args *a = &s->args;
+    if (s->choice.variant == EMPTY || !s->queue) return false;
+    struct qn__blas_product p = product_of(a, &l);
+    snprintf(
+        text, size,
+        "matmul %s m %lld n %lld k %lld ta %d tb %d batch %lld steps %lld %lld %lld align %lld epilogue %d bias %d",
+        qn_dtype_name(p.dtype), (long long)p.m, (long long)p.n, (long long)p.k, p.ta, p.tb, (long long)p.batch,
+        (long long)p.a_step, (long long)p.b_step, (long long)p.y_step, (long long)p.align, (int)p.epilogue, p.bias);
+    return true;
+}
+
+static qn_status algorithms(struct qn__step *s, struct qn__algorithm *out, int max, int *n, qn_error *err)
+{
+    struct lead l;
+    struct qn__blas_product p = product_of(&s->args, &l);
+    return qn__blas_algorithms(s->queue->lt, &p, s->choice.workspace, s, out, max, n, err);
+}
+
 /* Without a device there is no library to ask, and nothing that the plan of memory needs from it. */
 static qn_status prepare(struct qn__step *s, qn_error *err)
 {
@@ -187,7 +218,8 @@ static qn_status prepare(struct qn__step *s, qn_error *err)
     if (!state) return qn__nomem(err, "matmul", sizeof *state);
     struct qn__blas_product p = product_of(&s->args, &state->calls);
     qn_status status = qn__blas_plan(&state->plan, s->queue->lt, &p, s->choice.workspace, s, err);
-    if (!status && !state->plan) status = use_own(state, &p, err);
+    if (!status && !state->plan) status = s->algorithm ? not_offered(s, err) : use_own(state, &p, err);
+    if (!status && s->algorithm) s->choice.workspace = qn__blas_workspace(state->plan);
     if (status)
         drop(state);
     else
@@ -267,6 +299,10 @@ static qn_status launch(const struct qn__step *s, qn_error *err)
 
 static const char *const variants[] = { "lt", "lt_after", "empty", NULL };
 extern const struct qn__kernel qn__cuda_matmul;
-const struct qn__kernel qn__cuda_matmul = {
-    .variants = variants, .pick = pick, .prepare = prepare, .launch = launch, .release = release
-};
+const struct qn__kernel qn__cuda_matmul = { .variants = variants,
+                                            .pick = pick,
+                                            .prepare = prepare,
+                                            .launch = launch,
+                                            .release = release,
+                                            .describe = describe,
+                                            .algorithms = algorithms };

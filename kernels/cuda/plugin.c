@@ -11,6 +11,7 @@ static const struct qn__device_api device_api = {
     .open = qn__cuda_open,
     .close = qn__cuda_close,
     .describe = qn__cuda_describe,
+    .identity = qn__cuda_identity,
     .memory = qn__cuda_memory,
     .take = qn__cuda_take,
     .give = qn__cuda_give,

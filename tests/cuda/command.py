@@ -94,6 +94,37 @@ def profile():
     check("its trace", any("conv2d" in json.dumps(e) for e in events), events[:3])
 
 
+def tuning():
+    """quern tune writes a lock file; train takes it, keeps it in the run's directory, and refuses a bad one."""
+    code, out, err = run("tune", "r.json", "--trials", "2", "--out", "t.lock")
+    check("tunes", code == 0 and "conv2d_grad_w F32" in out and "matmul F32" in out, out + err)
+    code, out, err = run("tune", "r.json", "--trials", "2", "--out", "j.lock", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    check("tunes, as JSON", code == 0 and any(row["tried"] > 1 for row in rows) and
+          all(row["seconds"] <= row["first"] for row in rows), out + err)
+    code, _, err = train("tuned", "cuda", "--tuning", "t.lock", "--epochs", "1")
+    with open("t.lock", "rb") as f, open("tuned/gpu-1/tuning.lock", "rb") as g:
+        lock = f.read()
+        check("trains with the lock file and keeps it", code == 0 and lock == g.read(), err)
+    code, _, err = run("train", "r.json", "--resume=tuned/gpu-1", "--epochs", "2", "--device", "cuda", "-q")
+    check("goes on with the run's own", code == 0, err)
+    code, _, err = train("cpu", "cpu", "--tuning", "t.lock")
+    check("the CPU has no use for it", code == 2 and err.startswith("error E2001 usage: tuning: "), err)
+    code, _, err = run("tune", "r.json", "--device", "cpu")
+    check("nor anything to tune", code == 2 and err.startswith("error E2001 usage: --device: cpu; "), err)
+    bad = {"E4051 tuning: bad.lock:7:1: \"choose\"; expected choice or end": lock.replace(b"\nchoice", b"\nchoose", 1),
+           "E4051 tuning: bad.lock:3:8: driver: \"\"; ": lock.replace(b"driver\t", b"driver\t\ndriver\t", 1),
+           "E7004 device: tuning: lock file of ": lock.replace(b"cudnn\t", b"cudnn\t1", 1),
+           "E7004 device: tuning: convolution: algorithm \"engine 700":
+           lock.replace(b"\tengine ", b"\tengine 7000 ", 1)}
+    for line, content in bad.items():
+        with open("bad.lock", "wb") as f:
+            f.write(content)
+        code, out, err = train("bad", "cuda", "--tuning", "bad.lock")
+        check(line, code == int(line[1]) and err.startswith("error " + line) and err.count("\n") == 1 and not out and
+              not os.path.exists("bad"), f"{code} {err}")
+
+
 def failures():
     """The k-th call answers with a code, and every call after it."""
     calls = (1, 2, 3, 5, 8, 40, 200, 400, 700, 1000) if not LONG else range(1, 1500, 7)
@@ -162,7 +193,7 @@ def main():
         os.chdir(folder)
         with open("r.json", "w", encoding="utf-8") as f:
             json.dump(RECIPE, f)
-        for part in (same_network_everywhere, predictions, profile):
+        for part in (same_network_everywhere, predictions, profile, tuning):
             part()
         if simulated:
             for part in (failures, memory_of_the_gpu, libraries, goes_on):
