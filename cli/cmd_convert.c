@@ -138,17 +138,53 @@ static qn_status write_npy(const qn_tensor_data *t, const char *path, qn_error *
     return status;
 }
 
-/* DIR/NAME.npy; whatever is no letter, digit, dot, dash or underline in a name becomes an underline. */
+struct file_name {
+    char text[200];
+    const char *tensor;
+};
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(((const struct file_name *)a)->text, ((const struct file_name *)b)->text);
+}
+
+/* Whatever is no letter, digit, dot, dash or underline in a name becomes an underline. */
+static void file_name(struct file_name *out, const char *tensor)
+{
+    snprintf(out->text, sizeof out->text, "%s", tensor);
+    for (char *p = out->text; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("._-", *p)) *p = '_';
+    if (out->text[0] == '.') out->text[0] = '_';
+    out->tensor = tensor;
+}
+
+/* Two tensors whose files would have one name are refused before any is written. */
+static qn_status check_file_names(const struct tensors *t, const char *dir, qn_error *err)
+{
+    size_t n = (size_t)t->n;
+    struct file_name *name = calloc(n + 1, sizeof *name);
+    qn_status status = name ? QN_OK : qn__nomem(err, "names of files", n * sizeof *name);
+    for (size_t i = 0; i < n && name; i++) file_name(&name[i], t->at[i].name);
+    if (name) qsort(name, n, sizeof *name, by_text);
+    for (size_t i = 1; i < n && !status; i++)
+        if (strcmp(name[i].text, name[i - 1].text) == 0)
+            status = qn__fail(err, 2001, QN_AT_FILE(dir),
+                              "%s.npy for both \"%s\" and \"%s\"; expected a .safetensors file", name[i].text,
+                              qn__show(name[i - 1].tensor).s, qn__show(name[i].tensor).s);
+    free(name);
+    return status;
+}
+
+/* DIR/NAME.npy */
 static qn_status write_directory(const struct tensors *t, const char *dir, qn_error *err)
 {
+    QN_TRY(check_file_names(t, dir, err));
     QN_TRY(qn__file_make_dirs(dir, err));
     for (int64_t i = 0; i < t->n; i++) {
-        char path[4096], name[200];
-        snprintf(name, sizeof name, "%s", t->at[i].name);
-        for (char *p = name; *p; p++)
-            if (!isalnum((unsigned char)*p) && !strchr("._-", *p)) *p = '_';
-        if (name[0] == '.') name[0] = '_';
-        int n = snprintf(path, sizeof path, "%s/%s.npy", dir, name);
+        char path[4096];
+        struct file_name name;
+        file_name(&name, t->at[i].name);
+        int n = snprintf(path, sizeof path, "%s/%s.npy", dir, name.text);
         if (n < 0 || (size_t)n >= sizeof path) return qn__fail(err, 6002, QN_AT_FILE(dir), "path too long");
         QN_TRY(write_npy(&t->at[i], path, err));
     }

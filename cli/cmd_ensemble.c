@@ -176,13 +176,25 @@ static void finish(struct ensemble *e)
 
 /* ---- measuring -------------------------------------------------------------------------------------------------- */
 
+/* Labels that the first model's loss ignores are left out, as they are by eval. */
+static bool is_ignored(const struct ensemble *e, int32_t label)
+{
+    const qn_recipe_loss *l = &qn_model_recipe(e->model[0])->loss;
+    return l->kind == QN_LOSS_CROSS_ENTROPY && l->ignore_index >= 0 && label == l->ignore_index;
+}
+
 /* Mean of -log(probability of the true class); shares of votes may be 0, which is told as infinite. */
 static double log_loss(const struct ensemble *e, const float *scores)
 {
     double sum = 0;
-    for (int64_t i = 0; i < e->samples; i++)
-        sum -= log((double)scores[i * e->width + qn_dataset_label(e->test.ds, sample_at(e, i))]);
-    return sum / (double)e->samples;
+    int64_t n = 0;
+    for (int64_t i = 0; i < e->samples; i++) {
+        int32_t label = qn_dataset_label(e->test.ds, sample_at(e, i));
+        if (is_ignored(e, label)) continue;
+        sum -= log((double)scores[i * e->width + label]);
+        n++;
+    }
+    return sum / (double)n;
 }
 
 static qn_status measure_values(struct ensemble *e, qn_metrics *m, const float *scores, qn_error *err)
@@ -196,7 +208,7 @@ static qn_status measure_classes(struct ensemble *e, qn_metrics *m, const float 
 {
     for (int64_t i = 0; i < e->samples; i++) {
         int32_t label = qn_dataset_label(e->test.ds, sample_at(e, i));
-        QN_TRY(qn_metrics_add_classes(m, scores + i * e->width, &label, 1, err));
+        if (!is_ignored(e, label)) QN_TRY(qn_metrics_add_classes(m, scores + i * e->width, &label, 1, err));
     }
     if (e->method != VOTE || scores != e->sum) qn_metrics_add_loss(m, log_loss(e, scores), (double)e->samples);
     return QN_OK;
@@ -213,9 +225,9 @@ static qn_status measure(struct ensemble *e, const float *scores, qn_metrics_sum
     return status;
 }
 
-static void print_row(const char *name, const qn_metrics_summary *s, double weight)
+static void print_row(int wide, const char *name, const qn_metrics_summary *s, double weight)
 {
-    printf("%-32s", name);
+    printf("%-*s", wide, name);
     if (isfinite(s->accuracy))
         printf(" %9.4f %9.4f", s->accuracy, s->f1_macro);
     else
@@ -228,12 +240,17 @@ static void print_row(const char *name, const qn_metrics_summary *s, double weig
 static void print_table(const struct ensemble *e, const qn_metrics_summary *each, const qn_metrics_summary *all)
 {
     static const char *const names[] = { "mean of all", "vote of all", "weighted mean of all" };
+    int wide = 32;
+    for (int i = 0; i < e->n; i++) {
+        int n = (int)strlen(qn__show(qn_model_path(e->model[i])).s);
+        wide = n > wide ? n : wide;
+    }
     printf("%s, %lld samples\n", e->test.name, (long long)e->samples);
-    printf("%-32s %9s %9s%s\n", "model", classes(e) ? "accuracy" : "MSE", classes(e) ? "F1" : "MAE",
+    printf("%-*s %9s %9s%s\n", wide, "model", classes(e) ? "accuracy" : "MSE", classes(e) ? "F1" : "MAE",
            classes(e) ? "      loss" : "");
     for (int i = 0; i < e->n; i++)
-        print_row(qn__show(qn_model_path(e->model[i])).s, &each[i], e->method == WEIGHTED ? e->weight[i] : 0);
-    print_row(names[e->method], all, 0);
+        print_row(wide, qn__show(qn_model_path(e->model[i])).s, &each[i], e->method == WEIGHTED ? e->weight[i] : 0);
+    print_row(wide, names[e->method], all, 0);
 }
 
 static int print_json(const struct ensemble *e, const qn_metrics_summary *each, const qn_metrics_summary *all)

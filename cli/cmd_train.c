@@ -49,27 +49,53 @@ static int check_options(const struct options *o)
     return 0;
 }
 
+/* RECIPE is only a name for the run here; that of another network is a mistake, and none at all will do. */
+static int resume_named(const qn_recipe *r, struct options *o)
+{
+    char path[4096];
+    qn_recipe_errors errors;
+    qn_recipe *own = NULL;
+    qn_error err;
+    const char *dir = o->resume.value;
+    int n = snprintf(path, sizeof path, "%s/recipe.json", dir), code = 0;
+    if (n > 0 && (size_t)n < sizeof path) (void)!qn_recipe_load(&own, path, NULL, 0, &errors);
+    if (r && own && strcmp(r->name, own->name) != 0) {
+        qn__fail(&err, 2001, QN_AT_FIELD("--resume"),
+                 "%s is a run of %s; expected one of %s, or its own RECIPE or none", qn__show(dir).s,
+                 qn__show(own->name).s, qn__show(r->name).s);
+        code = cli_fail(&err);
+    }
+    if (!code) code = cli_choose_device(o, own ? own->device : r ? r->device : "auto", o->quiet);
+    if (!code) code = cli_train_recipe(NULL, o, dir, NULL, NULL, 0);
+    qn_recipe_free(own);
+    return code;
+}
+
+static int missing_recipe(void)
+{
+    qn_error err;
+    qn__fail(&err, 2001, QN_AT_FIELD("RECIPE"), "missing; expected RECIPE; see quern train --help");
+    return cli_fail(&err);
+}
+
 int cmd_train(int argc, char **argv)
 {
     struct options o;
     qn_recipe *r = NULL;
     int code = cli_parse(&cli_train, argc, argv, &o);
     if (code >= 0) return code;
-    code = check_options(&o);
+    code = o.args.n == 0 && !o.resume.value ? missing_recipe() : check_options(&o);
     if (code || o.folds > 0) {
         if (!code) code = cli_train_folds(o.args.v[0], &o);
         cli_free(&o);
         return cli_finish(code);
     }
-    code = cli_load_recipe(&r, o.args.v[0], &o);
-    if (!code) code = cli_choose_device(&o, r->device, o.quiet);
-    if (!code) {
-        if (!o.resume.given)
-            code = cli_train_recipe(r, &o, NULL, NULL, NULL, 0);
-        else if (o.resume.value)
-            code = cli_train_recipe(NULL, &o, o.resume.value, NULL, NULL, 0);
-        else
-            code = resume_latest(r, &o);
+    if (o.args.n > 0) code = cli_load_recipe(&r, o.args.v[0], &o);
+    if (!code && o.resume.value) {
+        code = resume_named(r, &o);
+    } else if (!code) {
+        code = cli_choose_device(&o, r->device, o.quiet);
+        if (!code) code = o.resume.given ? resume_latest(r, &o) : cli_train_recipe(r, &o, NULL, NULL, NULL, 0);
     }
     qn_recipe_free(r);
     cli_free(&o);

@@ -76,12 +76,13 @@ static const struct option_row train_options[] = {
       "Take the algorithms of cuBLASLt and cuDNN that quern tune has written there; default: the first that they "
       "propose" },
     QUIET,
-    JSON("Print one JSON object per epoch"),
+    JSON("Print the result as one JSON object"),
 };
-COMMAND(train, "train the network of a recipe", "RECIPE", 1, 1,
+COMMAND(train, "train the network of a recipe", "RECIPE", 0, 1,
         "Trains the network that RECIPE describes and writes OUT/NAME-N/: the resolved recipe, the versions, the log, "
         "the best and the last checkpoint. An existing run is never overwritten. Ctrl-C saves the state and ends with "
-        "75; --resume goes on bit for bit, with the run's own recipe: --set and --seed are refused then. --epochs may "
+        "75; --resume goes on bit for bit, with the run's own recipe: --set and --seed are refused then, and with "
+        "--resume=DIR there need be no RECIPE. --epochs may "
         "lengthen a run, also one that has ended, unless its schedule (cosine, one_cycle, linear) or early stopping "
         "has brought it to its end; what comes out is what so many epochs from the beginning would have led to. With "
         "--folds every run is kept like any other, and the held-out results, of each run's best epoch, are printed "
@@ -164,7 +165,7 @@ COMMAND(tune, "time a GPU's algorithms and write the lock file of the fastest", 
         "Quern times, so speed, memory and bits repeat.")
 
 static const struct option_row search_options[] = {
-    { "space", 0, "FILE", OPTION_TEXT, AT(space), 0, 0, NULL, "What to vary: JSON, key path to list or range" },
+    { "space", 0, "FILE", OPTION_TEXT, AT(space), 0, 0, NULL, "What to vary; see above" },
     { "trials", 'n', "N", OPTION_INT, AT(trials), 1, 100000, NULL, "How many settings to try" },
     { "method", 'm', "NAME", OPTION_CHOICE, AT(method), 0, 0, methods, "How settings are chosen; default: random" },
     SEED("Of the choice of settings"),
@@ -179,7 +180,10 @@ static const struct option_row search_options[] = {
 COMMAND(search, "find better settings for a recipe", "RECIPE", 1, 1,
         "Trains RECIPE with settings from a space and ranks them on the validation part; leaves a CSV table and a "
         "picture. halving gives --trials settings a few epochs each, the better third of them three times as many, and "
-        "so on up to the recipe's.")
+        "so on up to the recipe's. FILE is a JSON object: keys as for --set, each with a list of values, or with a "
+        "range, {\"uniform\": [low, high]} or {\"log\": [low, high]}, to which a grid needs \"steps\": N. An example: "
+        "{\"optimizer.lr\": {\"log\": [1e-4, 1e-2]}, \"batch\": [32, 64], \"model[1].linear\": {\"uniform\": [64, "
+        "512]}}.")
 
 static const struct option_row schema_options[] = {
     SET,

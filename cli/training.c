@@ -1,5 +1,6 @@
 /* training.c - see training.h. */
 #include "training.h"
+#include "answers.h"
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,13 +84,17 @@ const volatile sig_atomic_t *cli_stop_flag(void)
 static void print_json(const qn_train_result *r, const char *dir)
 {
     char loss[32], accuracy[32], valid[32];
-    printf("{\"run\":\"%s\",\"steps\":%lld,\"skipped\":%lld,\"seconds\":%.3f,\"first_step_seconds\":%.4f", dir,
-           (long long)r->steps, (long long)r->skipped, r->seconds, r->first_step_seconds);
+    json_t *name = cli_text(dir);
+    char *text = name ? json_dumps(name, JSON_ENCODE_ANY) : NULL;
+    printf("{\"run\":%s,\"steps\":%lld,\"skipped\":%lld,\"seconds\":%.3f,\"first_step_seconds\":%.4f",
+           text ? text : "null", (long long)r->steps, (long long)r->skipped, r->seconds, r->first_step_seconds);
     if (r->valid.count) printf(",\"valid_accuracy\":%s", qn__format_f64(valid, r->valid.accuracy));
     if (r->test.count)
         printf(",\"test_loss\":%s,\"test_accuracy\":%s", qn__format_f64(loss, r->test.loss),
                qn__format_f64(accuracy, r->test.accuracy));
     printf("}\n");
+    free(text);
+    json_decref(name);
 }
 
 /* The watched figure of a part: accuracy for classes, else the loss. */

@@ -252,7 +252,7 @@ struct qn__json *qn__json_parse(struct qn__pool *pool, const char *text, size_t 
     struct qn__json *tree = NULL;
     if (qn__json_scan(copy, bytes, &spots, report)) tree = parse_scanned(pool, copy, bytes, &spots, report);
     if (tree && !any && tree->kind != QN__OBJECT) {
-        qn__problem(report, 2107, tree, false, "recipe", "not an object; expected { ... }");
+        qn__problem(report, 2107, tree, false, NULL, "not an object; expected { ... }");
         tree = NULL;
     }
     qn__free(NULL, spots.v, spots.cap * sizeof *spots.v);

@@ -53,6 +53,19 @@ static const char *sentence(const qn_error *e, const char *set, const char *key)
     return strncmp(at, key, n) == 0 && at[n] == ':' && at[n + 1] == ' ' ? at + n + 2 : at;
 }
 
+/* A range between integers whose key takes nothing else: both ends have made a recipe, what is between does not. */
+static bool takes_integers(struct qn__search *s, const struct qn__parameter *p)
+{
+    char set[1][QN_SETTING_MAX], number[32];
+    qn_recipe_errors why;
+    qn_recipe *r;
+    if (p->kind == QN_RANGE_LIST || p->low != nearbyint(p->low) || p->high != nearbyint(p->high)) return false;
+    snprintf(set[0], sizeof set[0], "%s=%s", p->key, qn__format_f64(number, p->low + 0.5));
+    qn_status status = load(&r, s, set, 1, &why);
+    if (!status) qn_recipe_free(r);
+    return status && why.list[0].code == 2107;
+}
+
 /* Every listed value, and both ends of every range, must make a recipe: told at its place in the space before
  * anything is trained. */
 static void check_settings(struct qn__search *s, struct qn__report *report)
@@ -71,6 +84,8 @@ static void check_settings(struct qn__search *s, struct qn__report *report)
                 qn__problem(report, why.list[0].code, at, false, p->key, "%.300s",
                             sentence(&why.list[0], one[0], p->key));
         }
+    for (int i = 0; i < s->space.n && !report->status; i++)
+        s->space.parameter[i].whole = takes_integers(s, &s->space.parameter[i]);
 }
 
 /* Halving gives out epochs itself. */

@@ -133,8 +133,12 @@ static void put_real(char *out, const struct qn__parameter *p, double u)
     double x = p->kind == QN_RANGE_LOG ? exp(log(p->low) + u * (log(p->high) - log(p->low)))
                                        : p->low + u * (p->high - p->low);
     double scale = x != 0 ? pow(10, 3 - floor(log10(fabs(x)))) : 1, rounded = nearbyint(x * scale) / scale;
+    if (p->whole) rounded = nearbyint(x);
     if (isfinite(rounded) && rounded >= p->low && rounded <= p->high) x = rounded;
-    snprintf(out, QN_SETTING_MAX, "%s=%s", p->key, qn__format_f64(number, x));
+    if (x == nearbyint(x) && fabs(x) < 1e15) /* never 2e+01, which is no integer */
+        snprintf(out, QN_SETTING_MAX, "%s=%lld", p->key, (long long)x);
+    else
+        snprintf(out, QN_SETTING_MAX, "%s=%s", p->key, qn__format_f64(number, x));
 }
 
 void qn__space_random(const struct qn__space *s, int i, int64_t k, uint64_t seed, char out[QN_SETTING_MAX])

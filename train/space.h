@@ -10,6 +10,7 @@ struct qn__parameter {
     enum qn__range kind;
     double low, high;
     int64_t steps; /* of a range in a grid; 0: not given */
+    bool whole;    /* a range of integers; the reader does not know, who knows the recipe says so */
     const struct qn__json *node;
 };
 

@@ -49,7 +49,9 @@ qn_status qn__save_run(qn_trainer *t, const char *name, qn_error *err)
 bool qn__save_or_note(qn_trainer *t, const char *name)
 {
     qn_error err = { 0 };
-    if (qn__save_run(t, name, &err) == QN_EDEVICE)
+    qn_status status = qn__save_run(t, name, &err);
+    if (!name) t->unsaved = status != QN_OK;
+    if (status == QN_EDEVICE)
         t->lost = err;
     else if (err.code)
         qn__note(t, err.text);
@@ -280,7 +282,12 @@ static qn_status run(qn_trainer *t, qn_train_result *result, qn_error *err)
         QN_TRY(qn__train_epoch(t, err));
         QN_TRY(end_epoch(t, err));
     }
-    return finish(t, result, err);
+    /* A run whose end is on no disk has failed, whatever it has learnt; there may be room by now. */
+    qn_error unsaved = { 0 };
+    qn_status saved = t->unsaved ? qn__save_run(t, NULL, &unsaved) : QN_OK;
+    QN_TRY(finish(t, result, err));
+    if (saved && err) *err = unsaved;
+    return saved;
 }
 
 /* After an error of a GPU nothing can be read from it any more, and the host's copy of the weights is that of the last

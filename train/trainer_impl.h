@@ -45,6 +45,7 @@ struct qn_trainer {
     struct qn__trace trace; /* only with opts.profile */
     double opened, data_seconds, first_step;
     qn_error lost;
+    bool unsaved;       /* the newest checkpoint that was due could not be written */
     int64_t old_epochs; /* of a resumed run, before opts.epochs */
 
     bool ahead; /* results are looked at one micro run late */

@@ -253,8 +253,9 @@ def full_disk(folder):
     code, _, err = run("train", recipe, "--out", folder + "/limited",
                        preexec_fn=lambda: (own_signals(), signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
                                            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))))
-    check("no checkpoint fits on the disk: training goes on and says so each time",
-          code == 0 and err.count("error E6002 io: ") >= 2 and "Traceback" not in err, f"{code} {err}")
+    check("no checkpoint fits on the disk: training goes on, says so each time, and fails at its end",
+          code == 6 and err.count("error E6002 io: ") >= 3 and "epoch 2/2" in err and
+          os.path.exists(folder + "/limited/kill-1/result.json"), f"{code} {err}")
 
 
 def devices(folder):

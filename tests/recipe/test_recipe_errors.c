@@ -13,7 +13,7 @@ static const struct {
     /* not JSON */
     { "", "error E2101 config: r.json:1:1: JSON: end of file; expected a value" },
     { "// only\n", "error E2101 config: r.json:2:1: JSON: end of file; expected a value" },
-    { "[]", "error E2107 config: r.json:1:1: recipe: not an object; expected { ... }" },
+    { "[]", "error E2107 config: r.json:1:1: not an object; expected { ... }" },
     { "{\n  quern: 1}", "error E2101 config: r.json:2:3: JSON: quern; expected a key in quotes or \"}\"" },
     { "{\"a\": 1,}", "error E2101 config: r.json:1:9: JSON: }; expected a key in quotes" },
     { "{\"a\": [1 2]}", "error E2101 config: r.json:1:10: JSON: 2; expected \",\" or \"]\"" },
