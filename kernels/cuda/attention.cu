@@ -4,6 +4,7 @@
  * goes once along the keys, 64 at a time, keeping the largest score so far and the sums relative to it (Dao et al. 2022;
  * Milakov and Gimelshein 2018). Keys and values are read once for each block of queries, from L2 for most of them.
  * Heads of more than 64 (NC = 1) or 128 (NC = 2) are cut along D: each cut computes the scores again. */
+#include "attention_tensor.h"
 #include "attention_tile.h"
 
 using namespace attention;
@@ -92,14 +93,24 @@ qn_status pick(const qn__args *a, qn__choice *c)
     for (int i = 0; i < a->n_in; i++)
         if (a->x[i].dtype != a->y.dtype) return QN_EUSAGE;
     if (!is_cuda_float(a->y.dtype) || !shape_of(a, &s) || ceil_div(s.size, TILE) > 65535) return QN_EUSAGE;
-    c->variant = TILED;
+    c->variant = fits_tensor(s, a->y.dtype) ? TENSOR : TILED;
     return QN_OK;
+}
+
+/* A rung of the ladder: f32 arithmetic whatever the type. */
+qn_status pick_tiled(const qn__args *a, qn__choice *c)
+{
+    qn_status status = pick(a, c);
+    c->variant = TILED;
+    return status;
 }
 
 qn_status launch(const qn__step *step, qn_error *err)
 {
     const qn__args *a = &step->args;
     if (!a->y.count) return QN_OK;
+    if (step->choice.variant == TENSOR)
+        return qn__cuda_check(qn__attention_tensor(step), "attention_tensor", step, err);
     shape s;
     shape_of(a, &s);
     cudaError_t answer = a->y.dtype == QN_BF16  ? launch_tiled<bf16, 1>(step)
@@ -109,8 +120,11 @@ qn_status launch(const qn__step *step, qn_error *err)
     return qn__cuda_check(answer, "attention_tiled", step, err);
 }
 
-const char *const variants[] = { "tiled", NULL };
+const char *const variants[] = { "tiled", "tensor", NULL };
 
 } // namespace
 
 KERNEL(attention) = { .variants = variants, .pick = pick, .launch = launch };
+
+extern "C" const struct qn__kernel qn__attention_tiled;
+const struct qn__kernel qn__attention_tiled = { .variants = variants, .pick = pick_tiled, .launch = launch };

@@ -10,7 +10,7 @@
 namespace attention
 {
 
-enum { TILED };
+enum { TILED, TENSOR }; /* variants: attention_tile.h, attention_tensor.h */
 constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 
 /* Heads of a tensor: element d of time t of head n (batch included) is of(n)[t row + d]. */

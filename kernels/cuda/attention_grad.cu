@@ -5,6 +5,7 @@
  *   attention_grad_queries   64 queries along the keys: d = sum of dy y, dq = scale ds k with ds = p (dy v^T - d)
  *   attention_grad_keys      64 keys along the queries of all heads that share them: dk = scale ds^T q, dv = p^T dy
  * Heads of more than 64 (NC = 1) or 128 (NC = 2) are cut along D as in attention.cu. */
+#include "attention_tensor.h"
 #include "attention_tile.h"
 
 using namespace attention;
@@ -146,14 +147,24 @@ qn_status pick(const qn__args *a, qn__choice *c)
     for (int i = 0; i < a->n_in; i++)
         if (a->x[i].dtype != (i == l ? QN_F32 : a->y.dtype)) return QN_EUSAGE;
     if (!is_cuda_float(a->y.dtype) || !shape_of(a, &s) || ceil_div(s.size, TILE) > 65535) return QN_EUSAGE;
-    c->variant = TILED;
+    c->variant = fits_tensor(s, a->y.dtype) ? TENSOR : TILED;
     c->workspace = sizeof(float) * (size_t)s.batch * (size_t)s.heads * (size_t)s.queries;
     return QN_OK;
+}
+
+/* A rung of the ladder: f32 arithmetic whatever the type. */
+qn_status pick_tiled(const qn__args *a, qn__choice *c)
+{
+    qn_status status = pick(a, c);
+    c->variant = TILED;
+    return status;
 }
 
 qn_status launch(const qn__step *step, qn_error *err)
 {
     const qn__args *a = &step->args;
+    if (step->choice.variant == TENSOR)
+        return qn__cuda_check(qn__attention_grad_tensor(step), "attention_grad_tensor", step, err);
     shape s;
     shape_of(a, &s);
     cudaError_t answer = a->y.dtype == QN_BF16  ? launch_tiled<bf16, 1>(step)
@@ -163,8 +174,11 @@ qn_status launch(const qn__step *step, qn_error *err)
     return qn__cuda_check(answer, "attention_grad_tiled", step, err);
 }
 
-const char *const variants[] = { "tiled", NULL };
+const char *const variants[] = { "tiled", "tensor", NULL };
 
 } // namespace
 
 KERNEL(attention_grad) = { .variants = variants, .pick = pick, .launch = launch };
+
+extern "C" const struct qn__kernel qn__attention_grad_tiled;
+const struct qn__kernel qn__attention_grad_tiled = { .variants = variants, .pick = pick_tiled, .launch = launch };

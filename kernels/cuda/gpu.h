@@ -164,6 +164,25 @@ template <> __device__ __forceinline__ float from_f32<float>(float x) { return x
 template <> __device__ __forceinline__ bf16 from_f32<bf16>(float x) { return __float2bfloat16_rn(x); }
 template <> __device__ __forceinline__ f16 from_f32<f16>(float x) { return __float2half_rn(x); }
 
+/* Two elements in a register, the first in the low half. */
+template <class T> static __device__ __forceinline__ uint32_t pack2(float low, float high);
+template <> __device__ __forceinline__ uint32_t pack2<bf16>(float low, float high)
+{
+    union {
+        __nv_bfloat162_raw pair;
+        uint32_t bits;
+    } u = { __floats2bfloat162_rn(low, high) };
+    return u.bits;
+}
+template <> __device__ __forceinline__ uint32_t pack2<f16>(float low, float high)
+{
+    union {
+        __half2_raw pair;
+        uint32_t bits;
+    } u = { __floats2half2_rn(low, high) };
+    return u.bits;
+}
+
 /* 16 bytes of elements, moved by one instruction; the address must be a multiple of 16. */
 template <class T> struct alignas(16) vec16 {
     static constexpr int n = 16 / (int)sizeof(T);

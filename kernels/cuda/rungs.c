@@ -65,6 +65,10 @@ PRODUCT(tensor, QN_GEMM_TENSOR);
 extern const struct qn__kernel qn__naive_affine, qn__naive_sum, qn__naive_transpose, qn__naive_softmax,
     qn__naive_cross_entropy, qn__naive_layer_norm, qn__naive_adam, qn__naive_max_pool2d, qn__naive_conv2d;
 
+/* ---- attention in f32 arithmetic (attention_naive.cu, attention.cu, attention_grad.cu) --------------------------- */
+
+extern const struct qn__kernel qn__naive_attention, qn__attention_tiled, qn__attention_grad_tiled;
+
 const struct qn__rung qn__cuda_rungs[] = {
     { QN_OP_matmul, "naive", &kernel_naive },
     { QN_OP_matmul, "tiled", &kernel_tiled },
@@ -80,5 +84,8 @@ const struct qn__rung qn__cuda_rungs[] = {
     { QN_OP_adam, "naive", &qn__naive_adam },
     { QN_OP_max_pool2d, "naive", &qn__naive_max_pool2d },
     { QN_OP_conv2d, "naive", &qn__naive_conv2d },
+    { QN_OP_attention, "naive", &qn__naive_attention },
+    { QN_OP_attention, "tiled", &qn__attention_tiled },
+    { QN_OP_attention_grad, "tiled", &qn__attention_grad_tiled },
     { QN_OP_none, NULL, NULL },
 };

@@ -39,6 +39,18 @@ def worse(column, change):
     return run("--table", path, KEEP)
 
 
+def loops_on_tensor_cores():
+    """Main loops of products and attention: fewer than 8 instructions for each of the tensor cores'."""
+    done = run("--loops", KEEP)
+    lines = done.stdout.splitlines()
+    found = {name: sum(line.startswith(name) for line in lines)
+             for name in ("gemm_tensor<", "attention_tensor<", "attention_grad_queries_tensor<",
+                          "attention_grad_keys_tensor<")}
+    slow = [line for line in lines if float(line.split(": ")[-1].split()[0]) >= 8]
+    check("main loops have fewer than 8 instructions for each tensor-core instruction",
+          done.returncode == 0 and not slow and min(found.values()) > 0, "\n".join(slow) or str(found))
+
+
 def main():
     if not os.path.isdir(KEEP):
         print("skip machine code: no CUDA toolkit here, or a build without the plugin")
@@ -50,6 +62,7 @@ def main():
     for column, change in (("registers", -1), ("wide", 1), ("local", -1), ("threads_per_sm", 1)):
         done = worse(column, change)
         check(f"a change for the worse is noticed: {column}", done.returncode == 1, done.stdout)
+    loops_on_tensor_cores()
     return failed
 
 

@@ -154,6 +154,19 @@ static double bound(const struct op_case *c, const struct op_data *x, const stru
     return error;
 }
 
+/* On tensor cores p is rounded to the type of v; below F16's smallest normal number by as much as that. */
+static const double least_normal = 0x1p-14;
+static double rounded_p(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i)
+{
+    int64_t n = x[0].dim[3];
+    const struct query *k = query_of(c, x, c->p[1] ? i : i / n, 0);
+    double sum = 0;
+    (void)y;
+    for (int64_t j = 0; j < k->seen && !c->p[1]; j++)
+        sum += (k->p[j] + least_normal) * fabs(x[2].v[(k->first_key + j) * n + i % n]);
+    return sum;
+}
+
 /* ---- gradients ---------------------------------------------------------------------------------------- */
 
 static qn_t build_grad(qn_graph *g, const qn_t *x, const struct op_case *c)
@@ -199,27 +212,30 @@ static double sum_of_dy_y(const struct op_data *x, int64_t row, double u, double
     return d;
 }
 
-static double dq_of(const struct op_case *c, const struct op_data *x, int64_t i, double u, double *error)
+/* error: the bound for u; size: what is rounded to 16 bits on the way, the sum of magnitudes (as rounded_p) */
+static double dq_of(const struct op_case *c, const struct op_data *x, int64_t i, double u, double *error, double *size)
 {
     int64_t n = x[0].dim[3], row = i / n, t = x[0].dim[2], first = shared(&x[0], &x[1], row / t) * x[1].dim[2];
     int64_t seen = keys_seen(c, &x[0], &x[1], row % t);
     double of_d, d = sum_of_dy_y(x, row, u, &of_d);
     long double sum = 0;
-    *error = 0;
+    *error = *size = 0;
     for (int64_t j = 0; j < seen; j++) {
         struct pair r = pair_of(c, x, row, first + j, x[5].v + row * n, d, of_d, u);
         double k = x[1].v[(first + j) * n + i % n];
         sum += (long double)r.ds * (long double)k;
+        *size += (fabs(r.ds) + least_normal * fabs(scale_of(c))) * fabs(k);
         *error += fabs(k) * (r.ds_error + u * ((double)seen + 4) * fabs(r.ds));
     }
     *error += u * fabs((double)sum);
     return (double)sum;
 }
-static double dkv_of(const struct op_case *c, const struct op_data *x, int64_t i, double u, bool of_v, double *error)
+static double dkv_of(const struct op_case *c, const struct op_data *x, int64_t i, double u, bool of_v, double *error,
+                     double *size)
 {
     int64_t n = x[0].dim[3], key = i / n, s = x[1].dim[2], t = x[0].dim[2], group = x[0].dim[1] / x[1].dim[1];
     long double sum = 0;
-    *error = 0;
+    *error = *size = 0;
     double terms = (double)(group * t) + 4;
     for (int64_t row = key / s * group * t; row < (key / s + 1) * group * t; row++) {
         if (keys_seen(c, &x[0], &x[1], row % t) <= key % s) continue;
@@ -227,34 +243,44 @@ static double dkv_of(const struct op_case *c, const struct op_data *x, int64_t i
         struct pair r = pair_of(c, x, row, key, x[5].v + row * n, d, of_d, u);
         double with = of_v ? x[5].v[row * n + i % n] : x[0].v[row * n + i % n], from = of_v ? r.p : r.ds;
         sum += (long double)from * (long double)with;
+        *size += (fabs(from) + least_normal * (of_v ? 1 : fabs(scale_of(c)))) * fabs(with);
         *error += fabs(with) * ((of_v ? r.p_error : r.ds_error) + u * terms * fabs(from));
     }
     *error += u * fabs((double)sum);
     return (double)sum;
 }
 /* p[1]: 0 dq, 1 dk, 2 dv */
-static double grad_of(const struct op_case *c, const struct op_data *x, int64_t i, double u, double *error)
+static double grad_of(const struct op_case *c, const struct op_data *x, int64_t i, double u, double *error,
+                      double *size)
 {
-    return c->p[1] ? dkv_of(c, x, i, u, c->p[1] == 2, error) : dq_of(c, x, i, u, error);
+    return c->p[1] ? dkv_of(c, x, i, u, c->p[1] == 2, error, size) : dq_of(c, x, i, u, error, size);
 }
 static void oracle_grad(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
-    double error;
-    for (int64_t i = 0; i < y->count; i++) y->v[i] = grad_of(c, x, i, 0, &error);
+    double error, size;
+    for (int64_t i = 0; i < y->count; i++) y->v[i] = grad_of(c, x, i, 0, &error, &size);
 }
 static double bound_grad(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double u)
 {
-    double error;
+    double error, size;
     (void)y;
-    grad_of(c, x, i, u, &error);
+    grad_of(c, x, i, u, &error, &size);
     return error;
+}
+static double rounded_ds(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i)
+{
+    double error, size;
+    (void)y;
+    grad_of(c, x, i, 0, &error, &size);
+    return size;
 }
 
 /* ---- tables --------------------------------------------------------------------------------------------- */
 
 /* clang-format off */
 #define HEADS(b, h, t, n) { .rank = 4, .dim = { b, h, t, n } }
-#define SUMS(b, h, t) { .rank = 3, .dim = { b, h, t }, .low = 3, .high = 6 } /* p of any size would not fit F16 */
+/* p of any size would not fit F16 */
+#define SUMS(b, h, t) { .rank = 3, .dim = { b, h, t }, .low = 3, .high = 6 }
 #define ONLY_Y .no_gradient_check = "the further result only serves the gradient"
 #define MASKED .finite_only = "a NaN in a hidden key may meet a factor 0"
 
@@ -267,12 +293,14 @@ static double bound_grad(const struct op_case *c, const struct op_data *x, const
     X("few queries", 2, 2, 2, 3, 70, 8, 0) X("few keys", 2, 2, 2, 70, 3, 8, 0) X("size 5", 2, 1, 1, 9, 7, 5, 0) \
     X("size 32", 1, 1, 1, 17, 20, 32, 0) X("size 40", 1, 2, 2, 18, 21, 40, 0) X("size 64", 1, 2, 1, 12, 66, 64, 0) \
     X("size 80", 1, 2, 1, 10, 12, 80, 0) X("size 128", 1, 1, 1, 9, 18, 128, 0)                     \
-    X("size 130", 1, 2, 1, 9, 70, 130, 0) X("heads shared by 4", 2, 8, 2, 10, 12, 16, 0) X("scale", 1, 2, 2, 9, 9, 8, -0.75)
+    X("size 130", 1, 2, 1, 9, 70, 130, 0) X("heads shared by 4", 2, 8, 2, 10, 12, 16, 0)              \
+    X("scale", 1, 2, 2, 9, 9, 8, -0.75)
 #define LARGE(X) X("257 times", 1, 1, 1, 257, 257, 8, 0) X("threads", 2, 4, 4, 67, 69, 32, 0)
 #define CAUSAL(X)                                                                                  \
     TIMES(X, 1) TIMES(X, 31) TIMES(X, 65) TIMES(X, 129) X("more keys", 1, 2, 1, 40, 100, 8, 0)     \
     X("one query", 2, 4, 2, 1, 70, 16, 0) X("more queries", 1, 2, 1, 100, 40, 8, 0)                \
-    X("size 64", 1, 2, 2, 66, 66, 64, 0) X("size 128", 1, 1, 1, 20, 20, 128, 0) X("no keys", 1, 2, 2, 3, 0, 4, 0)
+    X("size 64", 1, 2, 2, 66, 66, 64, 0) X("size 128", 1, 1, 1, 20, 20, 128, 0) X("no keys", 1, 2, 2, 3, 0, 4, 0) \
+    X("tiles of size 72", 1, 2, 1, 34, 67, 72, 0)
 
 /* for qn_attention_packed: as many keys as queries */
 #define PACKED(X)                                                                                  \
@@ -280,7 +308,8 @@ static double bound_grad(const struct op_case *c, const struct op_data *x, const
     X("size 64", 2, 3, 3, 20, 20, 64, 0) X("size 5", 2, 2, 1, 9, 9, 5, 0)
 
 #define CASE(text, b, h, hk, t, s, n, scale, causal, which, pack, ...)                             \
-    { .name = text, .build = build, .oracle = oracle, .bound = bound, .n_in = 3, .p = { causal, which, n, pack }, \
+    { .name = text, .build = build, .oracle = oracle, .bound = bound, .between = rounded_p, .n_in = 3, \
+      .p = { causal, which, n, pack }, \
       .q = { scale }, .in = { HEADS(b, h, t, n), HEADS(b, hk, s, n), HEADS(b, hk, s, n) }, __VA_ARGS__ },
 #define Y(text, ...) CASE(text, __VA_ARGS__, 0, 0, 0, .finite_only = NULL)
 #define L(text, ...) CASE(text ", further result", __VA_ARGS__, 0, 1, 0, ONLY_Y)
@@ -290,13 +319,15 @@ static double bound_grad(const struct op_case *c, const struct op_data *x, const
 #define L_PACKED(text, ...) CASE(text " packed causal, further result", __VA_ARGS__, 1, 1, 1, MASKED, ONLY_Y)
 #define Y_PACKED_CAUSAL(text, ...) CASE(text " packed causal", __VA_ARGS__, 1, 0, 1, MASKED)
 static const struct op_case forward[] = {
-    FULL(Y) LARGE(Y) CAUSAL(Y_CAUSAL) FULL(L) CAUSAL(L_CAUSAL) PACKED(Y_PACKED) PACKED(Y_PACKED_CAUSAL) PACKED(L_PACKED)
+    FULL(Y) LARGE(Y) Y("tiles of size 72", 1, 1, 1, 130, 67, 72, 0) CAUSAL(Y_CAUSAL)
+    FULL(L) CAUSAL(L_CAUSAL) PACKED(Y_PACKED) PACKED(Y_PACKED_CAUSAL) PACKED(L_PACKED)
 };
 OP_CASES(attention, forward);
 #undef CASE
 
 #define CASE(text, b, h, hk, t, s, n, scale, causal, which, pack, ...)                             \
-    { .name = text, .build = build_grad, .oracle = oracle_grad, .bound = bound_grad, .n_in = 6,    \
+    { .name = text, .build = build_grad, .oracle = oracle_grad, .bound = bound_grad, .between = rounded_ds, \
+      .n_in = 6, \
       .p = { causal, which, n, pack }, .q = { scale },                                             \
       .in = { HEADS(b, h, t, n), HEADS(b, hk, s, n), HEADS(b, hk, s, n), HEADS(b, h, t, n), SUMS(b, h, t), \
               HEADS(b, h, t, n) }, __VA_ARGS__ },
