@@ -242,6 +242,47 @@ static void cnn(void **state)
     compare(&(struct kind){ .name = "CNN, Adam", .recipe = recipe, .set = { "batch=16" }, .tolerance = 1e-3 });
 }
 
+/* Small steps: with four images of noise, larger ones let a rounding turn the choice of a maximum, and grow from there
+ * on. */
+static void stronger_cnn(void **state)
+{
+    (void)state;
+    const char *recipe = "recipes/cnn-strong.json";
+    compare(&(struct kind){ .name = "stronger CNN, SGD",
+                            .recipe = recipe,
+                            .set = { "batch=4", "vars.width=8", "optimizer={\"name\":\"sgd\",\"lr\":0.0005}" },
+                            .tolerance = 1e-5 });
+    compare(&(struct kind){
+        .name = "stronger CNN, AdamW", .recipe = recipe, .set = { "batch=4", "vars.width=8" }, .tolerance = 1e-3 });
+}
+
+static bool has_layer_norm(void)
+{
+    qn_graph *g;
+    qn_program *p = NULL;
+    const qn_compile_opts opts = { .device = "cuda" };
+    assert_int_equal(qn_graph_new(&g, NULL), QN_OK);
+    qn_t x = qn_norm_layer(g, "norm", qn_input(g, "x", QN_F32, 2, (int64_t[]){ 4, 4 }), NULL);
+    qn_store *s;
+    aid_ok(qn_store_new(&s, "cuda", 1, NULL, err));
+    bool has = qn_compile(&p, g, &x, 1, s, &opts, NULL) == QN_OK;
+    qn_program_free(p);
+    qn_graph_free(g);
+    qn_store_free(s);
+    return has;
+}
+
+static void decoder(void **state)
+{
+    (void)state;
+    if (!has_layer_norm()) {
+        print_message("# skip: open: layer_norm has no kernel\n");
+        skip();
+    }
+    compare(&(struct kind){ .name = "decoder, SGD", .optimizer = QN_OPTIMIZER_SGD, .tolerance = 1e-5 });
+    compare(&(struct kind){ .name = "decoder, Adam", .optimizer = QN_OPTIMIZER_ADAM, .tolerance = 1e-3 });
+}
+
 static int end(void **state)
 {
     (void)state;
@@ -254,6 +295,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(mlp, end),
         cmocka_unit_test_teardown(cnn, end),
+        cmocka_unit_test_teardown(stronger_cnn, end),
+        cmocka_unit_test_teardown(decoder, end),
     };
     if (!aid_begin(NULL)) return aid_skip("steps on a GPU");
     return cmocka_run_group_tests_name("steps on a GPU", tests, NULL, NULL);
