@@ -1,6 +1,7 @@
 /* cmd_check.c - `quern check RECIPE`: everything that could end a run later is looked at now. */
 #include "answers.h"
 #include "training.h"
+#include "../include/quern/optim.h"
 #include <math.h>
 #include <omp.h>
 #include <stdarg.h>
@@ -141,6 +142,9 @@ static bool check_data(struct check *c)
     check_samples(c, p->train_set, "the training data");
     if (p->test_set && p->test_set != p->train_set) check_samples(c, p->test_set, "the test data");
     check_splits(c);
+    qn_loader *loader = NULL;
+    if (qn_parts_loader(&loader, p, c->recipe, &err)) error(c, "augment", &err);
+    qn_loader_free(loader);
     if (qn_dataset_transform(p->train_set)->n_classes == 0) return true;
     check_balance(c, p->train_set, &p->train, "training");
     if (p->valid.n) check_balance(c, p->train_set, &p->valid, "validation");
@@ -157,6 +161,21 @@ static int threads_of(const struct check *c)
                                     : omp_get_num_procs();
 }
 
+/* A group for no tensor at all is a slip of the pen. */
+static void check_groups(struct check *c)
+{
+    const qn_recipe_optimizer *o = &c->recipe->optimizer;
+    for (int i = 0; i < o->n_groups; i++) {
+        bool found = false;
+        for (int k = 0; k < qn_store_count(c->plan.store) && !found; k++) {
+            const qn_store_entry *e = qn_store_at(c->plan.store, k);
+            found = e->kind == QN_PARAM && qn_optimizer_group_matches(o->groups[i].match, e->name);
+        }
+        if (!found)
+            warn(c, "model", "optimizer.groups[%d]: no parameter is called \"%s\"", i, qn__show(o->groups[i].match).s);
+    }
+}
+
 static bool check_model(struct check *c)
 {
     qn_error err = { 0 };
@@ -168,6 +187,7 @@ static bool check_model(struct check *c)
     }
     ok(c, "model", "%lld parameters, %d operators a step", (long long)c->plan.parameters,
        qn_program_steps(c->plan.program));
+    check_groups(c);
     return true;
 }
 

@@ -13,8 +13,8 @@ qn_t qn__optim_tensor(qn_graph *g, qn_kind kind, qn_t param, const char *name)
 
 /* ---- groups ---------------------------------------------------------------------------------------- */
 
-/* '*' stands for any text, also none. After a mismatch the last star takes one character more. */
-static bool matches(const char *pattern, const char *text)
+/* After a mismatch the last star takes one character more. */
+bool qn_optimizer_group_matches(const char *pattern, const char *text)
 {
     const char *star = NULL, *retry = NULL;
     while (*text) {
@@ -56,7 +56,7 @@ static qn_update_opts update_opts(const qn_train_opts *opts, const char *name)
     }
     for (int i = 0; i < o->n_groups; i++) {
         const qn_optimizer_group *group = &o->groups[i];
-        if (!matches(group->match, name)) continue;
+        if (!qn_optimizer_group_matches(group->match, name)) continue;
         u.lr_scale = group->lr_scale;
         if (group->weight_decay != -1) u.weight_decay = group->weight_decay;
         break;

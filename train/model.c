@@ -280,6 +280,11 @@ static qn_status check_outputs(const qn_graph *g, const qn_recipe *r, const stru
     if (classes > 0 && outputs != classes && (logits || outputs != 1 || classes != 2))
         return qn__fail(err, 2201, QN_AT_FIELD(layer), "%lld output%s; expected %lld, the classes of the data",
                         (long long)outputs, outputs == 1 ? "" : "s", (long long)classes);
+    for (int32_t i = 0; i < r->n_metrics && classes > 0 && outputs > 1; i++)
+        if (r->metrics[i].kind == QN_METRIC_TOP_K && r->metrics[i].k > outputs)
+            return qn__fail(err, 2201, QN_AT_FIELD("metrics.top_k"),
+                            "k of %lld; expected at most %lld, the classes of the data", (long long)r->metrics[i].k,
+                            (long long)outputs);
     if (r->loss.class_weights.n && r->loss.class_weights.n != outputs)
         return qn__fail(err, 2201, QN_AT_FIELD("loss.class_weights"),
                         "%d numbers; expected one for each of %lld classes", r->loss.class_weights.n,

@@ -151,7 +151,7 @@ static qn_status split(qn_parts *p, const qn_recipe *r, qn_error *err)
 
 static double at_or(const qn_reals *v, int i, double otherwise)
 {
-    return v->n == 0 ? otherwise : v->v[i < v->n ? i : v->n - 1];
+    return v->n == 0 ? otherwise : v->v[v->n == 1 ? 0 : i];
 }
 
 static qn_status normalise(qn_parts *p, const qn_recipe *r, qn_error *err)
@@ -162,6 +162,12 @@ static qn_status normalise(qn_parts *p, const qn_recipe *r, qn_error *err)
     if (table || n->kind == QN_NORMALIZE_STANDARD) QN_TRY(qn_dataset_fit(p->train_set, &p->train, err));
     if (table) return QN_OK;
     QN_TRY(qn_transform_copy(&t, qn_dataset_transform(p->train_set), err));
+    if (n->kind == QN_NORMALIZE_FIXED && n->mean.n != 1 && n->mean.n != t.channels) {
+        int channels = t.channels;
+        qn_transform_free(&t);
+        return qn__fail(err, 3053, QN_AT_FIELD("normalize.mean"),
+                        "%d numbers; expected 1, or one for each of %d channels", n->mean.n, channels);
+    }
     for (int c = 0; c < t.channels && n->kind != QN_NORMALIZE_STANDARD; c++) {
         bool fixed = n->kind == QN_NORMALIZE_FIXED;
         t.mean[c] = fixed ? at_or(&n->mean, c, 0) : 0;
@@ -207,6 +213,25 @@ qn_status qn_parts_open(qn_parts *out, const qn_recipe *recipe, qn_error *err)
     qn_status status = open_parts(out, recipe, err);
     if (status) qn_parts_free(out);
     return status;
+}
+
+qn_status qn_parts_loader(qn_loader **out, const qn_parts *p, const qn_recipe *r, qn_error *err)
+{
+    const qn_recipe_augment *a = &r->augment;
+    qn_loader_options o = {
+        .batch = (int)r->batch, .shuffle = r->data.shuffle, .seed = (uint64_t)r->seed, .threads = (int)r->data.workers
+    };
+    if (a->on)
+        o.augment = (qn_augment){ .flip = a->flip,
+                                  .rotate = a->rotate,
+                                  .scale = a->scale,
+                                  .crop = (int)a->crop,
+                                  .brightness = a->brightness,
+                                  .contrast = a->contrast,
+                                  .erase = a->erase,
+                                  .erase_area = a->erase_size,
+                                  .mixup = a->mixup };
+    return qn_loader_open(out, p->train_set, &p->train, &o, err);
 }
 
 void qn_parts_free(qn_parts *p)

@@ -130,6 +130,9 @@ static void check_data(struct qn__reader *rd, qn_recipe_data *d)
     if (d->source == QN_SOURCE_NAMED && d->name) resolve_named(rd, d);
     if (d->source == QN_SOURCE_IDX) resolve_files(rd, d, &d->idx, "idx");
     if (d->source == QN_SOURCE_NPY) resolve_files(rd, d, &d->npy, "npy");
+    if (d->normalize.kind == QN_NORMALIZE_FIXED && d->source == QN_SOURCE_CSV)
+        qn__problem(report, 2117, at(rd, "data", "normalize"), false, "data.normalize",
+                    "fixed with csv; expected none, scale or standard");
     if (d->normalize.kind == QN_NORMALIZE_FIXED && d->normalize.mean.n != d->normalize.std.n)
         qn__problem(report, 2117, at(rd, "data", "normalize"), false, "data.normalize",
                     "mean has %d numbers, std %d; expected as many", d->normalize.mean.n, d->normalize.std.n);
@@ -232,6 +235,9 @@ static void check_training(struct qn__reader *rd, const qn_recipe *r)
     if (r->optimizer.nesterov && r->optimizer.momentum <= 0)
         qn__problem(&rd->report, 2117, at(rd, "optimizer", "nesterov"), false, "optimizer.nesterov",
                     "true without momentum; expected momentum above 0");
+    if (r->data.regression && r->n_metrics > 0)
+        qn__problem(&rd->report, 2117, at(rd, "metrics", NULL), false, "metrics",
+                    "measures of classes beside data.regression; expected none (the loss is measured in any case)");
     if (r->loss.kind == QN_LOSS_CROSS_ENTROPY && r->data.regression)
         qn__problem(&rd->report, 2117, at(rd, "data", "regression"), false, "data.regression",
                     "true with cross_entropy; expected mse, l1 or huber as loss");

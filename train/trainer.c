@@ -318,26 +318,6 @@ qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err)
 
 /* ---- opening ------------------------------------------------------------------------------------------ */
 
-static qn_status open_loader(qn_trainer *t, qn_error *err)
-{
-    const qn_recipe *r = t->recipe;
-    const qn_recipe_augment *a = &r->augment;
-    qn_loader_options o = {
-        .batch = (int)r->batch, .shuffle = r->data.shuffle, .seed = (uint64_t)r->seed, .threads = (int)r->data.workers
-    };
-    if (a->on)
-        o.augment = (qn_augment){ .flip = a->flip,
-                                  .rotate = a->rotate,
-                                  .scale = a->scale,
-                                  .crop = (int)a->crop,
-                                  .brightness = a->brightness,
-                                  .contrast = a->contrast,
-                                  .erase = a->erase,
-                                  .erase_area = a->erase_size,
-                                  .mixup = a->mixup };
-    return qn_loader_open(&t->loader, t->parts.train_set, &t->parts.train, &o, err);
-}
-
 #define TUNING "tuning.lock"
 
 /* The caller's lock file, or that of the run that goes on; the CPU needs none. */
@@ -500,7 +480,7 @@ static qn_status open_trainer(qn_trainer *t, qn_error *err)
     QN_TRY(qn_parts_open(&t->parts, t->recipe, err));
     t->data_seconds = qn__now() - begin;
     QN_TRY(open_network(t, err));
-    QN_TRY(open_loader(t, err));
+    QN_TRY(qn_parts_loader(&t->loader, &t->parts, t->recipe, err));
     QN_TRY(open_progress(t, err));
     QN_TRY(open_run_dir(t, err));
     if (!t->lock) QN_TRY(qn_run_lock_take(&t->lock, t->dir, err));

@@ -48,6 +48,8 @@ typedef struct qn_optimizer_group {
     double lr_scale;     /* multiplies the learning rate          */
     double weight_decay; /* instead of the optimizer's; -1: as it */
 } qn_optimizer_group;
+/* Does the pattern fit the name of a parameter? */
+QN_API bool qn_optimizer_group_matches(const char *pattern, const char *name);
 
 typedef struct qn_optimizer_opts {
     qn_optimizer_kind kind;

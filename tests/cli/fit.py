@@ -99,6 +99,28 @@ def sizes():
     refused("class weights", 2,
             "error E2201 shape: loss.class_weights: 3 numbers; expected one for each of 2 classes", data=csv("two"),
             model=[{"linear": 2}], loss={"name": "cross_entropy", "class_weights": [1, 2, 3]})
+    pictures = {"data": {"digits": 100, "validation": 0.2}, "model": [{"linear": 10}]}
+    refused("more places than classes", 2,
+            "error E2201 shape: metrics.top_k: k of 11; expected at most 10, the classes of the data",
+            metrics=[{"name": "top_k", "k": 11}], **pictures)
+    refused("a crop as large as the picture", 3, "error E3053 data: augment.crop: 64; expected 0..27",
+            augment={"crop": 64}, **pictures)
+    refused("a table turned round", 3, "error E3053 data: augment: samples are not images; expected only mixup",
+            data=csv("two"), model=[{"linear": 2}], augment={"flip": True})
+    pictures["data"]["normalize"] = {"name": "fixed", "mean": [1, 2], "std": [1, 1]}
+    refused("means of two channels for one", 3,
+            "error E3053 data: normalize.mean: 2 numbers; expected 1, or one for each of 1 channels", **pictures)
+    refused("fixed numbers for columns", 2, "error E2117 config: r.json:1:118: data.normalize: fixed with csv; "
+            "expected none, scale or standard", data=csv("two", normalize={"name": "fixed", "mean": [1], "std": [1]}),
+            model=[{"linear": 2}])
+    refused("accuracy of values", 2, "error E2117 config: r.json:1:180: metrics: measures of classes beside "
+            "data.regression; expected none (the loss is measured in any case)", data=csv("value", regression=True),
+            model=[{"linear": 1}], loss="mse", metrics=["accuracy"])
+    train("groups", data=csv("two"), model=[{"linear": 2}],
+          optimizer={"name": "adam", "groups": [{"match": "*.bias"}, {"match": "linaer*"}]})
+    got, out, err = run("check", "r.json")
+    check("a group of no parameter", got == 0 and 'warn model: optimizer.groups[1]: no parameter is called "linaer*"\n'
+          in out and "groups[0]" not in out, out + err)
     got, _, err = train("names", data=csv("two", classes=["a", "b", "a"]), model=[{"linear": 3}])
     check("a name of two classes", got == 2 and 'data.classes: "a" twice; expected each name once' in err, err)
 
