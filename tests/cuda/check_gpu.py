@@ -40,7 +40,8 @@ def main():
         check("every part holds", done.returncode == 0, done.stdout + report)
         check("the report says that it is simulated", report.startswith("# Quern: Simulated run"), report[:300])
         for title in ("Devices", "Tests on the device", "Training on the device, operator by operator",
-                      "Losses of both trainings agree to 1e-3", "Kernel benchmarks, checks only"):
+                      "Losses of both trainings agree to 1e-3", "Tuning", "Training with the lock file",
+                      "Kernel benchmarks, checks only"):
             check(f"the report has {title}", f"## {title}: ok" in report, report[:2000])
         check("every rung is verified", "0 with wrong elements" in report, report[-2000:])
     return failed
