@@ -16,6 +16,9 @@ NVCC_HOST := -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-missing-field-initiali
 NVCC_HOST := $(NVCC_HOST),-Wno-deprecated-enum-enum-conversion
 NVCC_FLAGS = -std=c++20 -O3 -lineinfo -Werror all-warnings -Xcompiler $(NVCC_HOST) \
              -Xptxas -warn-spills,-warn-lmem-usage,-warn-double-usage,-Werror $(NVCC_ARCHS)
+# wgmma and TMA exist on sm_90a only. With PTX beside it nvcc names the cubin for its architecture, as scripts/cubins
+# wants it.
+$(CUDA_BUILD)/gemm_wgmma.cu.o: NVCC_ARCHS = -gencode arch=compute_90a,code=[sm_90a,compute_90a]
 
 cuda: ## build libquern_cuda.so with nvcc (CUDA_ARCHS="80 90" selects)
 ifeq ($(CUDA_HOME_FOUND),)

@@ -68,6 +68,7 @@ const struct bench_case bench_cases[] = {
     PRODUCT("product small", &plain, 136, 200, 72, 72, 200),
     PRODUCT("product small, B turned", &turned, 136, 200, 72, 200, 72),
     PRODUCT("product 4096 x 768 x 3072", &plain, 4096, 3072, 768, 768, 3072),
+    PRODUCT("product 4096 x 4096 x 4096, B turned", &turned, 4096, 4096, 4096, 4096, 4096),
     PRODUCT("product 8192 x 8192 x 8192", &plain, 8192, 8192, 8192, 8192, 8192),
     { "max pool small", QN_OP_max_pool2d, QN_F32, &halves, 1, { VALUE(2, 16, 28, 28) }, VALUE(2, 16, 14, 14), 1, 0 },
     { "max pool 256 x 64 x 112", QN_OP_max_pool2d, QN_F32, &halves, 1, { VALUE(256, 64, 112, 112) },

@@ -1,6 +1,7 @@
 /* rungs.c - the table of rungs.h. */
 #include "rungs.h"
 #include "gemm.h"
+#include "gemm_wgmma.h"
 
 /* ---- products (gemm.h) ------------------------------------------------------------------------------------ */
 
@@ -60,6 +61,23 @@ PRODUCT(registers, QN_GEMM_REGISTERS);
 PRODUCT(vector, QN_GEMM_VECTOR);
 PRODUCT(tensor, QN_GEMM_TENSOR);
 
+static qn_status pick_wgmma(const struct qn__args *a, struct qn__choice *c)
+{
+    struct qn__gemm g = product_of(a);
+    c->variant = 0;
+    QN_TRY(pick_product(a, QN_GEMM_TENSOR));
+    return qn__gemm_wgmma_takes(a->gpu, &g) ? QN_OK : QN_EUSAGE;
+}
+static qn_status launch_wgmma(const struct qn__step *s, qn_error *err)
+{
+    struct qn__gemm g = product_of(&s->args);
+    return qn__cuda_check(qn__gemm_wgmma(&g, s->queue->stream), "gemm_wgmma", s, err);
+}
+static const char *const variants_wgmma[] = { "wgmma", NULL };
+static const struct qn__kernel kernel_wgmma = { .variants = variants_wgmma,
+                                                .pick = pick_wgmma,
+                                                .launch = launch_wgmma };
+
 /* ---- one thread for each element or row (naive.cu) ---------------------------------------------------------- */
 
 extern const struct qn__kernel qn__naive_affine, qn__naive_sum, qn__naive_transpose, qn__naive_softmax,
@@ -75,6 +93,7 @@ const struct qn__rung qn__cuda_rungs[] = {
     { QN_OP_matmul, "registers", &kernel_registers },
     { QN_OP_matmul, "vector", &kernel_vector },
     { QN_OP_matmul, "tensor", &kernel_tensor },
+    { QN_OP_matmul, "unsimulated", &kernel_wgmma }, /* gemm_wgmma.cu */
     { QN_OP_affine, "naive", &qn__naive_affine },
     { QN_OP_sum, "naive", &qn__naive_sum },
     { QN_OP_transpose, "naive", &qn__naive_transpose },

@@ -51,6 +51,16 @@ def loops_on_tensor_cores():
           done.returncode == 0 and not slow and min(found.values()) > 0, "\n".join(slow) or str(found))
 
 
+def products_of_a_warpgroup():
+    """gemm_wgmma has run nowhere: that it is what it says is read from its machine code."""
+    done = run(os.path.join(KEEP, "gemm_wgmma"))
+    columns, *lines = [line.split("\t") for line in done.stdout.splitlines()]
+    rows = [dict(zip(columns, line)) for line in lines]
+    good = len(rows) == 2 and all(int(row["tensor"]) >= 4 and int(row["wide"]) >= 2 for row in rows)
+    good = good and all(row["stack"] == row["local"] == "0" for row in rows)
+    check("gemm_wgmma has wgmma and tensor copies (UTMALDG), and no spill", done.returncode == 0 and good, done.stdout)
+
+
 def main():
     if not os.path.isdir(KEEP):
         print("skip machine code: no CUDA toolkit here, or a build without the plugin")
@@ -63,6 +73,7 @@ def main():
         done = worse(column, change)
         check(f"a change for the worse is noticed: {column}", done.returncode == 1, done.stdout)
     loops_on_tensor_cores()
+    products_of_a_warpgroup()
     return failed
 
 

@@ -82,7 +82,7 @@ static void run_case(enum qn__opcode op, const struct op_case *c, qn_dtype real,
     run(op, c, real, &plain, values ? &r : NULL, "plain");
     if (qn__op_of(op)->in_place) run(op, c, real, &on_top, NULL, "onto an operand");
     int32_t block[4];
-    int n = op_blocks(c, block);
+    int n = qn__op_of(op)->layout == QN_LAYOUT_PLAIN ? 0 : op_blocks(c, block);
     for (int i = 0; i < n; i++) {
         char way[40];
         struct direct_opts blocked = there(block[i], 0xFF, false);

@@ -72,7 +72,7 @@ static void check_bits(const struct direct *first, const struct direct_opts *o, 
 static int check_layouts(const struct op_reference *r, const struct direct *first)
 {
     int32_t block[4];
-    int n = op_blocks(first->c, block), checked = 0;
+    int n = qn__op_of(first->op)->layout == QN_LAYOUT_PLAIN ? 0 : op_blocks(first->c, block), checked = 0;
     for (int i = 0; i < n; i++) {
         struct direct_opts o = there(block[i], 0xFF, false), again = there(block[i], 0x3A, false);
         struct direct d = run(first->op, first->c, first->real, &o);
