@@ -3,8 +3,15 @@
  *
  * Times are the device's own events around one launch, with the L2 cache flushed before it: median and 10th to 90th
  * percentile of the repetitions, after warm-up. The share of the roofline is the bound of the operator's cost function
- * (Williams, Waterman, Patterson 2009) over the median. On the simulator nothing is timed: --check is implied. */
+ * (Williams, Waterman, Patterson 2009) over the median.
+ *
+ * --check verifies without timing, at sizes that the simulator can run: a case of a network's shape with fewer rows. In
+ * the checked simulator (QN_CUDA_PLUGIN) it also prints what the kernels asked of memory: counted, not measured. bytes:
+ * what DRAM moves over what it must move, the operands and results once each; sectors of 32 bytes that warps touch over
+ * those that their bytes would fill; passes over the banks of shared memory over the least. --counts FILE writes these
+ * as a table, with a line for each kernel, which tests/cuda/counts.py judges. */
 #include <argp.h>
+#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,13 +19,14 @@
 #include "../../core/device.h"
 #include "../../core/philox.h"
 #include "../../include/quern/plan.h"
+#include "../../tests/cudasim/counts.h"
 #include "cases.h"
 
-enum { WARM_UP = 5, REPEATS = 30, SMALL = 1 << 20 };
+enum { WARM_UP = 5, REPEATS = 30, SMALL = 5 << 19 };
 
 struct options {
     bool check, list;
-    const char *json, *gpu, *device;
+    const char *json, *counts, *gpu, *device;
     char **name;
     int n_names;
 };
@@ -29,8 +37,10 @@ struct bench {
     const struct qn__device_api *api;
     struct qn__device *device;
     qn_gpu description; /* bandwidth 0: unknown */
-    FILE *json;
+    FILE *json, *counts;
     int wrong, rungs;
+    int (*count)(int on); /* the simulator's; NULL: none that counts */
+    int (*counted)(int i, struct cudasim_counts *out, const char **kernel);
 };
 
 /* One operand of a case: the same values in the case's dtype and in double. */
@@ -81,28 +91,38 @@ static struct qn__view view_of(const struct bench_operand *o, qn_dtype dtype)
     return v;
 }
 
+/* Where element i of a value lies if its channels come last. */
+static int64_t nhwc_place(const struct qn__view *v, int64_t i)
+{
+    int64_t c = v->dim[1], pixels = v->dim[2] * v->dim[3];
+    return (i / (c * pixels) * pixels + i % pixels) * c + i / pixels % c;
+}
+static bool is_turned(const struct bench_case *c, const struct qn__view *v) { return c->nhwc && v->rank == 4; }
+
 static struct value make_value(const struct bench_case *c, const struct bench_operand *o, int index)
 {
     struct value v;
     bool real = o->dtype == QN_F32;
     memset(&v, 0, sizeof v);
-    v.view = view_of(o, real && o->values != BENCH_SUMS ? c->dtype : o->dtype);
+    v.view = view_of(o, real && !o->single ? c->dtype : o->dtype);
     v.wide = view_of(o, real ? QN_F64 : o->dtype);
     for (int64_t i = 0; i < v.view.count; i++) {
         double x = draw(o, 20261122u + (uint64_t)index, i);
-        char *at = (char *)v.view.data + (size_t)i * qn_dtype_size(v.view.dtype);
+        int64_t place = is_turned(c, &v.view) ? nhwc_place(&v.view, i) : i;
+        char *at = (char *)v.view.data + (size_t)place * qn_dtype_size(v.view.dtype);
         qn_convert(at, v.view.dtype, &x, QN_F64, 1);
         /* the reference starts from what the kernel sees: values that were rounded for storage */
         qn_convert((char *)v.wide.data + (size_t)i * qn_dtype_size(v.wide.dtype), v.wide.dtype, at, v.view.dtype, 1);
     }
+    if (is_turned(c, &v.view)) v.view.block = (int32_t)v.view.dim[1];
     return v;
 }
 
 static struct run make_run(const struct bench_case *c)
 {
     struct run r = { .c = c };
-    for (int i = 0; i < c->n_in; i++) r.x[i] = make_value(c, &c->x[i], i);
-    r.y = make_value(c, &c->y, QN_MAX_IN);
+    for (int i = 0; i < c->n_in; i++) r.x[i] = make_value(c, &c->value[1 + i], i);
+    r.y = make_value(c, &c->value[0], QN_MAX_IN);
     return r;
 }
 static void free_run(struct run *r)
@@ -170,18 +190,22 @@ static int64_t wrong_elements(struct bench *b, const struct run *r, const struct
     const struct qn__view *v = &result->view;
     size_t size = qn_dtype_size(v->dtype), bytes = (size_t)v->count * size;
     char *got = allocate(bytes);
+    double *want = allocate((size_t)v->count * sizeof *want);
     double scale = 0, storage = v->dtype == QN_BF16 ? 0x1p-8 : v->dtype == QN_F16 ? 0x1p-11 : 0x1p-24;
     int64_t wrong = 0;
     qn_error err = { 0 };
     if (b->api->get(b->device, got, result->on_device, bytes, &err)) die("", &err);
-    for (int64_t i = 0; i < v->count; i++) scale = fmax(scale, fabs(((double *)result->wide.data)[i]));
+    qn_convert(want, QN_F64, result->wide.data, result->wide.dtype, (size_t)v->count);
+    for (int64_t i = 0; i < v->count; i++) scale = fmax(scale, fabs(want[i]));
     for (int64_t i = 0; i < v->count; i++) {
-        double x, want = ((double *)result->wide.data)[i];
-        qn_convert(&x, QN_F64, got + (size_t)i * size, v->dtype, 1);
-        double bound = (r->c->terms + 16) * 0x1p-24 * scale + storage * (fabs(want) + r->c->between);
-        wrong += !(fabs(x - want) <= bound);
+        double x;
+        int64_t place = is_turned(r->c, v) ? nhwc_place(v, i) : i;
+        qn_convert(&x, QN_F64, got + (size_t)place * size, v->dtype, 1);
+        double bound = (r->c->terms + 16) * 0x1p-24 * scale + storage * (fabs(want[i]) + r->c->between);
+        wrong += !(fabs(x - want[i]) <= bound);
     }
     free(got);
+    free(want);
     return wrong;
 }
 
@@ -232,6 +256,74 @@ static double bound_of(const struct bench *b, const struct qn__args *a, struct q
     return fmax(cost.flops / peak, cost.bytes / b->description.bandwidth);
 }
 
+/* ---- what a simulated memory was asked for ---------------------------------------------------------------------- */
+
+static void find_counter(struct bench *b)
+{
+    void *cudart = dlopen("libcudart.so.13", RTLD_LAZY | RTLD_NOLOAD);
+    void *on = cudart ? dlsym(cudart, "cudasim_count") : NULL, *row = cudart ? dlsym(cudart, "cudasim_counted") : NULL;
+    if (!on || !row) return;
+    memcpy(&b->count, &on, sizeof on);
+    memcpy(&b->counted, &row, sizeof row);
+    if (!b->count(0)) b->count = NULL; /* the quick build does not count */
+}
+
+struct asked {
+    double moved, sectors, ideal_sectors, fronts, ideal_fronts;
+};
+static struct asked asked_by(const struct cudasim_counts *c)
+{
+    return (struct asked){
+        .moved = 32 * (double)c->load.missed + (double)(c->store.bytes + c->atomic.bytes),
+        .sectors = (double)(c->load.sectors + c->store.sectors),
+        .ideal_sectors = (double)(c->load.ideal_sectors + c->store.ideal_sectors),
+        .fronts = (double)(c->shared_load.wavefronts + c->shared_store.wavefronts),
+        .ideal_fronts = (double)(c->shared_load.ideal_wavefronts + c->shared_store.ideal_wavefronts),
+    };
+}
+static double share(double a, double b) { return b > 0 ? a / b : 1; }
+
+/* Bytes that the operator cannot do without: what it writes in place is read as well as written. */
+static double compulsory(const struct run *r, const struct qn__cost *cost)
+{
+    const struct qn__op *op = qn__op_of(r->c->op);
+    double bytes = 0;
+    if (!op->writes) return cost->bytes;
+    for (int i = 0; i < r->c->n_in; i++) {
+        double n = (double)r->x[i].view.count * (double)qn_dtype_size(r->x[i].view.dtype);
+        bytes += (op->writes >> i & 1) && r->c->op != QN_OP_assign ? 2 * n : n;
+    }
+    return bytes;
+}
+
+static void write_counts(struct bench *b, const struct bench_case *c, const char *rung, const char *variant,
+                         const char *kernel, double needed, struct asked a)
+{
+    if (b->counts)
+        fprintf(b->counts, "%s\t%s\t%s\t%d\t%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\n", c->name, rung, variant,
+                c->many > 0, kernel, needed, a.moved, a.sectors, a.ideal_sectors, a.fronts, a.ideal_fronts);
+}
+
+static void tell_counts(struct bench *b, const struct bench_case *shape, const char *rung, const char *variant,
+                        double needed)
+{
+    struct cudasim_counts c;
+    struct asked sum = { 0 };
+    const char *kernel;
+    for (int i = 0; b->counted(i, &c, &kernel); i++) {
+        struct asked a = asked_by(&c);
+        write_counts(b, shape, rung, variant, kernel, (double)(c.footprint_read + c.footprint_written), a);
+        sum.moved += a.moved;
+        sum.sectors += a.sectors;
+        sum.ideal_sectors += a.ideal_sectors;
+        sum.fronts += a.fronts;
+        sum.ideal_fronts += a.ideal_fronts;
+    }
+    write_counts(b, shape, rung, variant, "*", needed, sum);
+    printf("  simulated: bytes %.3f sectors %.3f wavefronts %.3f", share(sum.moved, needed),
+           share(sum.sectors, sum.ideal_sectors), share(sum.fronts, sum.ideal_fronts));
+}
+
 /* ---- ladders ----------------------------------------------------------------------------------------------------- */
 
 static void tell(struct bench *b, const struct run *r, const char *rung, const char *variant, int64_t wrong,
@@ -242,9 +334,10 @@ static void tell(struct bench *b, const struct run *r, const char *rung, const c
     if (b->json)
         fprintf(b->json, "%s\n  {\"case\":\"%s\",\"rung\":\"%s\",\"variant\":\"%s\",\"wrong\":%lld",
                 b->rungs ? "," : "", c->name, rung, variant, (long long)wrong);
+    struct qn__cost cost = cost_of(&s->args);
+    if (b->count) tell_counts(b, c, rung, variant, compulsory(r, &cost));
     if (!b->o->check && !wrong) {
         struct times t = measure(b, s);
-        struct qn__cost cost = cost_of(&s->args);
         printf("  %10.2f us (%.2f to %.2f)  %8.1f GB/s %10.1f GFLOP/s", t.median * 1e6, t.low * 1e6, t.high * 1e6,
                cost.bytes / t.median * 1e-9, cost.flops / t.median * 1e-9);
         if (b->description.bandwidth > 0) printf("  %5.1f %%", 100 * bound_of(b, &s->args, cost) / t.median);
@@ -271,16 +364,17 @@ static void climb(struct bench *b, struct run *r, const char *rung, const struct
     for (int i = 0; i < r->c->n_in; i++) {
         bring(b, &r->x[i]);
         s.args.x[i].data = r->x[i].on_device;
-        s.args.x[i].block = QN_PLAIN;
     }
     bring(b, &r->y);
     struct value *result = is_written(r->c) ? &r->x[0] : &r->y;
     s.args.y.data = result->on_device;
-    if (choose(&s)) die("error E2208 usage: bench_kernels: a kernel refuses plain operands", NULL);
+    if (choose(&s)) die("error E2208 usage: bench_kernels: a kernel refuses a case's operands", NULL);
     if (kernel->prepare && kernel->prepare(&s, &err)) die("", &err);
     size_t workspace = s.choice.workspace ? s.choice.workspace : 1;
     if (b->api->take(b->device, &s.workspace, workspace, &err)) die("", &err);
+    if (b->count) b->count(1);
     if (kernel->launch(&s, &err) || b->api->wait(b->device, NULL, &err)) die("", &err);
+    if (b->count) b->count(0);
     tell(b, r, rung, kernel->variants[s.choice.variant], wrong_elements(b, r, result), &s);
     b->api->give(b->device, s.workspace, workspace);
     if (kernel->release) kernel->release(&s);
@@ -290,17 +384,27 @@ static void climb(struct bench *b, struct run *r, const char *rung, const struct
 
 static bool is_asked_for(const struct options *o, const struct bench_case *c)
 {
-    int64_t elements = c->n_in ? 1 : 0;
-    for (int i = 0; i < c->y.rank; i++) elements *= c->y.dim[i];
-    for (int i = 0; i < c->n_in; i++) {
+    int64_t elements = 1;
+    for (int i = 0; i <= c->n_in; i++) {
         int64_t n = 1;
-        for (int k = 0; k < c->x[i].rank; k++) n *= c->x[i].dim[k];
+        for (int k = 0; k < c->value[i].rank; k++) n *= c->value[i].dim[k];
         if (n > elements) elements = n;
     }
     if (o->check && elements > SMALL) return false;
     for (int i = 0; i < o->n_names; i++)
         if (strstr(c->name, o->name[i])) return true;
     return o->n_names == 0;
+}
+
+/* The case with few rows, for --check. */
+static struct bench_case shortened(const struct bench_case *whole)
+{
+    struct bench_case c = *whole;
+    for (int i = 0; i <= c.n_in && c.many; i++)
+        for (int k = 0; k < c.value[i].rank; k++)
+            if (c.value[i].dim[k] == c.many) c.value[i].dim[k] = c.few;
+    if (c.few_attr) c.attr = c.few_attr;
+    return c;
 }
 
 static void ladder(struct bench *b, const struct bench_case *c)
@@ -311,6 +415,35 @@ static void ladder(struct bench *b, const struct bench_case *c)
         if (g->op == c->op) climb(b, &r, g->name, g->kernel);
     climb(b, &r, "quern", b->gpu->backend->kernel[c->op]);
     free_run(&r);
+}
+
+static void run_case(struct bench *b, const struct bench_case *whole)
+{
+    struct bench_case c = b->o->check ? shortened(whole) : *whole;
+    if (is_asked_for(b->o, &c)) ladder(b, &c);
+}
+
+/* The check of a loaded tensor, which is no operator. */
+static void count_finite(struct bench *b)
+{
+    static const struct bench_case shape = { .name = "all finite 524288", .many = 1, .few = 1 };
+    enum { N = 524288 };
+    struct qn__view v = { .dtype = QN_F32, .rank = 1, .dim = { N }, .count = N, .block = QN_PLAIN };
+    float *zeros = allocate(N * sizeof *zeros);
+    bool good = false;
+    qn_error err = { 0 };
+    if (b->api->take(b->device, &v.data, N * sizeof *zeros, &err)) die("", &err);
+    if (b->api->put(b->device, v.data, zeros, N * sizeof *zeros, &err)) die("", &err);
+    b->count(1);
+    if (b->api->finite(b->device, &v, &good, &err)) die("", &err);
+    b->count(0);
+    printf("%-34s %-10s %-20s wrong %d", shape.name, "quern", "vector", !good);
+    tell_counts(b, &shape, "quern", "vector", N * sizeof *zeros);
+    putchar('\n');
+    b->rungs++;
+    b->wrong += !good;
+    b->api->give(b->device, v.data, N * sizeof *zeros);
+    free(zeros);
 }
 
 /* ---- device ------------------------------------------------------------------------------------------------------ */
@@ -332,6 +465,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'c': o->check = true; break;
     case 'l': o->list = true; break;
     case 'j': o->json = arg; break;
+    case 'n': o->counts = arg; break;
     case 'g': o->gpu = arg; break;
     case 'd': o->device = arg; break;
     case ARGP_KEY_ARGS:
@@ -349,6 +483,8 @@ int main(int argc, char **argv)
         { "check", 'c', NULL, 0, "Verify the rungs at small sizes, time nothing", 0 },
         { "list", 'l', NULL, 0, "Print the names of the cases", 0 },
         { "json", 'j', "FILE", 0, "Write the results to FILE too", 0 },
+        { "counts", 'n', "FILE", 0, "With --check in the checked simulator: write what was asked of memory to FILE",
+          0 },
         { "gpu", 'g', "FILE", 0, "Description of this GPU (gpus/*.json), for shares of the roofline", 0 },
         { "device", 'd', "NAME", 0, "cuda or cuda:1", 0 },
         { 0 },
@@ -365,10 +501,20 @@ int main(int argc, char **argv)
     if (o.json && !(b.json = fopen(o.json, "w")))
         die("error E6001 file: bench_kernels: cannot write --json FILE", NULL);
     if (b.json) fputs("[", b.json);
-    for (int i = 0; i < bench_n_cases; i++)
-        if (is_asked_for(&o, &bench_cases[i])) ladder(&b, &bench_cases[i]);
+    if (o.check) find_counter(&b);
+    if (o.counts && (!b.count || !(b.counts = fopen(o.counts, "w"))))
+        die("error E6001 file: bench_kernels: cannot write --counts FILE, or this is not --check in the checked "
+            "simulator",
+            NULL);
+    if (b.counts)
+        fputs("case\trung\tvariant\tjudged\tkernel\tneeded\tmoved\tsectors\tideal_sectors\twavefronts\tideal_"
+              "wavefronts\n",
+              b.counts);
+    for (int i = 0; i < bench_n_cases; i++) run_case(&b, &bench_cases[i]);
+    if (b.count && o.n_names == 0) count_finite(&b);
     if (b.json) fputs("\n]\n", b.json);
     if (b.json && fclose(b.json)) die("error E6002 file: bench_kernels: --json FILE", NULL);
+    if (b.counts && fclose(b.counts)) die("error E6002 file: bench_kernels: --counts FILE", NULL);
     printf("%d rungs, %d with wrong elements\n", b.rungs, b.wrong);
     qn__device_close(b.gpu);
     return b.wrong ? 1 : 0;

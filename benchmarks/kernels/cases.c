@@ -1,89 +1,241 @@
-/* cases.c - see cases.h. Sizes: GPT-2 124M (width 768, vocabulary 50257) and ResNet-50 layers; `small` ones are those
- * that the simulator can run. */
+/* cases.c - see cases.h. Shapes: GPT-2 124M (width 768, vocabulary 50257, here 50304) and ResNet-50 layers, sequences
+ * of 1024; `small` ones have odd sizes and are for checking alone. */
 #include "cases.h"
 
-static const struct qn__pw_attr affine = { .p = 1.5, .q = 0.25 };
-static const struct qn__reduce_attr last_axis = { .axes = 2 }, first_axis = { .axes = 1 };
-static const struct qn__transpose_attr swap = { .perm = { 1, 0 } };
+static const struct qn__pw_attr affine = { .p = 1.5, .q = 0.25 }, none = { 0 };
+static const struct qn__pw_attr to_bf16 = { .dtype = QN_BF16 }, to_i32 = { .dtype = QN_I32 };
+static const struct qn__fused_attr bias_gelu = {
+    .n = 3,
+    .n_in = 3,
+    .instr = { { QN_OP_add, 0, 1, 1, 0, 0 }, { QN_OP_gelu_tanh, 3, 3, 3, 0, 0 }, { QN_OP_add, 4, 2, 2, 0, 0 } }
+};
+static const struct qn__reduce_attr last_axis = { .axes = 2 }, first_axis = { .axes = 1 }, both = { .axes = 3 };
+static const struct qn__reduce_attr channels = { .axes = 2 }, not_channels = { .axes = 13 }, alternate = { .axes = 21 };
+static const struct qn__transpose_attr swap = { .perm = { 1, 0 } }, heads = { .perm = { 0, 2, 1, 3 } };
+static const struct qn__transpose_attr to_nhwc = { .perm = { 0, 2, 3, 1 } };
+static const struct qn__reorder_attr nhwc64 = { .block = 64 };
+static const struct qn__slice_attr keys = { .begin = { 0, 768 }, .size = { 65536, 768 } };
+static const struct qn__slice_attr few_keys = { .begin = { 0, 768 }, .size = { 256, 768 } };
+static const struct qn__pad_attr border = { .before = { 0, 0, 1, 1 }, .after = { 0, 0, 1, 1 } };
+static const struct qn__axis_attr axis0 = { .axis = 0, .size = 65536 }, few_axis0 = { .axis = 0, .size = 512 };
+static const struct qn__axis_attr axis1 = { .axis = 1 };
+static const struct qn__dropout_attr tenth = { .p = 0.1, .name_hash = 7 };
 static const struct qn__xent_attr hard = { 0 };
 static const struct qn__norm_attr norm = { .eps = 1e-5, .groups = 1 };
+static const struct qn__bn_attr bn = { .eps = 1e-5 };
 static const struct qn__matmul_attr plain = { 0 }, turned = { .tb = 1 };
-static const struct qn__optim_attr adamw = { .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1,
-                                             .lr_scale = 1, .decoupled = 1 };
-static const struct qn__pool_attr halves = { .window = { 2, 2 }, .stride = { 2, 2 } };
-static const struct qn__conv_attr same = { .stride = { 1, 1 }, .dilation = { 1, 1 }, .pad = { 1, 1 },
-                                           .pad_end = { 1, 1 }, .groups = 1 };
-static const struct qn__attention_attr causal = { .scale = 0.125, .causal = 1 },
-                                       causal_packed = { .scale = 0.125, .causal = 1, .heads = 12, .kv_heads = 12 },
-                                       causal_packed_small = { .scale = 0.125, .causal = 1, .heads = 2, .kv_heads = 2 };
+static const struct qn__matmul_attr bias_silu = { .epilogue = { .has_bias = 1, .act = QN_OP_silu } };
+static const struct qn__optim_attr adamw = {
+    .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .momentum = 0.9, .lr_scale = 1, .decoupled = 1
+};
+static const struct qn__ema_attr ema = { .decay = 0.999 };
+static const struct qn__pool_attr halves = { .window = { 2, 2 }, .stride = { 2, 2 }, .size = { 112, 112 } };
+static const struct qn__pool_attr stem = {
+    .window = { 3, 3 }, .stride = { 2, 2 }, .pad = { 1, 1 }, .size = { 112, 112 }
+};
+static const struct qn__pool_attr all = { .window = { 7, 7 }, .stride = { 7, 7 }, .size = { 7, 7 } };
+static const struct qn__conv_attr same = {
+    .stride = { 1, 1 }, .dilation = { 1, 1 }, .pad = { 1, 1 }, .pad_end = { 1, 1 }, .groups = 1
+};
+static const struct qn__attention_attr causal = { .scale = 0.125, .causal = 1 };
+static const struct qn__attention_attr packed12 = { .scale = 0.125, .causal = 1, .heads = 12, .kv_heads = 12 };
+static const struct qn__attention_attr packed2 = { .scale = 0.125, .causal = 1, .heads = 2, .kv_heads = 2 };
 
 /* clang-format off */
 #define RANK(...) (sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t))
 #define VALUE(...) { .dtype = QN_F32, .rank = RANK(__VA_ARGS__), .dim = { __VA_ARGS__ } }
-#define POSITIVE(...) { .dtype = QN_F32, .values = BENCH_POSITIVE, .rank = 1, .dim = { __VA_ARGS__ } }
+#define TYPED(type, ...) { .dtype = type, .rank = RANK(__VA_ARGS__), .dim = { __VA_ARGS__ } }
+#define POSITIVE(...) { .dtype = QN_F32, .values = BENCH_POSITIVE, .rank = RANK(__VA_ARGS__), .dim = { __VA_ARGS__ } }
+#define STATISTICS(drawn, ...) { .dtype = QN_F32, .values = drawn, .rank = 2, .dim = { __VA_ARGS__ }, .single = true }
+#define SUMS(...) { .dtype = QN_F32, .values = BENCH_SUMS, .single = true, .rank = RANK(__VA_ARGS__),                 \
+                    .dim = { __VA_ARGS__ } }
 #define HYPER { .dtype = QN_F32, .values = BENCH_HYPER, .rank = 1, .dim = { 4 } }
 #define INDEX(n, below) { .dtype = QN_I32, .values = BENCH_INDEX, .rank = 1, .dim = { n }, .limit = below }
+#define WHOLE(type, n) { .dtype = type, .values = BENCH_INDEX, .rank = 1, .dim = { n }, .limit = 1000 }
+#define RNG { .dtype = QN_I64, .values = BENCH_INDEX, .rank = 1, .dim = { 4 }, .limit = 1 }
 
-/* A case in f32 and one in bf16, small and as in a network. */
-#define UNARY(title, row, attribute, terms_, rows, width, ...)                                                        \
-    { title, row, QN_F32, attribute, 1, { VALUE(rows, width) }, VALUE(__VA_ARGS__), terms_, 0 },                      \
-    { title " bf16", row, QN_BF16, attribute, 1, { VALUE(rows, width) }, VALUE(__VA_ARGS__), terms_, 0 }
+#define CASE(title, row, type, attribute, terms_, count, ...)                                                         \
+    { .name = title, .op = QN_OP_##row, .dtype = type, .attr = attribute, .terms = terms_, .n_in = count,             \
+      .value = { __VA_ARGS__ }
+#define SMALL(title, row, attribute, terms, count, ...)                                                               \
+    CASE(title, row, QN_F32, attribute, terms, count, __VA_ARGS__) },                                                 \
+    CASE(title " bf16", row, QN_BF16, attribute, terms, count, __VA_ARGS__) }
+/* Of a network's size, and with a leading extent of `least` instead of `most` where that is too much. */
+#define ONE(title, row, type, attribute, terms, most, least, count, ...)                                              \
+    CASE(title, row, type, attribute, terms, count, __VA_ARGS__), .many = most, .few = least }
+#define BOTH(title, row, attribute, terms, most, least, count, ...)                                                   \
+    ONE(title, row, QN_F32, attribute, terms, most, least, count, __VA_ARGS__),                                       \
+    ONE(title " bf16", row, QN_BF16, attribute, terms, most, least, count, __VA_ARGS__)
+#define LINES(title, row, attribute, terms, most, least, width)                                                       \
+    BOTH(title " " #most " x " #width, row, attribute, terms, most, least, 1, VALUE(most, width), VALUE(most, width))
+#define GRADS(title, row, terms, most, least, width)                                                                  \
+    BOTH(title " " #most " x " #width, row, NULL, terms, most, least, 2, VALUE(most, width), VALUE(most, width),      \
+         VALUE(most, width))
+#define XENT(most, least, v)                                                                                          \
+    BOTH("cross-entropy " #most " x " #v, cross_entropy, &hard, v, most, least, 2, VALUE(most), VALUE(most, v),       \
+         INDEX(most, v)),                                                                                             \
+    BOTH("gradient of cross-entropy " #most " x " #v, cross_entropy_grad, &hard, v, most, least, 3, VALUE(most, v),   \
+         VALUE(most, v), INDEX(most, v), VALUE(most))
 #define PRODUCT(title, attribute, m, n, k, ...)                                                                       \
-    { title, QN_OP_matmul, QN_F32, attribute, 2, { VALUE(m, k), VALUE(__VA_ARGS__) }, VALUE(m, n), k, 0 },            \
-    { title " bf16", QN_OP_matmul, QN_BF16, attribute, 2, { VALUE(m, k), VALUE(__VA_ARGS__) }, VALUE(m, n), k, 0 }
-#define XENT(title, rows, v)                                                                                          \
-    { title, QN_OP_cross_entropy, QN_F32, &hard, 2, { VALUE(rows, v), INDEX(rows, v) }, VALUE(rows), v, 0 },          \
-    { title " bf16", QN_OP_cross_entropy, QN_BF16, &hard, 2, { VALUE(rows, v), INDEX(rows, v) }, VALUE(rows), v, 0 }
-#define NORM(title, rows, c)                                                                                          \
-    { title, QN_OP_layer_norm, QN_F32, &norm, 3, { VALUE(rows, c), VALUE(c), VALUE(c) }, VALUE(rows, c), c, 0 },      \
-    { title " bf16", QN_OP_layer_norm, QN_BF16, &norm, 3, { VALUE(rows, c), VALUE(c), VALUE(c) }, VALUE(rows, c), c, 0 }
-#define ADAM(title, n)                                                                                                \
-    { title, QN_OP_adam, QN_F32, &adamw, 5, { VALUE(n), VALUE(n), POSITIVE(n), VALUE(n), HYPER }, VALUE(n), 8, 0 }
+    SMALL(title, matmul, attribute, k, 2, VALUE(m, n), VALUE(m, k), VALUE(__VA_ARGS__))
+#define UPDATE(row, most, least, count, ...)                                                                          \
+    ONE(#row " " #most, row, QN_F32, &adamw, 8, most, least, count, VALUE(most), VALUE(most), __VA_ARGS__, HYPER)
 #define HEADS_OF(type, title, b, h, t, n)                                                                             \
-    { title, QN_OP_attention, type, &causal, 3, { VALUE(b, h, t, n), VALUE(b, h, t, n), VALUE(b, h, t, n) },          \
-      VALUE(b, h, t, n), t + n, 2 }
-#define SUMS(...) { .dtype = QN_F32, .values = BENCH_SUMS, .rank = RANK(__VA_ARGS__), .dim = { __VA_ARGS__ } }
+    CASE(title, attention, type, &causal, t + n, 3, VALUE(b, h, t, n), VALUE(b, h, t, n), VALUE(b, h, t, n),          \
+         VALUE(b, h, t, n)), .between = 2 }
 /* qkv, y, l, dy of packed heads */
-#define HEADS_GRAD(type, title, attribute, b, h, t, n, between_)                                                      \
-    { title, QN_OP_attention_grad, type, attribute, 4, { VALUE(b, t, 3 * h * n), VALUE(b, t, h * n), SUMS(b, h, t),   \
-      VALUE(b, t, h * n) }, VALUE(b, t, 3 * h * n), t + n, between_ }
+#define HEADS_GRAD(type, title, attribute, b, h, t, n, rounded)                                                       \
+    CASE(title, attention_grad, type, attribute, t + n, 4, VALUE(b, t, 3 * h * n), VALUE(b, t, 3 * h * n),            \
+         VALUE(b, t, h * n), SUMS(b, h, t), VALUE(b, t, h * n)), .between = rounded }
+/* NCHW as given, and the same in NHWC. */
+#define IMAGES(title, row, attribute, terms, most, least, count, ...)                                                 \
+    ONE(title, row, QN_F32, attribute, terms, most, least, count, __VA_ARGS__),                                       \
+    CASE(title " NHWC", row, QN_F32, attribute, terms, count, __VA_ARGS__), .many = most, .few = least,               \
+      .nhwc = true },                                                                                                 \
+    CASE(title " NHWC bf16", row, QN_BF16, attribute, terms, count, __VA_ARGS__), .many = most, .few = least,         \
+      .nhwc = true }
 
 const struct bench_case bench_cases[] = {
-    UNARY("affine small", QN_OP_affine, &affine, 2, 96, 200, 96, 200),
-    UNARY("affine 64 x 1024 x 3072", QN_OP_affine, &affine, 2, 65536, 3072, 65536, 3072),
-    UNARY("sum of rows small", QN_OP_sum, &last_axis, 200, 96, 200, 96),
-    UNARY("sum of rows 65536 x 768", QN_OP_sum, &last_axis, 768, 65536, 768, 65536),
-    UNARY("sum of columns small", QN_OP_sum, &first_axis, 200, 200, 96, 96),
-    UNARY("sum of columns 65536 x 768", QN_OP_sum, &first_axis, 65536, 65536, 768, 768),
-    UNARY("transpose small", QN_OP_transpose, &swap, 1, 100, 200, 200, 100),
-    UNARY("transpose 8192 x 8192", QN_OP_transpose, &swap, 1, 8192, 8192, 8192, 8192),
-    UNARY("softmax small", QN_OP_softmax, NULL, 200, 96, 200, 96, 200),
-    UNARY("softmax 49152 x 1024", QN_OP_softmax, NULL, 1024, 49152, 1024, 49152, 1024),
-    XENT("cross-entropy small", 64, 1000),
-    XENT("cross-entropy 4096 x 50304", 4096, 50304),
-    NORM("layer norm small", 64, 256),
-    NORM("layer norm 65536 x 768", 65536, 768),
-    ADAM("AdamW small", 20000),
-    ADAM("AdamW 124 M", 124475904),
+    SMALL("affine small", affine, &affine, 2, 1, VALUE(96, 200), VALUE(96, 200)),
+    LINES("affine", affine, &affine, 2, 65536, 128, 3072),
+    BOTH("add 65536 x 768", add, &none, 1, 65536, 256, 2, VALUE(65536, 768), VALUE(65536, 768), VALUE(65536, 768)),
+    BOTH("bias, GELU, residual 65536 x 3072", fused, &bias_gelu, 8, 65536, 128, 3, VALUE(65536, 3072),
+         VALUE(65536, 3072), VALUE(3072), VALUE(65536, 3072)),
+    BOTH("broadcast 65536 x 768", broadcast, NULL, 1, 65536, 256, 1, VALUE(65536, 768), VALUE(1, 768)),
+    ONE("cast f32 to bf16 65536 x 768", cast, QN_F32, &to_bf16, 1, 65536, 256, 1, TYPED(QN_BF16, 65536, 768),
+        VALUE(65536, 768)),
+    ONE("cast i64 to i32 4194304", cast, QN_F32, &to_i32, 1, 4194304, 262144, 1, TYPED(QN_I32, 4194304),
+        WHOLE(QN_I64, 4194304)),
+    BOTH("dropout 65536 x 768", dropout, &tenth, 2, 65536, 256, 2, VALUE(65536, 768), VALUE(65536, 768), RNG),
+    BOTH("dropout 65536 x 1025", dropout, &tenth, 2, 65536, 256, 2, VALUE(65536, 1025), VALUE(65536, 1025), RNG),
+
+    SMALL("sum of rows small", sum, &last_axis, 200, 1, VALUE(96), VALUE(96, 200)),
+    BOTH("sum of rows 65536 x 768", sum, &last_axis, 768, 65536, 256, 1, VALUE(65536), VALUE(65536, 768)),
+    BOTH("sum of rows 4096 x 50304", sum, &last_axis, 50304, 4096, 16, 1, VALUE(4096), VALUE(4096, 50304)),
+    BOTH("sum of rows 1048576 x 10", sum, &last_axis, 10, 1048576, 16384, 1, VALUE(1048576), VALUE(1048576, 10)),
+    SMALL("sum of columns small", sum, &first_axis, 200, 1, VALUE(96), VALUE(200, 96)),
+    BOTH("sum of columns 65536 x 768", sum, &first_axis, 65536, 65536, 1024, 1, VALUE(768), VALUE(65536, 768)),
+    BOTH("sum of everything 65536 x 768", sum, &both, 65536, 65536, 512, 1, { .rank = 0 }, VALUE(65536, 768)),
+    BOTH("sum of channels 256 x 64 x 56 x 56", sum, &not_channels, 802816, 256, 4, 1, VALUE(64),
+         VALUE(256, 64, 56, 56)),
+    BOTH("sum of three axes of five", sum, &alternate, 4096, 64, 8, 1, VALUE(48, 24), VALUE(64, 48, 16, 24, 16)),
+    BOTH("largest of rows 65536 x 1000", reduce_max, &last_axis, 1, 65536, 256, 1, VALUE(65536), VALUE(65536, 1000)),
+    BOTH("class of rows 65536 x 1000", argmax, &last_axis, 1, 65536, 256, 1, TYPED(QN_I32, 65536), VALUE(65536, 1000)),
+    BOTH("class of rows 4096 x 50304", argmax, &last_axis, 1, 4096, 16, 1, TYPED(QN_I32, 4096), VALUE(4096, 50304)),
+    BOTH("class of pixels 64 x 21 x 128 x 128", argmax, &channels, 1, 64, 1, 1, TYPED(QN_I32, 64, 128, 128),
+         VALUE(64, 21, 128, 128)),
+    BOTH("sum of squares 124475904", sum_squares, NULL, 2, 124475904, 524288, 1, { .rank = 0 }, VALUE(124475904)),
+
+    SMALL("transpose small", transpose, &swap, 1, 1, VALUE(200, 100), VALUE(100, 200)),
+    BOTH("transpose 8192 x 8192", transpose, &swap, 1, 8192, 512, 1, VALUE(8192, 8192), VALUE(8192, 8192)),
+    BOTH("heads apart 48 x 1024 x 12 x 64", transpose, &heads, 1, 48, 1, 1, VALUE(48, 12, 1024, 64),
+         VALUE(48, 1024, 12, 64)),
+    BOTH("pictures to NHWC 256 x 3 x 224 x 224", transpose, &to_nhwc, 1, 256, 2, 1, VALUE(256, 224, 224, 3),
+         VALUE(256, 3, 224, 224)),
+    BOTH("layers to NHWC 256 x 64 x 56 x 56", reorder, &nhwc64, 1, 256, 2, 1, VALUE(256, 64, 56, 56),
+         VALUE(256, 64, 56, 56)),
+    CASE("slice of rows 65536 x 2304", slice, QN_F32, &keys, 1, 1, VALUE(65536, 768), VALUE(65536, 2304)),
+      .many = 65536, .few = 256, .few_attr = &few_keys },
+    BOTH("concat 256 x (64 + 128) x 56 x 56", concat, &axis1, 1, 256, 1, 2, VALUE(256, 192, 56, 56),
+         VALUE(256, 64, 56, 56), VALUE(256, 128, 56, 56)),
+    BOTH("pad 256 x 64 x 56 x 56", pad, &border, 1, 256, 2, 1, VALUE(256, 64, 58, 58), VALUE(256, 64, 56, 56)),
+    BOTH("assign 124475904", assign, NULL, 1, 124475904, 524288, 2, VALUE(124475904), VALUE(124475904),
+         VALUE(124475904)),
+    BOTH("gather 65536 of 65536 x 768", gather, &axis0, 1, 65536, 512, 2, VALUE(65536, 768), VALUE(65536, 768),
+         INDEX(65536, 512)),
+    CASE("scatter-add 65536 to 65536 x 768", scatter_add, QN_F32, &axis0, 16, 2, VALUE(65536, 768),
+         VALUE(65536, 768), INDEX(65536, 512)), .many = 65536, .few = 512, .few_attr = &few_axis0 },
+
+    SMALL("softmax small", softmax, NULL, 200, 1, VALUE(96, 200), VALUE(96, 200)),
+    LINES("softmax", softmax, NULL, 256, 65536, 512, 256), LINES("softmax", softmax, NULL, 1024, 49152, 128, 1024),
+    LINES("softmax", softmax, NULL, 10, 1048576, 16384, 10), LINES("softmax", softmax, NULL, 50304, 4096, 8, 50304),
+    GRADS("gradient of softmax", softmax_grad, 256, 65536, 512, 256),
+    GRADS("gradient of softmax", softmax_grad, 1024, 49152, 128, 1024),
+    GRADS("gradient of softmax", softmax_grad, 10, 1048576, 16384, 10),
+    GRADS("gradient of softmax", softmax_grad, 50304, 4096, 8, 50304),
+    SMALL("cross-entropy small", cross_entropy, &hard, 1000, 2, VALUE(64), VALUE(64, 1000), INDEX(64, 1000)),
+    XENT(4096, 8, 50304), XENT(65536, 256, 1000), XENT(1048576, 16384, 10),
+    BOTH("weights of targets 1048576 x 10", target_weight, &hard, 1, 1048576, 16384, 2, VALUE(1048576),
+         VALUE(1048576, 10), INDEX(1048576, 10)),
+    SMALL("layer norm small", layer_norm, &norm, 256, 3, VALUE(64, 256), VALUE(64, 256), VALUE(256), VALUE(256)),
+    BOTH("layer norm 65536 x 768", layer_norm, &norm, 768, 65536, 256, 3, VALUE(65536, 768), VALUE(65536, 768),
+         VALUE(768), VALUE(768)),
+    BOTH("dx of layer norm 65536 x 768", layer_norm_grad_x, &norm, 768, 65536, 256, 3, VALUE(65536, 768),
+         VALUE(65536, 768), VALUE(65536, 768), VALUE(768)),
+    BOTH("dgamma of layer norm 65536 x 768", layer_norm_grad_w, &norm, 65536, 65536, 512, 2, VALUE(768),
+         VALUE(65536, 768), VALUE(65536, 768)),
+    BOTH("RMS norm 65536 x 768", rms_norm, &norm, 768, 65536, 256, 2, VALUE(65536, 768), VALUE(65536, 768),
+         VALUE(768)),
+    BOTH("dx of RMS norm 65536 x 768", rms_norm_grad_x, &norm, 768, 65536, 256, 3, VALUE(65536, 768),
+         VALUE(65536, 768), VALUE(65536, 768), VALUE(768)),
+    BOTH("dgamma of RMS norm 65536 x 768", rms_norm_grad_w, &norm, 65536, 65536, 512, 2, VALUE(768),
+         VALUE(65536, 768), VALUE(65536, 768)),
+    IMAGES("statistics 256 x 64 x 56 x 56", bn_stats, &bn, 802816, 256, 4, 1, STATISTICS(BENCH_UNIFORM, 2, 64),
+           VALUE(256, 64, 56, 56)),
+    IMAGES("batch norm 256 x 64 x 56 x 56", batch_norm, &bn, 16, 256, 4, 4, VALUE(256, 64, 56, 56),
+           VALUE(256, 64, 56, 56), VALUE(64), VALUE(64), STATISTICS(BENCH_POSITIVE, 2, 64)),
+    IMAGES("statistics of dy 256 x 64 x 56 x 56", bn_grad_stats, &bn, 802816, 256, 4, 3,
+           STATISTICS(BENCH_UNIFORM, 2, 64), VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56),
+           STATISTICS(BENCH_POSITIVE, 2, 64)),
+    IMAGES("dx of batch norm 256 x 64 x 56 x 56", bn_grad_x, &bn, 16, 256, 4, 5, VALUE(256, 64, 56, 56),
+           VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56), STATISTICS(BENCH_POSITIVE, 2, 64), VALUE(64),
+           STATISTICS(BENCH_UNIFORM, 2, 64)),
+
+    CASE("AdamW small", adam, QN_F32, &adamw, 8, 5, VALUE(20000), VALUE(20000), VALUE(20000), POSITIVE(20000),
+         VALUE(20000), HYPER) },
+    UPDATE(sgd, 124475904, 262144, 3, VALUE(124475904)),
+    UPDATE(momentum, 124475904, 262144, 4, VALUE(124475904), VALUE(124475904)),
+    UPDATE(adam, 124475904, 262144, 5, VALUE(124475904), POSITIVE(124475904), VALUE(124475904)),
+    UPDATE(rmsprop, 124475904, 262144, 4, POSITIVE(124475904), VALUE(124475904)),
+    UPDATE(rmsprop_momentum, 124475904, 262144, 5, POSITIVE(124475904), VALUE(124475904), VALUE(124475904)),
+    UPDATE(adagrad, 124475904, 262144, 4, POSITIVE(124475904), VALUE(124475904)),
+    UPDATE(lamb, 124475904, 262144, 5, VALUE(124475904), POSITIVE(124475904), VALUE(124475904)),
+    UPDATE(lion, 124475904, 262144, 4, VALUE(124475904), VALUE(124475904)),
+    ONE("ema 124475904", ema, QN_F32, &ema, 4, 124475904, 262144, 3, VALUE(124475904), VALUE(124475904),
+        VALUE(124475904), HYPER),
+    BOTH("accumulate 124475904", accumulate, NULL, 1, 124475904, 524288, 2, VALUE(124475904), VALUE(124475904),
+         VALUE(124475904)),
+    ONE("accumulate i64 4194304", accumulate, QN_F32, NULL, 1, 4194304, 262144, 2, WHOLE(QN_I64, 4194304),
+        WHOLE(QN_I64, 4194304), WHOLE(QN_I64, 4194304)),
+
     PRODUCT("product small", &plain, 136, 200, 72, 72, 200),
     PRODUCT("product small, B turned", &turned, 136, 200, 72, 200, 72),
     PRODUCT("product 4096 x 768 x 3072", &plain, 4096, 3072, 768, 768, 3072),
     PRODUCT("product 4096 x 4096 x 4096, B turned", &turned, 4096, 4096, 4096, 4096, 4096),
     PRODUCT("product 8192 x 8192 x 8192", &plain, 8192, 8192, 8192, 8192, 8192),
-    { "max pool small", QN_OP_max_pool2d, QN_F32, &halves, 1, { VALUE(2, 16, 28, 28) }, VALUE(2, 16, 14, 14), 1, 0 },
-    { "max pool 256 x 64 x 112", QN_OP_max_pool2d, QN_F32, &halves, 1, { VALUE(256, 64, 112, 112) },
-      VALUE(256, 64, 56, 56), 1, 0 },
-    { "conv small", QN_OP_conv2d, QN_F32, &same, 2, { VALUE(2, 16, 14, 14), VALUE(32, 16, 3, 3) },
-      VALUE(2, 32, 14, 14), 144, 0 },
-    { "conv 256 x 64 x 56 x 56, 3 x 3", QN_OP_conv2d, QN_F32, &same, 2, { VALUE(256, 64, 56, 56), VALUE(64, 64, 3, 3) },
-      VALUE(256, 64, 56, 56), 576, 0 },
+    ONE("product, bias, SiLU 65536 x 768 x 1024", matmul, QN_F32, &bias_silu, 768, 65536, 128, 3, VALUE(65536, 1024),
+        VALUE(65536, 768), VALUE(768, 1024), VALUE(1024)),
+    ONE("product, bias, SiLU 65536 x 64 x 1001", matmul, QN_F32, &bias_silu, 64, 65536, 127, 3, VALUE(65536, 1001),
+        VALUE(65536, 64), VALUE(64, 1001), VALUE(1001)),
+
+    CASE("max pool small", max_pool2d, QN_F32, &halves, 1, 1, VALUE(2, 16, 14, 14), VALUE(2, 16, 28, 28)) },
+    IMAGES("max pool 2 x 2 of 256 x 64 x 112 x 112", max_pool2d, &halves, 1, 256, 1, 1, VALUE(256, 64, 56, 56),
+           VALUE(256, 64, 112, 112)),
+    IMAGES("max pool 3 x 3 of 256 x 64 x 112 x 112", max_pool2d, &stem, 1, 256, 1, 1, VALUE(256, 64, 56, 56),
+           VALUE(256, 64, 112, 112)),
+    IMAGES("gradient of max pool 2 x 2", max_pool2d_grad, &halves, 1, 256, 1, 3, VALUE(256, 64, 112, 112),
+           VALUE(256, 64, 112, 112), VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56)),
+    IMAGES("gradient of max pool 3 x 3", max_pool2d_grad, &stem, 4, 256, 1, 3, VALUE(256, 64, 112, 112),
+           VALUE(256, 64, 112, 112), VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56)),
+    IMAGES("mean of 2 x 2 of 256 x 64 x 112 x 112", avg_pool2d, &halves, 4, 256, 1, 1, VALUE(256, 64, 56, 56),
+           VALUE(256, 64, 112, 112)),
+    IMAGES("gradient of means of 2 x 2", avg_pool2d_grad, &halves, 1, 256, 1, 1, VALUE(256, 64, 112, 112),
+           VALUE(256, 64, 56, 56)),
+    IMAGES("means of 256 x 2048 x 7 x 7", avg_pool2d, &all, 49, 256, 4, 1, VALUE(256, 2048, 1, 1),
+           VALUE(256, 2048, 7, 7)),
+    IMAGES("gradient of means of 7 x 7", avg_pool2d_grad, &all, 1, 256, 4, 1, VALUE(256, 2048, 7, 7),
+           VALUE(256, 2048, 1, 1)),
+    CASE("conv small", conv2d, QN_F32, &same, 144, 2, VALUE(2, 32, 14, 14), VALUE(2, 16, 14, 14),
+         VALUE(32, 16, 3, 3)) },
+    CASE("conv 256 x 64 x 56 x 56, 3 x 3", conv2d, QN_F32, &same, 576, 2, VALUE(256, 64, 56, 56),
+         VALUE(256, 64, 56, 56), VALUE(64, 64, 3, 3)) },
     HEADS_OF(QN_F32, "attention small", 1, 2, 160, 64),
     HEADS_OF(QN_BF16, "attention small bf16", 1, 2, 160, 64),
     HEADS_OF(QN_F32, "attention 4 x 12 x 1024 x 64", 4, 12, 1024, 64),
     HEADS_OF(QN_BF16, "attention 8 x 12 x 1024 x 64 bf16", 8, 12, 1024, 64),
-    HEADS_GRAD(QN_F32, "attention gradient small", &causal_packed_small, 1, 2, 100, 64, 32),
-    HEADS_GRAD(QN_BF16, "attention gradient small bf16", &causal_packed_small, 1, 2, 100, 64, 32),
-    HEADS_GRAD(QN_BF16, "attention gradient 8 x 12 x 1024 x 64 bf16", &causal_packed, 8, 12, 1024, 64, 256),
+    HEADS_GRAD(QN_F32, "attention gradient small", &packed2, 1, 2, 100, 64, 32),
+    HEADS_GRAD(QN_BF16, "attention gradient small bf16", &packed2, 1, 2, 100, 64, 32),
+    HEADS_GRAD(QN_BF16, "attention gradient 8 x 12 x 1024 x 64 bf16", &packed12, 8, 12, 1024, 64, 256),
 };
 /* clang-format on */
 const int bench_n_cases = sizeof bench_cases / sizeof bench_cases[0];

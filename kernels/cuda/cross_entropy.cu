@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS) cross_entropy_thread(T *y, con
         if (!t.ignored(c)) raise_fault(t.fault, t.position, QN_FAULT_TARGET, row, c, t.width);
         return;
     }
-    const float *from = buffer + threadIdx.x * thread_pitch(width);
+    const float *from = buffer + thread_row(threadIdx.x, width);
     online_sum s;
     exact_sum loss;
     for (int i = 0; i < width; i++) s.add(from[i]);
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS)
     rows_in(buffer, x, first, rows, width);
     __syncthreads();
     if (row < rows) {
-        float *r = buffer + threadIdx.x * thread_pitch(width), d = to_f32(dloss[row]), shares = 0.0f;
+        float *r = buffer + thread_row(threadIdx.x, width), d = to_f32(dloss[row]), shares = 0.0f;
         int64_t c = t.class_of(row);
         bool none = t.ignored(c) || t.wrong(c);
         if (none && !t.ignored(c)) raise_fault(t.fault, t.position, QN_FAULT_TARGET, row, c, t.width);

@@ -6,7 +6,8 @@
  *
  * vector: a thread has one or two draws, as many as fill 16 bytes, or 8 where a sample of 16-bit elements is no multiple
  *   of that.
- * scalar: samples that are no multiple of four elements: a thread has one draw, elements one by one. */
+ * scalar: samples that are no multiple of four elements: a thread for each, so that neighbours move neighbours; it draws
+ *   the words of its group of four and uses one of them. */
 #include "../../core/philox.h"
 #include "gpu.h"
 #include "cuda.h"
@@ -19,7 +20,7 @@ struct mask {
     uint64_t name;
     uint32_t threshold;
     float scale;
-    struct divisor pieces; /* of a sample */
+    struct divisor pieces; /* of a sample: draws, or elements */
     int64_t each, n;       /* elements of a sample; pieces in all */
     int32_t narrow;
 };
@@ -61,14 +62,12 @@ __global__ void __launch_bounds__(THREADS) dropout_scalar(T *y, const T *x, cons
 {
     int64_t step = (int64_t)gridDim.x * THREADS;
     for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < m.n; i += step) {
-        int64_t sample = quotient(m.pieces, i, m.narrow), piece = i - sample * m.pieces.by, from = piece * DRAW;
-        struct qn__words w = draw(m, sample, piece);
-#pragma unroll
-        for (int j = 0; j < DRAW; j++)
-            if (from + j < m.each) {
-                float v = to_f32(x[sample * m.each + from + j]) * m.scale;
-                y[sample * m.each + from + j] = from_f32<T>(w.w[j] >= m.threshold ? v : 0.0f);
-            }
+        int64_t sample = quotient(m.pieces, i, m.narrow), at = i - sample * m.pieces.by;
+        struct qn__words w = draw(m, sample, at / DRAW);
+        int which = (int)(at % DRAW);
+        uint32_t word = which < 2 ? which == 0 ? w.w[0] : w.w[1] : which == 2 ? w.w[2] : w.w[3];
+        float v = to_f32(x[i]) * m.scale;
+        y[i] = from_f32<T>(word >= m.threshold ? v : 0.0f);
     }
 }
 
@@ -91,8 +90,8 @@ template <class T, int N> static cudaError_t launch_vector(const struct qn__step
 
 template <class T> static cudaError_t launch_scalar(const struct qn__step *s, struct mask m)
 {
-    m.pieces = divisor_of(ceil_div(m.each, DRAW));
-    m.n = s->args.y.dim[0] * m.pieces.by;
+    m.pieces = divisor_of(m.each);
+    m.n = s->args.y.count;
     return LAUNCH(dropout_scalar<T>, (grid_for(&s->args, ceil_div(m.n, THREADS), THREADS, 4)), (THREADS), 0,
                   s->queue->stream, (T *)s->args.y.data, (const T *)s->args.x[0].data, m);
 }

@@ -6,8 +6,8 @@
  * neighbouring units as long as a run of the operand lasts. Four independent units a thread keep memory busy.
  *
  * turn_tiled: a tile of 32 x 32 elements goes through shared memory, so that both the rows that are read and those that
- * are written are runs of 32 elements. A row of the tile is one element longer than that, which spreads a column over
- * all banks.
+ * are written are runs of 32 elements. A row of the tile is one element (of bytes: one word) longer than that, which
+ * spreads a column over all banks.
  *
  * turn_thin: one extent is below 16 (channels of an image), where a tile of 32 would be mostly empty: the tile holds all
  * of the short extent and as much of the long one as makes about 1024 elements, and is walked as one run on each side.
@@ -161,7 +161,8 @@ static __device__ __forceinline__ struct corner corner_of(const struct tiles &t)
 template <class U>
 __global__ void __launch_bounds__(THREADS) turn_tiled(U *to, const U *from, const __grid_constant__ struct tiles t)
 {
-    CU_SHARED(U, tile, [SIDE][SIDE + 1]);
+    /* a row is an odd number of words long */
+    CU_SHARED(U, tile, [SIDE][SIDE + (sizeof(U) < 4 ? 4 / sizeof(U) : 1)]);
     struct corner c = corner_of(t);
     int x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
     int64_t rows = t.rows - c.i, columns = t.columns - c.j;

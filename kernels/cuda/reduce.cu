@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS) reduce_thread(T *y, const T *x
     rows_in(buffer, x, first, rows, width);
     __syncthreads();
     if (row >= rows) return;
-    const float *from = buffer + threadIdx.x * thread_pitch(width);
+    const float *from = buffer + thread_row(threadIdx.x, width);
     typename Op::acc acc;
     for (int i = 0; i < width; i++) Op::add(acc, from[i]);
     y[row] = from_f32<T>(Op::value(acc));
@@ -285,7 +285,7 @@ qn_status pick(const qn__args *a, qn__choice *c)
     if (!e.fits && a->x[0].block != QN_PLAIN) return QN_EUSAGE;
     c->variant = !e.fits                                ? RED_STRIDED
                  : e.d > 1                              ? RED_COLUMNS
-                 : n <= QN_THREAD_ROW && e.a * e.k == 1 ? RED_THREAD
+                 : n <= QN_THREAD_ROW && e.a == 1       ? RED_THREAD
                  : n <= WARP_MOST                       ? RED_WARP
                                                         : RED_BLOCK;
     if ((c->variant == RED_COLUMNS || c->variant == RED_BLOCK) && e.parts > 1)
@@ -327,8 +327,8 @@ template <class T, class Op> cudaError_t launch_reduce(const qn__step *s)
         return LAUNCH((reduce_strided<T, Op>), ((unsigned)ceil_div(a.y.count, THREADS)), (THREADS), 0, s->queue->stream,
                       y, x, strides_of(&a), a.y.count);
     if (s->choice.variant == RED_THREAD)
-        return LAUNCH((reduce_thread<T, Op>), ((unsigned)ceil_div(e.o, QN_THREAD_ROWS)), (QN_THREAD_ROWS),
-                      thread_bytes(e.r), s->queue->stream, y, x, e.o, (int)e.r);
+        return LAUNCH((reduce_thread<T, Op>), ((unsigned)ceil_div(e.o * e.k, QN_THREAD_ROWS)), (QN_THREAD_ROWS),
+                      thread_bytes(e.r), s->queue->stream, y, x, e.o * e.k, (int)e.r);
     int64_t line = e.d > 1 ? e.d : e.r;
     return line % vec16<T>::n == 0 ? launch_as<T, vec16<T>::n, Op>(s, e) : launch_as<T, 1, Op>(s, e);
 }

@@ -1,7 +1,7 @@
 /* rows.h - what the kernels over rows of the last axis share: four ways to lay a row on threads.
  *
  *   thread   up to QN_THREAD_ROW elements: a block copies its rows to shared memory in one piece (so every sector is
- *            moved once although rows are short), one thread works on each row; the pitch there is odd, so
+ *            moved once although rows are short), one thread works on each row; words left free there let
  *            neighbouring threads use different banks
  *   warp     a row fits into the registers of a warp
  *   shared   a row fits into the shared memory of a block: each thread reads back only what it wrote
@@ -184,23 +184,34 @@ struct online_sum {
 
 /* ---- short rows through shared memory ------------------------------------------------------------------ */
 
-/* The block's rows [first, first + QN_THREAD_ROWS) into shared memory with an odd pitch, as f32; and back. */
-static __device__ __forceinline__ int thread_pitch(int width) { return width | 1; }
+/* Where row `row` of a block begins in shared memory: rows lie end to end, a word is left free after each
+ * lcm(width, 32) elements. So the elements that a warp copies, and the same column of a warp's rows, lie in 32
+ * different banks. */
+static __device__ __forceinline__ int thread_gaps(int row, int width)
+{
+    int twos = width ? __ffs(width) - 1 : 0;
+    return row >> (twos < 5 ? 5 - twos : 0);
+}
+static __device__ __forceinline__ int thread_row(int row, int width) { return row * width + thread_gaps(row, width); }
+static __device__ __host__ __forceinline__ int thread_words(int width) { return QN_THREAD_ROWS * (width + 1); }
+
+/* The block's rows [first, first + QN_THREAD_ROWS) into shared memory, as f32; and back. */
 template <class T>
 static __device__ __forceinline__ void rows_in(float *buffer, const T *x, int64_t first, int64_t rows, int width)
 {
     int64_t left = rows - first;
-    int n = (int)(left < QN_THREAD_ROWS ? left : QN_THREAD_ROWS) * width, pitch = thread_pitch(width);
+    int n = (int)(left < QN_THREAD_ROWS ? left : QN_THREAD_ROWS) * width;
     const T *from = x + first * width;
-    for (int i = threadIdx.x; i < n; i += QN_THREAD_ROWS) buffer[i / width * pitch + i % width] = to_f32(from[i]);
+    for (int i = threadIdx.x; i < n; i += QN_THREAD_ROWS) buffer[i + thread_gaps(i / width, width)] = to_f32(from[i]);
 }
 template <class T>
 static __device__ __forceinline__ void rows_out(T *y, const float *buffer, int64_t first, int64_t rows, int width)
 {
     int64_t left = rows - first;
-    int n = (int)(left < QN_THREAD_ROWS ? left : QN_THREAD_ROWS) * width, pitch = thread_pitch(width);
+    int n = (int)(left < QN_THREAD_ROWS ? left : QN_THREAD_ROWS) * width;
     T *to = y + first * width;
-    for (int i = threadIdx.x; i < n; i += QN_THREAD_ROWS) to[i] = from_f32<T>(buffer[i / width * pitch + i % width]);
+    for (int i = threadIdx.x; i < n; i += QN_THREAD_ROWS)
+        to[i] = from_f32<T>(buffer[i + thread_gaps(i / width, width)]);
 }
-static inline size_t thread_bytes(int64_t width) { return sizeof(float) * QN_THREAD_ROWS * (size_t)(width | 1); }
+static inline size_t thread_bytes(int64_t width) { return sizeof(float) * (size_t)thread_words((int)width); }
 #endif

@@ -86,6 +86,22 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_shared(T *y, const T
     shared_row_out<T, N>(y + at, kept, width, [&](float v, int) { return result<LOG>(v, s, log_sum); });
 }
 
+/* f(y, dy) for this thread's elements of two rows in shared memory, 16 bytes of each at a time; its results go to out,
+ * unless that is NULL. */
+template <class T, int N, class F>
+__device__ __forceinline__ void each_of_both(T *out, const T *y, const T *dy, int width, F f)
+{
+#pragma unroll 2
+    for (int at = threadIdx.x * N; at < width; at += QN_BLOCK_THREADS * N) {
+        pack<T, N> a, b;
+        a.load(y + at);
+        b.load(dy + at);
+#pragma unroll
+        for (int i = 0; i < N; i++) a.v[i] = from_f32<T>(f(to_f32(a.v[i]), to_f32(b.v[i])));
+        if (out) a.store(out + at);
+    }
+}
+
 template <class T, int N, bool LOG>
 __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_grad_shared(T *dx, const T *y, const T *dy, int width)
 {
@@ -96,9 +112,9 @@ __global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_grad_shared(T *dx, c
     exact_sum total;
     shared_row_in<T, N>(kept, y + at, width);
     shared_row_in<T, N>(other, dy + at, width);
-    shared_row_each<T, N>(kept, width, [&](T v, int i) { add_term<LOG>(total, to_f32(v), to_f32(other[i])); });
+    each_of_both<T, N>((T *)NULL, kept, other, width, [&](float v, float d) { return add_term<LOG>(total, v, d), v; });
     float sum = row_sum(total, part).value();
-    shared_row_out<T, N>(dx + at, kept, width, [&](float v, int i) { return gradient<LOG>(v, to_f32(other[i]), sum); });
+    each_of_both<T, N>(dx + at, kept, other, width, [&](float v, float d) { return gradient<LOG>(v, d, sum); });
 }
 
 /* ---- a thread for each row ------------------------------------------------------------------------------------ */
@@ -110,7 +126,7 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS) softmax_thread(T *y, const T *
     int64_t first = (int64_t)blockIdx.x * QN_THREAD_ROWS;
     rows_in(buffer, x, first, rows, width);
     __syncthreads();
-    float *row = buffer + threadIdx.x * thread_pitch(width);
+    float *row = buffer + thread_row(threadIdx.x, width);
     if (first + threadIdx.x < rows) {
         online_sum s;
         for (int i = 0; i < width; i++) s.max = max_nan(s.max, row[i]);
@@ -127,12 +143,12 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS)
     softmax_grad_thread(T *dx, const T *y, const T *dy, int64_t rows, int width)
 {
     CU_SHARED_DYN(float, buffer);
-    float *other = buffer + QN_THREAD_ROWS * thread_pitch(width);
+    float *other = buffer + thread_words(width);
     int64_t first = (int64_t)blockIdx.x * QN_THREAD_ROWS;
     rows_in(buffer, y, first, rows, width);
     rows_in(other, dy, first, rows, width);
     __syncthreads();
-    float *ry = buffer + threadIdx.x * thread_pitch(width), *rd = other + threadIdx.x * thread_pitch(width);
+    float *ry = buffer + thread_row(threadIdx.x, width), *rd = other + thread_row(threadIdx.x, width);
     if (first + threadIdx.x < rows) {
         exact_sum total;
         for (int i = 0; i < width; i++) add_term<LOG>(total, ry[i], rd[i]);

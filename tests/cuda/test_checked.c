@@ -3,9 +3,9 @@
  * same.
  *
  * Each row runs in a process for each setting (the simulator reads its settings when it is loaded), in f32, BF16 and
- * F16, onto an operand and in blocked layouts. All orders with both streams are for QN_TEST_LONG; otherwise each row
- * has two of these settings, by a seed that is printed: QN_TEST_SEED=N repeats it. Rows named on the command line:
- * those alone.
+ * F16, onto an operand and in blocked layouts; and once on a device of one multiprocessor, where grids are capped. All
+ * orders with both streams are for QN_TEST_LONG; otherwise each row has two of these settings, by a seed that is
+ * printed: QN_TEST_SEED=N repeats it. Rows named on the command line: those alone.
  *
  *   test_checked --run values|bits ROW...   the child: prints a hash for each run, does not end with 0 after a fault;
  *                                           what `make mutate` runs too
@@ -147,7 +147,7 @@ static int child(int argc, char **argv)
 
 /* ---- the parent --------------------------------------------------------------------------------------------- */
 
-enum { SETTINGS = 6 };
+enum { SETTINGS = 6, TINY = SETTINGS };
 static const char *const orders[] = { "forward", "reversed", "random" };
 static uint64_t seed;
 static bool thorough;
@@ -181,8 +181,9 @@ static struct answer ask(int setting, const char *what, const char *row)
 {
     char order[40];
     int ends[2];
-    const char *o = orders[setting / 2];
-    snprintf(order, sizeof order, setting / 2 == 2 ? "%s:%llu" : "%s", o, (unsigned long long)(seed % 1000 + 1));
+    const char *o = orders[setting % SETTINGS / 2];
+    snprintf(order, sizeof order, setting % SETTINGS / 2 == 2 ? "%s:%llu" : "%s", o,
+             (unsigned long long)(seed % 1000 + 1));
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     fflush(NULL);
     pid_t pid = fork();
@@ -194,6 +195,7 @@ static struct answer ask(int setting, const char *what, const char *row)
         setenv("QN_CUDASIM_ORDER", order, 1);
         setenv("QN_CUDASIM_STREAMS", setting % 2 ? "eager" : "lazy", 1);
         setenv("QN_CUDASIM_REPORT", "none", 1);
+        if (setting == TINY) setenv("QN_CUDASIM_DEVICE", "tiny", 1);
         execl("/proc/self/exe", "test_checked", "--run", what, row, (char *)NULL);
         _exit(4);
     }
@@ -236,6 +238,9 @@ static void check_row(void **state)
         if (!i) one = a;
     }
     free(one.text);
+    struct answer small = ask(TINY, "values", qn__op_of(op)->name);
+    if (small.status) fail_msg("one multiprocessor: %s", small.text + (small.size > 4000 ? small.size - 4000 : 0));
+    free(small.text);
     printf("  %d runs of %d cases in %d settings\n", runs, op_cases_of[op]->n, thorough ? SETTINGS : 2);
 }
 

@@ -4,7 +4,13 @@
  * The accesses of a warp's lanes at the same place in the code, each lane's k-th one there, are one request. Of a
  * request to device memory the 32-byte sectors are counted, and how few could hold the same bytes; of one to shared
  * memory the wavefronts: passes over 32 banks of 4 bytes, where lanes that want different words of a bank need one
- * pass after another. Accesses of 8 (16) bytes are made by half (quarter) warps. */
+ * pass after another. Accesses of 8 (16) bytes are made by half (quarter) warps.
+ *
+ * What must come from DRAM is told from what a cache has by an L2 of 4 MiB, the smallest of the GPUs that we build for
+ * (6 MB) less room for what is written, which forgets the least recently used sector of a set. Blocks run one after
+ * another here and side by side there, so a sector that this very block has had must also be among its last OWN_BYTES:
+ * one multiprocessor's share. Both are empty when a launch begins. So a vector that every row needs counts once, rows of
+ * an image that windows of neighbouring blocks share count once, and a long row that its block reads twice, twice. */
 #include "shadow.h"
 #include "sim.h"
 #include <deque>
@@ -53,6 +59,47 @@ static std::unordered_map<uintptr_t, Foot> feet;
 static uintptr_t last_page;
 static Foot *last_foot;
 
+/* ---- the cache -------------------------------------------------------------------------------------------------- */
+
+enum { L2_BYTES = 4 << 20, OWN_BYTES = 64 << 10, WAYS = 8 };
+template <size_t BYTES> struct Cache {
+    enum { SETS = BYTES / 32 / WAYS };
+    struct {
+        uintptr_t sector[WAYS]; /* plus one; 0: nothing */
+        uint64_t used[WAYS], block[WAYS];
+    } set[SETS];
+    uint64_t clock;
+
+    void forget() { memset(this, 0, sizeof *this); }
+    /* Whether the sector is there, and then which block had it last; it is there afterwards. */
+    bool has(uintptr_t sector, uint64_t *by)
+    {
+        auto *s = &set[(sector ^ sector >> 8 ^ sector >> 16) % SETS];
+        int at = 0;
+        bool found = false;
+        clock++;
+        for (int i = 0; i < WAYS && !found; i++) {
+            found = s->sector[i] == sector + 1;
+            if (found || s->used[i] < s->used[at]) at = i;
+        }
+        *by = s->block[at];
+        s->sector[at] = sector + 1;
+        s->used[at] = clock;
+        s->block[at] = block.index + 1;
+        return found;
+    }
+};
+static Cache<L2_BYTES> l2;
+static Cache<OWN_BYTES> own;
+
+/* Whether a sector has to be fetched. */
+static bool misses(uintptr_t sector)
+{
+    uint64_t by, ignored;
+    bool in_own = own.has(sector, &ignored), in_l2 = l2.has(sector, &by);
+    return !in_l2 || (by == block.index + 1 && !in_own);
+}
+
 /* ---- one request ------------------------------------------------------------------------------------------------ */
 
 static int gather(const Request *r, uintptr_t *at)
@@ -71,14 +118,16 @@ static void tally_device(const Request *r)
 {
     uintptr_t at[WARP], end = 0, sector = 0;
     int n = gather(r, at);
-    uint64_t bytes = 0, sectors = 0;
+    uint64_t bytes = 0, sectors = 0, missed = 0;
     for (int i = 0; i < n; i++) {
         uintptr_t begin = at[i] > end ? at[i] : end, stop = at[i] + r->bytes;
         if (stop <= begin) continue;
         bytes += stop - begin;
         for (uintptr_t s = begin / 32; s <= (stop - 1) / 32; s++) {
-            sectors += s + 1 > sector;
-            if (s + 1 > sector) sector = s + 1;
+            if (s + 1 <= sector) continue;
+            sectors++;
+            missed += misses(s);
+            sector = s + 1;
         }
         end = stop;
     }
@@ -87,6 +136,7 @@ static void tally_device(const Request *r)
     t->asked += (uint64_t)n * r->bytes;
     t->bytes += bytes;
     t->sectors += sectors;
+    t->missed += missed;
     t->ideal_sectors += (bytes + 31) / 32;
 }
 
@@ -204,6 +254,8 @@ void count_launch(const Kernel &kernel, uint64_t threads)
         rows.push_back({ function_name(kernel), kernel.function, {} });
         row = &rows.back();
     }
+    l2.forget();
+    own.forget();
     now = &row->counts;
     now->launches++;
     now->threads += threads;
@@ -230,7 +282,8 @@ static void write_counts()
     if (!f) return;
     fprintf(f, "# simulated: counted on the CPU from each warp's accesses, not measured on a GPU\n"
                "kernel\tlaunches\tthreads\tfootprint_read\tfootprint_written\tload_requests\tload_bytes\tload_sectors\t"
-               "load_ideal_sectors\tstore_requests\tstore_bytes\tstore_sectors\tstore_ideal_sectors\tatomic_requests\t"
+               "load_ideal_sectors\tload_missed\tstore_requests\tstore_bytes\tstore_sectors\tstore_ideal_sectors\t"
+               "atomic_requests\t"
                "shared_load_requests\tshared_load_wavefronts\tshared_load_ideal\tshared_store_requests\t"
                "shared_store_wavefronts\tshared_store_ideal\tmatrix_products\n");
     for (const Row &row : rows) {
@@ -244,6 +297,7 @@ static void write_counts()
             c->load.bytes,
             c->load.sectors,
             c->load.ideal_sectors,
+            c->load.missed,
             c->store.requests,
             c->store.bytes,
             c->store.sectors,

@@ -14,12 +14,14 @@ struct Model {
     size_t shared_optin, shared_per_multiprocessor, l2;
     int bus_width;
 };
-/* From NVIDIA's tables of technical specifications per compute capability and the products' data sheets. */
+/* From NVIDIA's tables of technical specifications per compute capability and the products' data sheets. The last is
+ * none of them: so few multiprocessors that grids are capped at the sizes of tests. */
 static const Model models[] = {
     { "a100", "Simulated A100 (no GPU)", 8, 0, 108, 2048, 32, 163 * 1024, 164 * 1024, (size_t)40 << 20, 5120 },
     { "rtx3090", "Simulated RTX 3090 (no GPU)", 8, 6, 82, 1536, 16, 99 * 1024, 100 * 1024, (size_t)6 << 20, 384 },
     { "rtx4090", "Simulated RTX 4090 (no GPU)", 8, 9, 128, 1536, 24, 99 * 1024, 100 * 1024, (size_t)72 << 20, 384 },
     { "h100", "Simulated H100 (no GPU)", 9, 0, 132, 2048, 32, 227 * 1024, 228 * 1024, (size_t)50 << 20, 5120 },
+    { "tiny", "Simulated multiprocessor (no GPU)", 8, 0, 1, 1024, 16, 99 * 1024, 100 * 1024, (size_t)1 << 20, 64 },
 };
 
 static const Model *model()
@@ -30,7 +32,7 @@ static const Model *model()
     if (!settings.device) return chosen;
     for (const Model &m : models)
         if (!strcmp(settings.device, m.name)) return chosen = &m;
-    fatal("QN_CUDASIM_DEVICE: expected a100, rtx3090, rtx4090 or h100");
+    fatal("QN_CUDASIM_DEVICE: expected a100, rtx3090, rtx4090, h100 or tiny");
 }
 
 int device_count() { return settings.devices; }

@@ -10,6 +10,7 @@
 #include <cuda_runtime_api.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "counts.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -64,22 +65,6 @@ uint64_t cudasim_calls(const char *call); /* since the start or cudasim_fail; "a
 
 /* ---- counts ---------------------------------------------------------------------------------------------- */
 
-/* Requests are those of a warp; see count.cpp. All of this is simulated: counted, not measured. */
-struct cudasim_traffic {             /* device memory */
-    uint64_t requests, asked;        /* asked: bytes, each lane's     */
-    uint64_t bytes;                  /* each byte once in a request   */
-    uint64_t sectors, ideal_sectors; /* of 32 bytes; ideal: that the bytes would fill */
-};
-struct cudasim_shared {
-    uint64_t requests, wavefronts, ideal_wavefronts;
-};
-struct cudasim_counts { /* sums over the launches of one kernel */
-    uint64_t launches, threads;
-    struct cudasim_traffic load, store, atomic;
-    struct cudasim_shared shared_load, shared_store; /* store: atomics too */
-    uint64_t footprint_read, footprint_written;      /* different bytes of device memory, of each launch */
-    uint64_t matrix_products;                        /* mma instructions of warps */
-};
 /* Begins (forgetting what was counted before) or ends counting. 0: not this build; only checked counts. */
 int cudasim_count(int on);
 /* The i-th kernel that was counted, in the order of their first launches; 0: there is none. kernel: its name as
