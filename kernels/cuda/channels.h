@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(QN_CHANNEL_THREADS) sum_columns(Op op, qn__col
         typename Op::channel channel[N];
 #pragma unroll
         for (int j = 0; j < N; j++) channel[j] = op.of(c + j);
-#pragma unroll(N > 4 ? 2 : 4)
+#pragma unroll(N > 1 ? 2 : 4)
         for (int64_t i = begin + ty; i < end; i += step) {
             typename Op::template packs<N> p;
             p.load(op, row_start(k.g, cb, i) + first);

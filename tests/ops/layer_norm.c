@@ -67,10 +67,11 @@ static void oracle_add(const struct op_case *c, const struct op_data *x, struct 
             y->v[r * w + j] = x[2].v[j] * norm_xhat(&k, y->v[r * w + j]) + beta_of(c, &x[3], j);
     }
 }
+enum { WIDEST_SUM = 4099 };
 /* Rounding the sum moves the element, the mean and the deviation. */
 static double bound_add(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double u)
 {
-    double sum[512] = { 0 }, moved = 0, stretched = 0;
+    double sum[WIDEST_SUM] = { 0 }, moved = 0, stretched = 0;
     int64_t w = width(y), begin = i / w * w, j = i - begin;
     for (int64_t k = 0; k < w; k++) sum[k] = x[0].v[begin + k] + x[1].v[begin + k];
     if (!c->p[1]) return u * fabs(sum[j]);
@@ -164,10 +165,13 @@ static double bound_dw(const struct op_case *c, const struct op_data *x, const s
     OP_SIZES(WIDTH) OP_SIZES(ROWS)                                                                 \
     SHAPE("vectors", 1e-5, 5, 64) SHAPE("one", 1e-5, 1, 1) SHAPE("eps 0", 0, 4, 24) SHAPE("parts", 1e-6, 37, 36)
 
+/* A row to each of the blocks that GPUs have. */
+#define BLOCKS SHAPE("128 threads", 1e-5, 3, 516) SHAPE("512 threads", 1e-5, 1, 2052) SHAPE("long", 1e-5, 1, 4099)
+
 #define SHAPE(text, eps, rows, n)                                                                  \
     { .name = text, COMMON, .q = { eps }, .in = { X(rows, n), ROW(n), ROW(n) } },
-#define WIDE SHAPE("threads", 1e-5, 70, 300) SHAPE("block", 1e-5, 4, 2052) SHAPE("odd block", 1e-5, 3, 4099) \
-    SHAPE("stream", 1e-5, 1, 8201)
+#define WIDE SHAPE("threads", 1e-5, 70, 300) SHAPE("128 threads", 1e-5, 3, 516) SHAPE("block", 1e-5, 4, 2052) \
+    SHAPE("odd block", 1e-5, 3, 4099) SHAPE("stream", 1e-5, 1, 8201)
 #define OTHERS                                                                                     \
     { .name = "mean 1000, deviation 0.3", COMMON, .q = { 1e-5 }, .step = 0x1p-8,                                 \
       .in = { NEAR(1000, 1001, 6, 40), ROW(40), ROW(40) } },                                       \
@@ -193,13 +197,13 @@ OP_CASES(rms_norm, rms);
 #define OF_SUM .build = build_add, .oracle = oracle_add, .bound = bound_add
 #define COMMON OF_SUM, .n_in = 4, .p = { 1, 0 }
 #define COMMON_1 OF_SUM, .n_in = 4, .p = { 1, 1 }
-static const struct op_case add_layer[] = { SHAPES SHAPE("threads", 1e-5, 70, 300) };
+static const struct op_case add_layer[] = { SHAPES SHAPE("threads", 1e-5, 70, 300) BLOCKS };
 OP_CASES(add_layer_norm, add_layer);
 #undef COMMON
 #undef COMMON_1
 #define COMMON OF_SUM, .n_in = 3, .p = { 0, 0 }
 #define COMMON_1 OF_SUM, .n_in = 3, .p = { 0, 1 }
-static const struct op_case add_rms[] = { SHAPES SHAPE("threads", 1e-5, 70, 300) };
+static const struct op_case add_rms[] = { SHAPES SHAPE("threads", 1e-5, 70, 300) BLOCKS };
 OP_CASES(add_rms_norm, add_rms);
 #undef COMMON
 #undef COMMON_1
@@ -213,7 +217,7 @@ OP_CASES(add_rms_norm, add_rms);
     { .name = "mean 1000, deviation 0.3", COMMON, .n_in = 3, .q = { 1e-5 },                        \
       .in = { NEAR(1000, 1001, 6, 40), X(6, 40), ROW(40) } },                                      \
     { .name = "no deviation", COMMON, .n_in = 3, .q = { 1e-5 }, .in = { NEAR(0.7, 0.7, 3, 24), X(3, 24), ROW(24) } },
-#define LARGE SHAPE("threads", 1e-5, 70, 300) SHAPE("block", 1e-5, 2, 2052)
+#define LARGE SHAPE("threads", 1e-5, 70, 300) BLOCKS
 #define OF_DX .build = build_dx, .oracle = oracle_dx, .bound = bound_dx
 #define COMMON OF_DX, .p = { 1 }
 static const struct op_case layer_dx[] = { SHAPES LARGE OTHERS };
@@ -231,14 +235,14 @@ OP_CASES(rms_norm_grad_x, rms_dx);
 #define WITH(text, eps, rows, n, which)                                                            \
     { .name = text, .build = build_dw, .oracle = oracle_dw, .bound = bound_dw, .n_in = 2, .p = { 1, which }, \
       .q = { eps }, .in = { X(rows, n), X(rows, n) } },
-static const struct op_case layer_dw[] = { SHAPES MANY };
+static const struct op_case layer_dw[] = { SHAPES MANY BLOCKS };
 OP_CASES(layer_norm_grad_w, layer_dw);
 #undef WITH
 #undef SHAPE
 #define SHAPE(text, eps, rows, n)                                                                  \
     { .name = text, .build = build_dw, .oracle = oracle_dw, .bound = bound_dw, .n_in = 2, .q = { eps }, \
       .in = { X(rows, n), X(rows, n) } },
-static const struct op_case rms_dw[] = { SHAPES MANY };
+static const struct op_case rms_dw[] = { SHAPES MANY BLOCKS };
 OP_CASES(rms_norm_grad_w, rms_dw);
 
 /* A further result on its own: any operator that has one. */
