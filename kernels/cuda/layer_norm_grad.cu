@@ -1,8 +1,8 @@
 /* layer_norm_grad.cu - gradients of layer_norm and rms_norm.
  *
  * Compulsory bytes in elements of x: dx 3 n, 4 n with an addend; dgamma and dbeta 2 n. Rows of x and dy stay in
- * registers (norm.h). For dgamma and dbeta a block goes through part of the rows and each thread adds up its columns, which it
- * keeps; a second launch joins the parts in order. A part has so many rows that writing and reading its sums is a
+ * registers (norm.h). For dgamma and dbeta a block goes through part of the rows and each thread adds up its columns,
+ * which it keeps; a second launch joins the parts in order. A part has so many rows that writing and reading its sums is a
  * sixteenth of the bytes, unless there are few rows in all. Of rows too wide for registers the moments are found first,
  * and then columns added with them. */
 #include "channels.h"
