@@ -42,7 +42,7 @@ static int64_t device_takes(void)
 
 struct kind {
     const char *name, *recipe; /* NULL: the decoder                   */
-    const char *set[4];
+    const char *set[8];
     qn_optimizer_kind optimizer; /* of the decoder                      */
     double tolerance;            /* relative, of the loss               */
     int plain;                   /* steps of the run without graphs     */
@@ -70,7 +70,7 @@ static void open_recipe(struct net *n, const struct kind *kind, const char *devi
     qn_recipe_errors errs;
     qn_t keep[QN_RUNNER_KEEP];
     int sets = 0;
-    while (sets < 4 && kind->set[sets]) sets++;
+    while (sets < 8 && kind->set[sets]) sets++;
     if (qn_recipe_load(&n->recipe, kind->recipe, kind->set, sets, &errs)) fail_msg("%s", errs.list[0].text);
     aid_ok(qn__network_open(&n->network, n->recipe, &shape, STEPS, device, 2, err));
     aid_ok(qn__network_graph(&n->network, QN_MODE_TRAIN, n->recipe->batch, &n->g, &r, err));
@@ -267,6 +267,42 @@ static void stronger_cnn(void **state)
     compare(&kind);
 }
 
+/* Every optimizer with a schedule, every schedule with an optimizer; clipped, with averages and dropout. */
+static void every_optimizer_and_schedule(void **state)
+{
+    (void)state;
+    static const char *const optimizers[] = {
+        "{\"name\":\"sgd\",\"lr\":0.01}",      "{\"name\":\"sgd\",\"lr\":0.01,\"momentum\":0.9,\"nesterov\":true}",
+        "{\"name\":\"adam\",\"lr\":0.001}",    "{\"name\":\"adamw\",\"lr\":0.001,\"weight_decay\":0.1}",
+        "{\"name\":\"rmsprop\",\"lr\":0.001}", "{\"name\":\"rmsprop\",\"lr\":0.001,\"momentum\":0.5}",
+        "{\"name\":\"adagrad\",\"lr\":0.01}",  "{\"name\":\"lamb\",\"lr\":0.001}",
+        "{\"name\":\"lion\",\"lr\":0.0003}",
+    };
+    static const char *const schedules[] = {
+        "\"constant\"",
+        "{\"name\":\"step\",\"every\":0.25,\"gamma\":0.5}",
+        "{\"name\":\"multi_step\",\"at\":[0.2,0.6],\"gamma\":0.5}",
+        "{\"name\":\"exponential\",\"gamma\":0.5}",
+        "{\"name\":\"cosine\",\"warmup\":0.2}",
+        "{\"name\":\"one_cycle\"}",
+        "{\"name\":\"linear\",\"end\":0.1}",
+        "{\"name\":\"plateau\"}",
+    };
+    enum { OPTIMIZERS = sizeof optimizers / sizeof *optimizers, SCHEDULES = sizeof schedules / sizeof *schedules };
+    for (int i = 0; i < OPTIMIZERS; i++) {
+        char optimizer[120], schedule[120], name[300];
+        snprintf(optimizer, sizeof optimizer, "optimizer=%s", optimizers[i]);
+        snprintf(schedule, sizeof schedule, "schedule=%s", schedules[i % SCHEDULES]);
+        snprintf(name, sizeof name, "%s, %s", optimizer, schedule);
+        compare(&(struct kind){ .name = name,
+                                .recipe = "recipes/mlp-784-128.json",
+                                .set = { "batch=5", "epochs=1", "model[1].linear=7", "clip={\"norm\":0.5}",
+                                         "ema={\"decay\":0.9}", optimizer, schedule },
+                                .tolerance = 1e-3 });
+    }
+    assert_true(OPTIMIZERS >= SCHEDULES);
+}
+
 static bool has_layer_norm(void)
 {
     qn_graph *g;
@@ -304,9 +340,8 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(mlp, end),
-        cmocka_unit_test_teardown(cnn, end),
-        cmocka_unit_test_teardown(stronger_cnn, end),
+        cmocka_unit_test_teardown(mlp, end),          cmocka_unit_test_teardown(cnn, end),
+        cmocka_unit_test_teardown(stronger_cnn, end), cmocka_unit_test_teardown(every_optimizer_and_schedule, end),
         cmocka_unit_test_teardown(decoder, end),
     };
     if (!aid_begin(NULL)) return aid_skip("steps on a GPU");
