@@ -97,7 +97,7 @@ static int64_t nhwc_place(const struct qn__view *v, int64_t i)
     int64_t c = v->dim[1], pixels = v->dim[2] * v->dim[3];
     return (i / (c * pixels) * pixels + i % pixels) * c + i / pixels % c;
 }
-static bool is_turned(const struct bench_case *c, const struct qn__view *v) { return c->nhwc && v->rank == 4; }
+static bool is_turned(const struct qn__view *v) { return v->block != QN_PLAIN; }
 
 static struct value make_value(const struct bench_case *c, const struct bench_operand *o, int index)
 {
@@ -106,15 +106,15 @@ static struct value make_value(const struct bench_case *c, const struct bench_op
     memset(&v, 0, sizeof v);
     v.view = view_of(o, real && !o->single ? c->dtype : o->dtype);
     v.wide = view_of(o, real ? QN_F64 : o->dtype);
+    if (c->nhwc && v.view.rank == 4 && !o->plain) v.view.block = (int32_t)v.view.dim[1];
     for (int64_t i = 0; i < v.view.count; i++) {
         double x = draw(o, 20261122u + (uint64_t)index, i);
-        int64_t place = is_turned(c, &v.view) ? nhwc_place(&v.view, i) : i;
+        int64_t place = is_turned(&v.view) ? nhwc_place(&v.view, i) : i;
         char *at = (char *)v.view.data + (size_t)place * qn_dtype_size(v.view.dtype);
         qn_convert(at, v.view.dtype, &x, QN_F64, 1);
         /* the reference starts from what the kernel sees: values that were rounded for storage */
         qn_convert((char *)v.wide.data + (size_t)i * qn_dtype_size(v.wide.dtype), v.wide.dtype, at, v.view.dtype, 1);
     }
-    if (is_turned(c, &v.view)) v.view.block = (int32_t)v.view.dim[1];
     return v;
 }
 
@@ -199,7 +199,7 @@ static int64_t wrong_elements(struct bench *b, const struct run *r, const struct
     for (int64_t i = 0; i < v->count; i++) scale = fmax(scale, fabs(want[i]));
     for (int64_t i = 0; i < v->count; i++) {
         double x;
-        int64_t place = is_turned(r->c, v) ? nhwc_place(v, i) : i;
+        int64_t place = is_turned(v) ? nhwc_place(v, i) : i;
         qn_convert(&x, QN_F64, got + (size_t)place * size, v->dtype, 1);
         double bound = (r->c->terms + 16) * 0x1p-24 * scale + storage * (fabs(want[i]) + r->c->between);
         wrong += !(fabs(x - want[i]) <= bound);

@@ -34,9 +34,16 @@ static const struct qn__pool_attr stem = {
     .window = { 3, 3 }, .stride = { 2, 2 }, .pad = { 1, 1 }, .size = { 112, 112 }
 };
 static const struct qn__pool_attr all = { .window = { 7, 7 }, .stride = { 7, 7 }, .size = { 7, 7 } };
-static const struct qn__conv_attr same = {
-    .stride = { 1, 1 }, .dilation = { 1, 1 }, .pad = { 1, 1 }, .pad_end = { 1, 1 }, .groups = 1
-};
+#define GEOMETRY(margin, n_groups, ...) \
+    { \
+        .stride = { 1, 1 }, .dilation = { 1, 1 }, .pad = { margin, margin }, .pad_end = { margin, margin }, \
+        .groups = n_groups, __VA_ARGS__ \
+    }
+static const struct qn__conv_attr same = GEOMETRY(1, 1, .unused = 0), point = GEOMETRY(0, 1, .unused = 0);
+static const struct qn__conv_attr each_64 = GEOMETRY(1, 64, .size = { 20, 20 }, .channels = 64);
+static const struct qn__conv_attr each_64_w = GEOMETRY(1, 64, .size = { 3, 3 }, .channels = 64);
+static const struct qn__conv_attr each_144 = GEOMETRY(1, 144, .size = { 56, 56 }, .channels = 144);
+static const struct qn__conv_attr each_144_w = GEOMETRY(1, 144, .size = { 3, 3 }, .channels = 144);
 static const struct qn__attention_attr causal = { .scale = 0.125, .causal = 1 };
 static const struct qn__attention_attr packed12 = { .scale = 0.125, .causal = 1, .heads = 12, .kv_heads = 12 };
 static const struct qn__attention_attr packed2 = { .scale = 0.125, .causal = 1, .heads = 2, .kv_heads = 2 };
@@ -94,6 +101,16 @@ static const struct qn__attention_attr packed2 = { .scale = 0.125, .causal = 1, 
       .nhwc = true },                                                                                                 \
     CASE(title " NHWC bf16", row, QN_BF16, attribute, terms, count, __VA_ARGS__), .many = most, .few = least,         \
       .nhwc = true }
+
+#define FILTERS(...) { .dtype = QN_F32, .plain = true, .rank = 4, .dim = { __VA_ARGS__ } }
+#define CONV(title, attribute, terms, y, x, w)                                                                        \
+    CASE(title, conv2d, QN_F32, attribute, terms, 2, y, x, w), .nhwc = true },                                        \
+    CASE(title " bf16", conv2d, QN_BF16, attribute, terms, 2, y, x, w), .nhwc = true }
+/* places: pixels of the batch, which the gradient of w sums over */
+#define DEPTHWISE(title, attribute, x, w, taps, places)                                                               \
+    CASE(title " bf16", conv2d, QN_BF16, &attribute, taps, 2, x, x, w), .nhwc = true },                               \
+    CASE(title " grad x bf16", conv2d_grad_x, QN_BF16, &attribute, taps, 2, x, w, x), .nhwc = true },                 \
+    CASE(title " grad w bf16", conv2d_grad_w, QN_BF16, &attribute##_w, places, 2, w, x, x), .nhwc = true }
 
 const struct bench_case bench_cases[] = {
     SMALL("affine small", affine, &affine, 2, 1, VALUE(96, 200), VALUE(96, 200)),
@@ -225,10 +242,14 @@ const struct bench_case bench_cases[] = {
            VALUE(256, 2048, 7, 7)),
     IMAGES("gradient of means of 7 x 7", avg_pool2d_grad, &all, 1, 256, 4, 1, VALUE(256, 2048, 7, 7),
            VALUE(256, 2048, 1, 1)),
-    CASE("conv small", conv2d, QN_F32, &same, 144, 2, VALUE(2, 32, 14, 14), VALUE(2, 16, 14, 14),
-         VALUE(32, 16, 3, 3)) },
-    CASE("conv 256 x 64 x 56 x 56, 3 x 3", conv2d, QN_F32, &same, 576, 2, VALUE(256, 64, 56, 56),
-         VALUE(256, 64, 56, 56), VALUE(64, 64, 3, 3)) },
+    CONV("conv small", &same, 144, VALUE(2, 32, 14, 14), VALUE(2, 16, 14, 14), FILTERS(32, 16, 3, 3)),
+    CONV("conv 256 x 64 x 56 x 56, 3 x 3", &same, 576, VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56),
+         FILTERS(64, 64, 3, 3)),
+    CONV("conv 256 x 256 x 14 x 14, 1 x 1 to 1024", &point, 256, VALUE(256, 1024, 14, 14), VALUE(256, 256, 14, 14),
+         FILTERS(1024, 256, 1, 1)),
+    DEPTHWISE("depthwise small", each_64, VALUE(2, 64, 20, 20), FILTERS(64, 1, 3, 3), 9, 800),
+    DEPTHWISE("depthwise 256 x 144 x 56 x 56, 3 x 3", each_144, VALUE(256, 144, 56, 56), FILTERS(144, 1, 3, 3), 9,
+              802816),
     HEADS_OF(QN_F32, "attention small", 1, 2, 160, 64),
     HEADS_OF(QN_BF16, "attention small bf16", 1, 2, 160, 64),
     HEADS_OF(QN_F32, "attention 4 x 12 x 1024 x 64", 4, 12, 1024, 64),

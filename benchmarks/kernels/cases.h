@@ -11,6 +11,7 @@ struct bench_operand {
     int64_t dim[6];
     enum bench_values values;
     int64_t limit; /* BENCH_INDEX: indices below it */
+    bool plain;    /* filters: in the order of the graph, whatever images have */
     bool single;   /* f32 in a case of 16 bits too: statistics */
 };
 

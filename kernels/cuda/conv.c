@@ -4,15 +4,17 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { GRAPH, EMPTY, GRAPH_AFTER };
-const char *const qn__cuda_conv_variants[] = { "graph", "empty", "graph_after", NULL };
-const char *const qn__cuda_conv_plain_variants[] = { "graph", "empty", NULL };
+enum { GRAPH, EMPTY, DEPTHWISE, OWN, GRAPH_AFTER };
+const char *const qn__cuda_conv_variants[] = { "graph", "empty", "depthwise", "own", "graph_after", NULL };
+const char *const qn__cuda_conv_plain_variants[] = { "graph", "empty", "depthwise", "own", NULL };
 
 /* An engine that needs more is passed over for the next: the plan's memory is for values, not for scratch. */
 enum { WORKSPACE_MAX = 256 << 20, ALIGN = 256 };
 
 struct state {
-    struct qn__dnn_plan *plan;
+    struct qn__dnn_plan *plan; /* of cuDNN; else `own` does it, as `conv` says */
+    enum qn__conv_rung own;
+    struct qn__dnn_conv conv;
     struct qn__dnn *described; /* where there is no device, only a description of one */
     size_t filters;            /* bytes of workspace in front of the library's; 0: they need not be turned over */
 };
@@ -91,6 +93,7 @@ static struct qn__dnn_conv conv_of(const struct qn__args *a, const struct qn__co
 static int variant_of(const struct qn__args *a, const struct qn__dnn_conv *c)
 {
     if (a->y.count == 0 || a->x[0].count == 0 || a->x[1].count == 0) return EMPTY;
+    if (qn__conv_takes(QN_CONV_DEPTHWISE, c, a->gpu)) return DEPTHWISE;
     return (c->bias || c->act) && !qn__dnn_fuses(c) ? GRAPH_AFTER : GRAPH;
 }
 
@@ -114,7 +117,9 @@ qn_status qn__cuda_conv_pick(const struct qn__args *a, struct qn__choice *c, con
     if (r->w != QN_CONV_RESULT) c->y_block = block_of(a, &a->y);
     struct qn__dnn_conv conv = conv_of(a, r);
     c->variant = variant_of(a, &conv);
-    c->workspace = c->variant == EMPTY ? 0 : filters_bytes(a, r, &conv);
+    c->workspace = c->variant == EMPTY       ? 0
+                   : c->variant == DEPTHWISE ? qn__conv_workspace(QN_CONV_DEPTHWISE, &conv, a->gpu)
+                                             : filters_bytes(a, r, &conv);
     return c->workspace == SIZE_MAX ? QN_EUSAGE : QN_OK;
 }
 
@@ -144,7 +149,7 @@ static struct qn__dnn_conv graph_of(const struct qn__step *s, const struct qn__c
 bool qn__cuda_conv_describe(const struct qn__step *s, const struct qn__conv_roles *r, char *text, size_t size)
 {
     static const char *const names[] = { "conv2d", "conv2d_grad_x", "conv2d_grad_w" };
-    if (s->choice.variant == EMPTY || !s->queue) return false;
+    if ((s->choice.variant != GRAPH && s->choice.variant != GRAPH_AFTER) || !s->queue) return false;
     struct qn__dnn_conv c = graph_of(s, r);
     snprintf(text, size,
              "%s %s %s x %lld %lld %lld %lld window %lld %lld y %lld %lld %lld groups %d stride %d %d dilation %d %d "
@@ -196,22 +201,39 @@ static qn_status find_place(const struct qn__step *s, struct qn__dnn *dnn, const
                     qn__show(s->algorithm).s);
 }
 
+/* Without an engine of cuDNN: the best of our own that takes the convolution. */
+static qn_status use_own(struct qn__step *s, const struct qn__conv_roles *r, struct state *state, size_t version,
+                         qn_error *err)
+{
+    const struct qn__dnn_conv *c = &state->conv;
+    s->choice.variant = OWN;
+    state->own = QN_CONV_TENSOR;
+    if (!qn__conv_takes(QN_CONV_TENSOR, c, s->args.gpu)) state->own = QN_CONV_TILED;
+    if (!qn__conv_takes(state->own, c, s->args.gpu))
+        return qn__fail(
+            err, 2208, NULL,
+            "convolution of %lld x %lld images, %lld to %lld channels, window %lld x %lld: cuDNN %zu has no "
+            "deterministic engine for it; expected one",
+            (long long)c->h, (long long)c->w, (long long)c->c, (long long)c->o, (long long)c->kh, (long long)c->kw,
+            version);
+    if (state->own == QN_CONV_TENSOR) state->filters = filters_bytes(&s->args, r, c);
+    s->choice.workspace = state->filters;
+    return QN_OK;
+}
+
 static qn_status make_plan(struct qn__step *s, const struct qn__conv_roles *r, struct state *state, qn_error *err)
 {
     struct qn__dnn_conv conv = graph_of(s, r);
     struct qn__dnn *dnn;
     size_t all;
     int place;
+    state->conv = conv_of(&s->args, r);
+    state->own = QN_CONV_DEPTHWISE;
+    if (s->choice.variant == DEPTHWISE) return QN_OK;
     QN_TRY(find_dnn(s, state, &dnn, err));
     QN_TRY(find_place(s, dnn, &conv, &place, err));
     QN_TRY(qn__dnn_plan_at(&state->plan, dnn, &conv, WORKSPACE_MAX, place, s, err));
-    if (!state->plan)
-        return qn__fail(
-            err, 2208, NULL,
-            "convolution of %lld x %lld images, %lld to %lld channels, window %lld x %lld: cuDNN %zu has no "
-            "deterministic engine for it; expected one",
-            (long long)conv.h, (long long)conv.w, (long long)conv.c, (long long)conv.o, (long long)conv.kh,
-            (long long)conv.kw, qn__dnn_version(dnn));
+    if (!state->plan) return use_own(s, r, state, qn__dnn_version(dnn), err);
     state->filters = filters_bytes(&s->args, r, &conv);
     if (!qn__add(&all, state->filters, qn__dnn_plan_engine(state->plan).workspace))
         return qn__nomem(err, "workspace of a convolution", SIZE_MAX);
@@ -226,17 +248,48 @@ static void drop(struct state *state)
     qn__free(&qn__std_alloc, state, sizeof *state);
 }
 
+static qn_status new_state(struct state **out, qn_error *err)
+{
+    *out = qn__calloc(&qn__std_alloc, 1, sizeof **out);
+    return *out ? QN_OK : qn__nomem(err, "convolution", sizeof **out);
+}
+
 qn_status qn__cuda_conv_prepare(struct qn__step *s, const struct qn__conv_roles *r, qn_error *err)
 {
+    struct state *state;
     if (s->choice.variant == EMPTY) return QN_OK;
-    struct state *state = qn__calloc(&qn__std_alloc, 1, sizeof *state);
-    if (!state) return qn__nomem(err, "convolution", sizeof *state);
+    QN_TRY(new_state(&state, err));
     qn_status status = make_plan(s, r, state, err);
     if (status)
         drop(state);
     else
         s->state = state;
     return status;
+}
+
+qn_status qn__cuda_conv_rung_pick(const struct qn__args *a, struct qn__choice *c, const struct qn__conv_roles *r,
+                                  int rung)
+{
+    QN_TRY(qn__cuda_conv_pick(a, c, r));
+    struct qn__dnn_conv conv = conv_of(a, r);
+    if (c->variant == EMPTY || c->variant == GRAPH_AFTER) return QN_EUSAGE;
+    if (rung != QN_CONV_CUDNN && !qn__conv_takes((enum qn__conv_rung)rung, &conv, a->gpu)) return QN_EUSAGE;
+    bool packed = rung == QN_CONV_CUDNN || rung == QN_CONV_TENSOR;
+    c->variant = rung == QN_CONV_CUDNN ? GRAPH : OWN;
+    c->workspace = packed ? filters_bytes(a, r, &conv) : qn__conv_workspace((enum qn__conv_rung)rung, &conv, a->gpu);
+    return QN_OK;
+}
+
+qn_status qn__cuda_conv_rung_prepare(struct qn__step *s, const struct qn__conv_roles *r, int rung, qn_error *err)
+{
+    struct state *state;
+    if (rung == QN_CONV_CUDNN) return qn__cuda_conv_prepare(s, r, err);
+    QN_TRY(new_state(&state, err));
+    state->conv = conv_of(&s->args, r);
+    state->own = (enum qn__conv_rung)rung;
+    if (rung == QN_CONV_TENSOR) state->filters = filters_bytes(&s->args, r, &state->conv);
+    s->state = state;
+    return QN_OK;
 }
 
 void qn__cuda_conv_release(struct qn__step *s)
@@ -247,13 +300,13 @@ void qn__cuda_conv_release(struct qn__step *s)
 
 /* ---- launch ------------------------------------------------------------------------------------------------- */
 
-static qn_status after(const struct qn__step *s, bool nothing, qn_error *err)
+static qn_status after(const struct qn__step *s, bool bias, bool nothing, qn_error *err)
 {
     const struct qn__args *a = &s->args;
     const struct qn__epilogue *e = epilogue_of(a);
     bool filters = a->op == QN_OP_conv2d_grad_w, plain = a->y.block == QN_PLAIN;
     struct qn__after all = { .y = a->y.data,
-                             .bias = e->has_bias ? a->x[2].data : NULL,
+                             .bias = bias && e->has_bias ? a->x[2].data : NULL,
                              .dtype = a->y.dtype,
                              .count = a->y.count,
                              .channels = filters ? 1 : a->y.dim[1],
@@ -276,7 +329,8 @@ qn_status qn__cuda_conv_launch(const struct qn__step *s, const struct qn__conv_r
 {
     const struct qn__args *a = &s->args;
     const struct state *state = s->state;
-    if (s->choice.variant == EMPTY) return after(s, true, err);
+    int32_t act = epilogue_of(a)->act;
+    if (s->choice.variant == EMPTY) return after(s, true, true, err);
     struct qn__dnn_data data = { .x = view_of(a, r->x)->data,
                                  .w = view_of(a, r->w)->data,
                                  .y = view_of(a, r->y)->data,
@@ -285,7 +339,11 @@ qn_status qn__cuda_conv_launch(const struct qn__step *s, const struct qn__conv_r
     if (s->workspace) data.workspace = (char *)s->workspace + state->filters;
     if (state->filters) data.w = s->workspace;
     if (state->filters && r->w != QN_CONV_RESULT) QN_TRY(turn_filters(s, r, data.w, filters, err));
-    QN_TRY(qn__dnn_run(state->plan, &data, s, err));
+    if (state->plan)
+        QN_TRY(qn__dnn_run(state->plan, &data, s, err));
+    else
+        QN_TRY(qn__conv_run(state->own, &state->conv, &data, s, err));
     if (state->filters && r->w == QN_CONV_RESULT) QN_TRY(turn_filters(s, r, filters, data.w, err));
-    return s->choice.variant == GRAPH_AFTER ? after(s, false, err) : QN_OK;
+    if (s->choice.variant == GRAPH_AFTER) return after(s, true, false, err);
+    return state->plan || act == 0 || act == QN_OP_relu ? QN_OK : after(s, false, false, err);
 }

@@ -1,16 +1,13 @@
 /* gemm_tensor.cu - products of bf16 and f16 on tensor cores, sums in f32.
  *
- * A block computes 128 x 128 results from slices of 32 along k; eight warps, 2 x 4, have 64 x 32 results each in their
- * registers, as 4 x 4 fragments of mma.m16n8k16. Three slices are in flight through cp.async, so one is computed while
- * two come. Slices lie in shared memory as in global memory, transposed or not; ldmatrix turns what must be turned. The
- * pitch of a row there is its length and 8 elements, so the 8 rows of an 8 x 8 matrix lie in different banks. Results
- * leave through shared memory, 16 bytes at a time. Main loop per warp and slice: 12 ldmatrix for 32 mma. */
+ * A block computes 128 x 128 results from slices of 32 along k (gemm_tile.h). Three slices are in flight through
+ * cp.async, so one is computed while two come. Slices lie in shared memory as in global memory, transposed or not;
+ * ldmatrix turns what must be turned. Results leave through shared memory, 16 bytes at a time. */
 #include "gemm_impl.h"
+#include "gemm_tile.h"
 
 namespace
 {
-
-enum { TILE = 128, DEPTH = 32, STAGES = 3, THREADS = 256, PAD = 8 };
 
 template <class T> struct operands {
     T *y;
@@ -19,53 +16,15 @@ template <class T> struct operands {
     int m, n, k;
 };
 
-/* A slice as it lies in memory. ALONG: k runs along a line (128 lines of 32), else 32 lines of 128. */
-template <class T, bool ALONG> struct slice {
-    static constexpr int lines = ALONG ? TILE : DEPTH, length = ALONG ? DEPTH : TILE, pitch = length + PAD;
-    static constexpr int elements = lines * pitch, chunks = length / 8;
-
-    /* rows: extent across k; depth: extent along k */
-    static __device__ __forceinline__ void fetch(T *to, const T *x, int at, int p0, int rows, int depth)
-    {
-#pragma unroll
-        for (int i = 0; i < lines * chunks / THREADS; i++) {
-            int chunk = i * THREADS + (int)threadIdx.x, line = chunk / chunks, first = chunk % chunks * 8;
-            int row = ALONG ? at + line : at + first, p = ALONG ? p0 + first : p0 + line;
-            bool take = row < rows && p < depth;
-            int64_t from = ALONG ? (int64_t)row * depth + p : (int64_t)p * rows + row;
-            cp_async16(to + line * pitch + first, x + (take ? from : 0), take);
-        }
-    }
-    /* The 16 x 16 block at (row, p) as four matrices: (0,0), (8,0), (0,8), (8,8) in (row, k). */
-    static __device__ __forceinline__ void read_rows(uint32_t (&r)[4], const T *tile, int row, int p)
-    {
-        int l = threadIdx.x & 31;
-        if (ALONG)
-            ldmatrix_x4(r, tile + (row + (l & 15)) * pitch + p + (l >> 4) * 8);
-        else
-            ldmatrix_x4_trans(r, tile + (p + (l >> 4) * 8 + (l & 7)) * pitch + row + (l >> 3 & 1) * 8);
-    }
-    /* The same as (0,0), (0,8), (8,0), (8,8): B's fragments, k first. */
-    static __device__ __forceinline__ void read_columns(uint32_t (&r)[4], const T *tile, int column, int p)
-    {
-        int l = threadIdx.x & 31;
-        if (ALONG)
-            ldmatrix_x4(r, tile + (column + (l >> 4) * 8 + (l & 7)) * pitch + p + (l >> 3 & 1) * 8);
-        else
-            ldmatrix_x4_trans(r, tile + (p + (l & 15)) * pitch + column + (l >> 4) * 8);
-    }
-};
-
 template <class T, bool TA, bool TB> __global__ void __launch_bounds__(THREADS, TA ? 1 : 2) gemm_tensor(operands<T> o)
 {
     using SA = slice<T, !TA>;
     using SB = slice<T, TB>;
     CU_SHARED_DYN(T, memory);
     T *tiles_b = memory + STAGES * SA::elements;
-    int r0 = blockIdx.y * TILE, c0 = blockIdx.x * TILE, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    int r0 = blockIdx.y * TILE, c0 = blockIdx.x * TILE, warp = threadIdx.x >> 5;
     int row0 = warp / 4 * 64, column0 = warp % 4 * 32, slices = (o.k + DEPTH - 1) / DEPTH;
     const T *a = o.a + blockIdx.z * o.a_step, *b = o.b + blockIdx.z * o.b_step;
-    T *y = o.y + blockIdx.z * o.y_step;
     float sum[4][4][4] = {};
 
 #pragma unroll
@@ -86,51 +45,13 @@ template <class T, bool TA, bool TB> __global__ void __launch_bounds__(THREADS, 
         }
         cp_async_commit();
         const T *ta = memory + now * SA::elements, *tb = tiles_b + now * SB::elements;
-#pragma unroll
-        for (int p = 0; p < DEPTH; p += 16) {
-            uint32_t fa[4][4], fb[2][4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) SA::read_rows(fa[i], ta, row0 + 16 * i, p);
-#pragma unroll
-            for (int j = 0; j < 2; j++) SB::read_columns(fb[j], tb, column0 + 16 * j, p);
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    uint32_t b16[2] = { fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1] };
-                    mma_m16n8k16(T(), sum[i][j], fa[i], b16);
-                }
-        }
+        multiply_slices<T, SA, SB>(sum, ta, tb, row0, column0);
         now = now == STAGES - 1 ? 0 : now + 1;
         next = next == STAGES - 1 ? 0 : next + 1;
     }
     cp_async_wait<0>();
     __syncthreads();
-
-    constexpr int pitch = TILE + PAD;
-    struct alignas(4) pair {
-        T v[2];
-    };
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-#pragma unroll
-            for (int h = 0; h < 2; h++) {
-                int row = row0 + 16 * i + 8 * h + lane / 4, column = column0 + 8 * j + lane % 4 * 2;
-                bool biased = o.bias && c0 + column < o.n;
-                pair out;
-#pragma unroll
-                for (int e = 0; e < 2; e++)
-                    out.v[e] = from_f32<T>(sum[i][j][2 * h + e] + (biased ? to_f32(o.bias[c0 + column + e]) : 0.0f));
-                *reinterpret_cast<pair *>(memory + row * pitch + column) = out;
-            }
-    __syncthreads();
-    for (int i = threadIdx.x; i < TILE * TILE / 8; i += THREADS) {
-        int row = i / (TILE / 8), column = i % (TILE / 8) * 8;
-        if (r0 + row < o.m && c0 + column < o.n)
-            store16(y + (int64_t)(r0 + row) * o.n + c0 + column, load16(memory + row * pitch + column));
-    }
+    store_tile(o.y + blockIdx.z * o.y_step, memory, sum, o.bias, false, r0, c0, o.m, o.n);
 }
 
 template <class T, bool TA, bool TB> cudaError_t launch(const qn__gemm *g, cudaStream_t stream)

@@ -114,22 +114,26 @@ __global__ void __launch_bounds__(THREADS) max_pool2d_naive(T *y, const T *x, in
     y[i] = from_f32<T>(m);
 }
 
-/* No dilation, one group. */
+/* No dilation, one group or as many as channels; nhwc: images. */
 template <class T>
 __global__ void __launch_bounds__(THREADS)
-    conv2d_naive(T *y, const T *x, const T *w, int64_t count, int in, int out, window p)
+    conv2d_naive(T *y, const T *x, const T *w, int64_t count, int channels, int out, bool nhwc, bool each, window p)
 {
-    int64_t i = own_index();
+    int64_t i = own_index(), inner = nhwc ? out : 1, q = i / inner;
     if (i >= count) return;
-    int ow = (int)(i % p.ow), oh = (int)(i / p.ow % p.oh), o = (int)(i / (p.ow * p.oh) % out);
-    int64_t image = i / ((int64_t)p.ow * p.oh * out) * in;
+    int ow = (int)(q % p.ow), oh = (int)(q / p.ow % p.oh);
+    int o = (int)(nhwc ? i % out : q / (p.ow * p.oh) % out), in = each ? 1 : channels;
+    int64_t image = i / ((int64_t)p.ow * p.oh * out);
     float sum = 0.0f;
     for (int c = 0; c < in; c++)
         for (int r = 0; r < p.kh; r++)
             for (int s = 0; s < p.kw; s++) {
                 int h = oh * p.stride_h - p.pad_h + r, v = ow * p.stride_w - p.pad_w + s;
                 if (h < 0 || h >= p.h || v < 0 || v >= p.w) continue;
-                sum += to_f32(x[((image + c) * p.h + h) * p.w + v]) * to_f32(w[((o * in + c) * p.kh + r) * p.kw + s]);
+                int channel = each ? o : c;
+                int64_t at = nhwc ? ((image * p.h + h) * p.w + v) * channels + channel
+                                  : ((image * channels + channel) * p.h + h) * p.w + v;
+                sum += to_f32(x[at]) * to_f32(w[((o * in + c) * p.kh + r) * p.kw + s]);
             }
     y[i] = from_f32<T>(sum);
 }
@@ -173,9 +177,17 @@ qn_status pick_adamw(const qn__args *a, qn__choice *c)
 qn_status pick_one_group(const qn__args *a, qn__choice *c)
 {
     const qn__conv_attr *v = static_cast<const qn__conv_attr *>(a->attr);
-    bool simple = v->groups == 1 && v->dilation[0] == 1 && v->dilation[1] == 1 && !v->epilogue.has_bias &&
+    bool each = v->groups == a->x[0].dim[1] && v->groups == a->y.dim[1];
+    bool simple = (v->groups == 1 || each) && v->dilation[0] == 1 && v->dilation[1] == 1 && !v->epilogue.has_bias &&
                   !v->epilogue.act;
-    return simple ? pick_plain(a, c) : QN_EUSAGE;
+    bool nhwc = a->x[0].block == a->x[0].dim[1] && a->y.block == a->y.dim[1];
+    if (!nhwc) return simple ? pick_plain(a, c) : QN_EUSAGE;
+    qn__args plain = *a;
+    plain.x[0].block = plain.y.block = QN_PLAIN;
+    if (!simple || pick_plain(&plain, c)) return QN_EUSAGE;
+    c->x_block[0] = a->x[0].block;
+    c->y_block = a->y.block;
+    return QN_OK;
 }
 
 /* launch_f(step, a value of the storage type) for each of the kernels above */
@@ -236,7 +248,8 @@ NAIVE(adam, LAUNCH(adam_naive<T>, (blocks(a.y.count)), (THREADS), 0, stream, sto
 NAIVE(max_pool2d, LAUNCH(max_pool2d_naive<T>, (blocks(a.y.count)), (THREADS), 0, stream, out<T>(a), in<T>(a, 0),
                          a.y.count, window_of(a)));
 NAIVE(conv2d, LAUNCH(conv2d_naive<T>, (blocks(a.y.count)), (THREADS), 0, stream, out<T>(a), in<T>(a, 0), in<T>(a, 1),
-                     a.y.count, (int)a.x[0].dim[1], (int)a.y.dim[1], window_of(a)));
+                     a.y.count, (int)a.x[0].dim[1], (int)a.y.dim[1], a.x[0].block > QN_PLAIN,
+                     a.x[1].dim[1] < a.x[0].dim[1], window_of(a)));
 
 } // namespace
 

@@ -1,5 +1,6 @@
 /* rungs.c - the table of rungs.h. */
 #include "rungs.h"
+#include "conv.h"
 #include "gemm.h"
 #include "gemm_wgmma.h"
 
@@ -78,6 +79,36 @@ static const struct qn__kernel kernel_wgmma = { .variants = variants_wgmma,
                                                 .pick = pick_wgmma,
                                                 .launch = launch_wgmma };
 
+/* ---- convolutions (conv_own.h, and cuDNN) ------------------------------------------------------------------ */
+
+#define CONV(op, name, rung) \
+    extern const struct qn__conv_roles qn__roles_##op; \
+    static qn_status pick_##op##_##name(const struct qn__args *a, struct qn__choice *c) \
+    { \
+        return qn__cuda_conv_rung_pick(a, c, &qn__roles_##op, rung); \
+    } \
+    static qn_status prepare_##op##_##name(struct qn__step *s, qn_error *err) \
+    { \
+        return qn__cuda_conv_rung_prepare(s, &qn__roles_##op, rung, err); \
+    } \
+    static qn_status launch_##op##_##name(const struct qn__step *s, qn_error *err) \
+    { \
+        return qn__cuda_conv_launch(s, &qn__roles_##op, err); \
+    } \
+    static const struct qn__kernel kernel_##op##_##name = { .variants = qn__cuda_conv_variants, \
+                                                            .pick = pick_##op##_##name, \
+                                                            .prepare = prepare_##op##_##name, \
+                                                            .launch = launch_##op##_##name, \
+                                                            .release = qn__cuda_conv_release }
+#define CONVS(op) \
+    CONV(op, tiled, QN_CONV_TILED); \
+    CONV(op, depthwise, QN_CONV_DEPTHWISE); \
+    CONV(op, cudnn, QN_CONV_CUDNN)
+CONVS(conv2d);
+CONV(conv2d, tensor, QN_CONV_TENSOR);
+CONVS(conv2d_grad_x);
+CONVS(conv2d_grad_w);
+
 /* ---- one thread for each element or row (naive.cu) ---------------------------------------------------------- */
 
 extern const struct qn__kernel qn__naive_affine, qn__naive_sum, qn__naive_transpose, qn__naive_softmax,
@@ -103,6 +134,16 @@ const struct qn__rung qn__cuda_rungs[] = {
     { QN_OP_adam, "naive", &qn__naive_adam },
     { QN_OP_max_pool2d, "naive", &qn__naive_max_pool2d },
     { QN_OP_conv2d, "naive", &qn__naive_conv2d },
+    { QN_OP_conv2d, "tiled", &kernel_conv2d_tiled },
+    { QN_OP_conv2d, "tensor", &kernel_conv2d_tensor },
+    { QN_OP_conv2d, "depthwise", &kernel_conv2d_depthwise },
+    { QN_OP_conv2d, "cudnn", &kernel_conv2d_cudnn },
+    { QN_OP_conv2d_grad_x, "tiled", &kernel_conv2d_grad_x_tiled },
+    { QN_OP_conv2d_grad_x, "depthwise", &kernel_conv2d_grad_x_depthwise },
+    { QN_OP_conv2d_grad_x, "cudnn", &kernel_conv2d_grad_x_cudnn },
+    { QN_OP_conv2d_grad_w, "tiled", &kernel_conv2d_grad_w_tiled },
+    { QN_OP_conv2d_grad_w, "depthwise", &kernel_conv2d_grad_w_depthwise },
+    { QN_OP_conv2d_grad_w, "cudnn", &kernel_conv2d_grad_w_cudnn },
     { QN_OP_attention, "naive", &qn__naive_attention },
     { QN_OP_attention, "tiled", &qn__attention_tiled },
     { QN_OP_attention_grad, "tiled", &qn__attention_grad_tiled },

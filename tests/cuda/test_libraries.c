@@ -204,7 +204,7 @@ static void each_release_fails(void **state)
     }
 }
 
-/* ---- the libraries have nothing to offer -------------------------------------------------------------------------- */
+/* ---- the libraries have nothing to offer ------------------------------------------------------------------------ */
 
 /* A product of our own is stored before every activation but relu: one more rounding in 16 bits. gelu has a slope of at
  * most 1.13; for a negative sum s, |s| times the slope at s is below 1.3. */
@@ -214,7 +214,32 @@ static double stored(const struct op_case *c, const struct op_data *x, const str
     return 1.13 * ((y->v[i] < 0 ? 0 : y->v[i]) + 1.3);
 }
 
-/* All cases of a row in f32, BF16 and F16 while the plan holds. */
+/* A case in one type and layout while the plan holds; 0 if the layout is none for it. */
+static int run_case(const struct drive_on *gpu, enum qn__opcode op, const struct op_case *c, qn_dtype type,
+                    int32_t block, const char *plan)
+{
+    struct direct_opts home = { .threads = 1, .block = QN_PLAIN, .fill = 0xFF, .storage = type };
+    struct direct_opts away = { .on = gpu, .threads = 1, .block = block, .fill = 0xFF };
+    struct direct wide = direct_run(op, c, QN_F64, &home, NULL);
+    assert_true(aid_sim.plan(plan));
+    struct direct got = direct_run(op, c, type, &away, NULL), again = direct_run(op, c, type, &away, NULL);
+    aid_sim.plan(NULL);
+    if (got.status) fail_msg("%s: case \"%s\": %s", plan, c->name, got.err.text);
+    struct op_reference r = op_reference_of(&wide);
+    if (type == QN_F32)
+        op_check(&r, &got, 0x1p-24, plan);
+    else
+        op_check_rounded(&r, &got, plan);
+    if (!direct_same_bits(&got, &again)) fail_msg("case \"%s\": other bits in a second run", c->name);
+    int done = block == QN_PLAIN || got.blocked;
+    op_reference_free(&r);
+    direct_free(&wide);
+    direct_free(&got);
+    direct_free(&again);
+    return done;
+}
+
+/* All cases of a row in f32, BF16 and F16, in every layout. */
 static int run_cases(const struct drive_on *gpu, enum qn__opcode op, const char *plan)
 {
     static const qn_dtype types[] = { QN_F32, QN_BF16, QN_F16 };
@@ -222,27 +247,12 @@ static int run_cases(const struct drive_on *gpu, enum qn__opcode op, const char 
     for (int i = 0; i < op_cases_of[op]->n; i++)
         for (int k = 0; k < 3; k++) {
             struct op_case c = op_cases_of[op]->c[i];
+            int32_t block[4];
             if (c.fails || !direct_builds(op, &c, types[k])) continue;
             if (c.p[2] == QN_OP_gelu_tanh && op == QN_OP_matmul) c.between = stored;
-            struct direct_opts home = { .threads = 1, .block = QN_PLAIN, .fill = 0xFF, .storage = types[k] };
-            struct direct_opts away = { .on = gpu, .threads = 1, .block = QN_PLAIN, .fill = 0xFF };
-            struct direct wide = direct_run(op, &c, QN_F64, &home, NULL);
-            assert_true(aid_sim.plan(plan));
-            struct direct got = direct_run(op, &c, types[k], &away, NULL),
-                          again = direct_run(op, &c, types[k], &away, NULL);
-            aid_sim.plan(NULL);
-            if (got.status) fail_msg("%s: case \"%s\": %s", plan, c.name, got.err.text);
-            struct op_reference r = op_reference_of(&wide);
-            if (types[k] == QN_F32)
-                op_check(&r, &got, 0x1p-24, plan);
-            else
-                op_check_rounded(&r, &got, plan);
-            if (!direct_same_bits(&got, &again)) fail_msg("case \"%s\": other bits in a second run", c.name);
-            op_reference_free(&r);
-            direct_free(&wide);
-            direct_free(&got);
-            direct_free(&again);
-            done++;
+            done += run_case(gpu, op, &c, types[k], QN_PLAIN, plan);
+            int n = op_blocks(&c, block);
+            for (int b = 0; b < n; b++) done += run_case(gpu, op, &c, types[k], block[b], plan);
         }
     return done;
 }
@@ -255,6 +265,21 @@ static void own_products_take_over(void **state)
     int n = run_cases(gpu, QN_OP_matmul, "cublasLtMatmulAlgoGetHeuristic:1:forever:15"); /* not supported */
     printf("  %d products by kernels of our own\n", n);
     assert_true(n > 100);
+    gpu_close();
+}
+
+/* NOT_SUPPORTED to the graph: tensor cores where they fit, else tiles in f32. Depthwise ones never ask. */
+static void own_convolutions_take_over(void **state)
+{
+    (void)state;
+    static const enum qn__opcode rows[] = { QN_OP_conv2d, QN_OP_conv2d_grad_x, QN_OP_conv2d_grad_w };
+    const struct drive_on *gpu = gpu_open();
+    assert_non_null(gpu);
+    for (int i = 0; i < 3; i++) {
+        int n = run_cases(gpu, rows[i], "cudnnBackendFinalize:1:forever:3000");
+        printf("  %-14s %3d convolutions by kernels of our own\n", qn__op_of(rows[i])->name, n);
+        assert_true(n > 100);
+    }
     gpu_close();
 }
 
@@ -292,7 +317,8 @@ static bool find(const char *library, const char *name, void *function)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(each_call_fails), cmocka_unit_test(each_release_fails),
-                                        cmocka_unit_test(own_products_take_over) };
+                                        cmocka_unit_test(own_products_take_over),
+                                        cmocka_unit_test(own_convolutions_take_over) };
     if (!aid_begin(NULL)) return 0;
     if (!aid_sim.plan || !find("libcublasLt.so.13", "cudasim_blas_live", &blas_live) ||
         !find("libcudnn.so.9", "cudasim_dnn_live", &dnn_live)) {

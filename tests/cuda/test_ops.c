@@ -196,6 +196,12 @@ static void every_row_is_there(void **state)
            ready, others, missing);
 }
 
+/* Variants that no shape chooses, and who reaches them. */
+static bool is_elsewhere(const char *variant)
+{
+    return strcmp(variant, "own") == 0; /* of convolutions, where cuDNN refuses: test_libraries.c */
+}
+
 static void every_variant_is_reached(void **state)
 {
     (void)state;
@@ -207,7 +213,7 @@ static void every_variant_is_reached(void **state)
             for (int other = 1; other < QN_OP_COUNT; other++)
                 if (gpu->backend->kernel[other] == k) hits += direct_hits[DIRECT_OTHER][other][v];
             variants++;
-            if (hits) continue;
+            if (hits || is_elsewhere(k->variants[v])) continue;
             unreached++;
             printf("  no case reaches %s of %s\n", k->variants[v], qn__op_of((enum qn__opcode)op)->name);
         }

@@ -33,6 +33,10 @@ static const struct op_case cases[] = {
     { PADDED CASE("groups", 50, 1, 1, 1, 1, 2, 3, 3), .in = { X(2, 8, 5, 5), X(2, 16, 5, 5) } },
     { PADDED CASE("depthwise", 50, 1, 1, 1, 1, 16, 3, 3),
       .in = { X(2, 16, 5, 5), X(2, 16, 5, 5) } },
+    { PADDED CASE("depthwise, stride", 108, 2, 1, 1, 0, 24, 3, 3),
+      .in = { X(3, 24, 19, 8), X(3, 24, 9, 4) } },
+    { PADDED CASE("depthwise, dilation, odd", 304, 1, 2, 3, 4, 35, 5, 5),
+      .in = { X(2, 35, 9, 20), X(2, 35, 8, 19) } },
     { CASE("one element", 1, 1, 1, 0, 0, 1, 1, 1), .in = { X(1, 1, 1, 1), X(1, 1, 1, 1) } },
     { CASE("empty batch", 1, 1, 1, 1, 1, 1, 3, 3), .in = { X(0, 8, 4, 4), X(0, 8, 4, 4) } },
 };
