@@ -12,9 +12,14 @@ static double scale_of(const struct op_case *c, const struct op_data *x, int64_t
     return x[1].v[i / inner % x[0].dim[c->p[0]]];
 }
 
+/* Scales are F32 where the numbers have 16 bits. */
+static qn_t wide_scale(qn_graph *g, qn_t scale)
+{
+    return qn_dtype_of(g, scale) == QN_F64 ? scale : qn_cast(g, scale, QN_F32);
+}
 static qn_t build_quantize(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
-    return qn_quantize_int8(g, x[0], x[1], (int)c->p[0]);
+    return qn_quantize_int8(g, x[0], wide_scale(g, x[1]), (int)c->p[0]);
 }
 static double nearest(double v)
 {
@@ -38,7 +43,7 @@ static double bound_quantize(const struct op_case *c, const struct op_data *x, c
 
 static qn_t build_dequantize(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
-    return qn_dequantize_int8(g, x[0], x[1], (int)c->p[0], qn_dtype_of(g, x[1]));
+    return qn_dequantize_int8(g, x[0], wide_scale(g, x[1]), (int)c->p[0], qn_dtype_of(g, x[1]));
 }
 static void oracle_dequantize(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {

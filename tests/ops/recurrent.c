@@ -56,6 +56,15 @@ static double bound_lstm(const struct op_case *c, const struct op_data *x, const
     return u * (r.size + STEPS) * (3 + 2 * fabs(r.c));
 }
 
+/* h, its square and c' are stored before they are added. */
+static double between_lstm(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i)
+{
+    struct lstm r = lstm_of(c, x, i / c->p[0], i % c->p[0]);
+    double h = r.o * r.t;
+    (void)y;
+    return c->p[1] == 2 ? 3 * h * h + fabs(r.next) : 0;
+}
+
 /* dh and dc' are the operands after the gates */
 static struct qn__lstm_attr lstm_attr(const struct op_case *c)
 {
@@ -179,11 +188,11 @@ static double bound_gru_grad(const struct op_case *c, const struct op_data *x, c
 
 #define BOTH(text, b, n) ONE(text " h", b, n, 0) ONE(text " c", b, n, 1) TWO(text " two gates", b, n, 0)
 #define ONE(text, b, n, which)                                                                     \
-    { .name = text, .build = build_lstm, .oracle = oracle_lstm, .bound = bound_lstm, .n_in = 2, .p = { n, which }, \
-      .in = { X(b, 4 * (n)), X(b, n) } },
+    { .name = text, .build = build_lstm, .oracle = oracle_lstm, .bound = bound_lstm, .between = between_lstm, \
+      .n_in = 2, .p = { n, which }, .in = { X(b, 4 * (n)), X(b, n) } },
 #define TWO(text, b, n, which)                                                                     \
-    { .name = text, .build = build_lstm, .oracle = oracle_lstm, .bound = bound_lstm, .n_in = 3, .p = { n, which, 1 }, \
-      .in = { X(b, 4 * (n)), X(b, n), X(b, 4 * (n)) } },
+    { .name = text, .build = build_lstm, .oracle = oracle_lstm, .bound = bound_lstm, .between = between_lstm, \
+      .n_in = 3, .p = { n, which, 1 }, .in = { X(b, 4 * (n)), X(b, n), X(b, 4 * (n)) } },
 static const struct op_case lstm[] = {
     SIZES TWO("through both", 4, 9, 2) ONE("through both, one gate", 2, 5, 2) TWO("threads", 40, 100, 0)
     { .name = "saturated", .build = build_lstm, .oracle = oracle_lstm, .bound = bound_lstm, .n_in = 2, .p = { 8, 0 },

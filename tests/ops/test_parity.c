@@ -106,9 +106,7 @@ static bool is_open(const char *name)
 {
     static const char *const open[] = { "layer_norm", "layer_norm_grad_x", "layer_norm_grad_w", "add_layer_norm",
                                         "rms_norm",   "rms_norm_grad_x",   "rms_norm_grad_w",   "add_rms_norm",
-                                        "group_norm", "group_norm_grad_x", "group_norm_grad_w", "add_group_norm",
-                                        "lstm_cell",  "lstm_cell_grad",    "gru_cell",          "gru_cell_grad",
-                                        "loss_scale", "quantize_int8",     "dequantize_int8" };
+                                        "group_norm", "group_norm_grad_x", "group_norm_grad_w", "add_group_norm" };
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
         if (strcmp(open[i], name) == 0) return true;
     return false;

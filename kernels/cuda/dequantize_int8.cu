@@ -1,0 +1,53 @@
+/* dequantize_int8.cu - y = q scale.
+ *
+ * Compulsory bytes: one byte an element read, y written once, the scales. Groups and variants: quantize.h. */
+#include "quantize.h"
+
+template <class T, bool RUNS>
+__global__ void __launch_bounds__(QUANTIZE_THREADS)
+    dequantize_groups(T *y, const int8_t *q, const __grid_constant__ struct scaled s)
+{
+    constexpr int N = vec16<T>::n;
+    int64_t step = (int64_t)gridDim.x * QUANTIZE_THREADS, whole = s.count / N;
+    for (int64_t i = (int64_t)blockIdx.x * QUANTIZE_THREADS + threadIdx.x; i < whole; i += step) {
+        struct bytes_of<N> v;
+        load_bytes(v, q + i * N);
+        float scale[N];
+        scales_of<N, RUNS>(scale, s, i * N);
+        vec16<T> out;
+#pragma unroll
+        for (int k = 0; k < N; k++) out.v[k] = from_f32<T>((float)v.v[k] * scale[k]);
+        store16(y + i * N, out);
+    }
+    int64_t i = whole * N + threadIdx.x;
+    if (blockIdx.x == 0 && i < s.count) y[i] = from_f32<T>((float)q[i] * s.scale[place_of(s, i).scale]);
+}
+
+static qn_status pick(const struct qn__args *a, struct qn__choice *c)
+{
+    if (!is_cuda_float(a->y.dtype)) return QN_EUSAGE;
+    c->variant = scaled_variant(a, 16 / (int64_t)qn_dtype_size(a->y.dtype));
+    return QN_OK;
+}
+
+template <class T> static cudaError_t launch_groups(const struct qn__step *s)
+{
+    const struct qn__args *a = &s->args;
+    unsigned grid = scaled_grid(a, vec16<T>::n);
+    T *y = (T *)a->y.data;
+    const int8_t *q = (const int8_t *)a->x[0].data;
+    if (s->choice.variant == QUANTIZE_RUNS)
+        return LAUNCH((dequantize_groups<T, true>), (grid), (QUANTIZE_THREADS), 0, s->queue->stream, y, q,
+                      scaled_of(a));
+    return LAUNCH((dequantize_groups<T, false>), (grid), (QUANTIZE_THREADS), 0, s->queue->stream, y, q, scaled_of(a));
+}
+
+static qn_status launch(const struct qn__step *s, qn_error *err)
+{
+    if (!s->args.y.count) return QN_OK;
+    return qn__cuda_check(with_float(s->args.y.dtype, [&](auto t) { return launch_groups<decltype(t)>(s); }),
+                          "dequantize_groups", s, err);
+}
+
+static const char *const variants[] = { QUANTIZE_VARIANTS };
+KERNEL(dequantize_int8) = { .variants = variants, .pick = pick, .launch = launch };

@@ -1,0 +1,77 @@
+/* gru_cell_grad.cu - p, q [B,3H], h, dy [B,H] -> dp [B,3H]; if wanted dq [B,3H] and dh [B,H]:
+ *   dp_n = dy (1 - z)(1 - n^2)   dp_z = dy (h - n) z (1 - z)   dp_r = dp_n q_n r (1 - r)
+ *   dq_r = dp_r   dq_z = dp_z   dq_n = dp_n r   dh = dy z
+ *
+ * Compulsory bytes: the operands read once, the results written once. Variants: recurrent.h. */
+#include "recurrent.h"
+
+struct gru_grad {
+    struct cells cells;
+    const void *p, *q, *h, *dy;
+    void *dp, *dq, *dh; /* the last two may be NULL */
+};
+
+/* r, z: pre-activations, then their gradients; p, q: of n, then the gradients of p_n and of q_n; dy: then dh. */
+static __device__ __forceinline__ void gru_back(float &r, float &z, float &p, float &q, float h, float &dy)
+{
+    float sr = logistic(r), sz = logistic(z), n = tanhf(p + sr * q);
+    float dn = dy * (1.0f - sz) * (1.0f - n * n);
+    r = dn * q * sr * (1.0f - sr);
+    z = dy * (h - n) * sz * (1.0f - sz);
+    p = dn;
+    q = dn * sr;
+    dy = dy * sz;
+}
+
+template <class T, int N>
+__global__ void __launch_bounds__(CELLS_THREADS) gru_grad_groups(const __grid_constant__ struct gru_grad a)
+{
+    int64_t step = (int64_t)gridDim.x * CELLS_THREADS, width = a.cells.width;
+    T *dp = (T *)a.dp, *dq = (T *)a.dq;
+    for (int64_t g = (int64_t)blockIdx.x * CELLS_THREADS + threadIdx.x; g < a.cells.n; g += step) {
+        int64_t at = gates_at(a.cells, g, 3, N);
+        float r[N], z[N], p[N], q[N], h[N], dy[N];
+        load_gate<T>(r, a.p, a.q, at);
+        load_gate<T>(z, a.p, a.q, at + width);
+        load_floats(p, (const T *)a.p + at + 2 * width);
+        load_floats(q, (const T *)a.q + at + 2 * width);
+        load_floats(h, (const T *)a.h + g * N);
+        load_floats(dy, (const T *)a.dy + g * N);
+#pragma unroll
+        for (int k = 0; k < N; k++) gru_back(r[k], z[k], p[k], q[k], h[k], dy[k]);
+        store_floats(dp + at, r);
+        store_floats(dp + at + width, z);
+        store_floats(dp + at + 2 * width, p);
+        if (dq) {
+            store_floats(dq + at, r);
+            store_floats(dq + at + width, z);
+            store_floats(dq + at + 2 * width, q);
+        }
+        if (a.dh) store_floats((T *)a.dh + g * N, dy);
+    }
+}
+
+static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return pick_cells(&a->x[2], c); }
+
+template <class T, int N> static cudaError_t launch_groups(const struct qn__step *s)
+{
+    const struct qn__args *a = &s->args;
+    struct gru_grad g = { cells_of(&a->x[2], N), a->x[0].data, a->x[1].data,    a->x[2].data,
+                          a->x[3].data,          a->y.data,    a->more[0].data, a->more[1].data };
+    return LAUNCH((gru_grad_groups<T, N>), (cells_grid(a, g.cells)), (CELLS_THREADS), 0, s->queue->stream, g);
+}
+
+static qn_status launch(const struct qn__step *s, qn_error *err)
+{
+    if (!s->args.y.count) return QN_OK;
+    bool vector = s->choice.variant == CELLS_VECTOR;
+    return qn__cuda_check(with_float(s->args.y.dtype,
+                                     [&](auto t) {
+                                         using T = decltype(t);
+                                         return vector ? launch_groups<T, vec16<T>::n>(s) : launch_groups<T, 1>(s);
+                                     }),
+                          "gru_grad_groups", s, err);
+}
+
+static const char *const variants[] = { CELLS_VARIANTS };
+KERNEL(gru_cell_grad) = { .variants = variants, .pick = pick, .launch = launch };

@@ -1,0 +1,115 @@
+/* quantize.h - what quantize_int8 and dequantize_int8 share: [outer][n][inner] with a scale for each of n.
+ *
+ * A tensor is walked as one row of groups, each as many elements as fill 16 bytes of the floating-point side, so that
+ * side moves in whole sectors and the other in 4 or 8 bytes a thread, neighbours neighbouring bytes, whatever the axis.
+ *
+ *   runs      one scale for a group: one for all, or inner is a multiple of the group
+ *   elements  a scale for each element of a group, found by one division and counting on
+ *
+ * Scales are few, and stay in the cache. */
+#ifndef QN_KERNELS_CUDA_QUANTIZE_H
+#define QN_KERNELS_CUDA_QUANTIZE_H
+#include "gpu.h"
+#include "cuda.h"
+#include "index.h"
+
+enum { QUANTIZE_RUNS, QUANTIZE_ELEMENTS, QUANTIZE_THREADS = 256 };
+#define QUANTIZE_VARIANTS "runs", "elements", NULL
+
+struct scaled {
+    const float *scale;
+    struct divisor inner, n;
+    int64_t count;
+    int32_t narrow; /* every index is below 2^31 */
+};
+
+static inline struct scaled scaled_of(const struct qn__args *a)
+{
+    int axis = ((const struct qn__quantize_attr *)a->attr)->axis;
+    int64_t inner = axis < 0 ? a->y.count : 1, n = axis < 0 ? 1 : a->y.dim[axis];
+    for (int i = axis + 1; axis >= 0 && i < a->y.rank; i++) inner *= a->y.dim[i];
+    struct scaled s = {};
+    s.scale = (const float *)a->x[1].data;
+    s.inner = divisor_of(inner);
+    s.n = divisor_of(n);
+    s.count = a->y.count;
+    s.narrow = a->y.count < INT32_MAX;
+    return s;
+}
+
+/* elements: in a group */
+static inline int32_t scaled_variant(const struct qn__args *a, int64_t elements)
+{
+    int axis = ((const struct qn__quantize_attr *)a->attr)->axis;
+    int64_t inner = 1;
+    for (int i = axis + 1; i < a->y.rank; i++) inner *= a->y.dim[i];
+    return axis < 0 || inner % elements == 0 ? QUANTIZE_RUNS : QUANTIZE_ELEMENTS;
+}
+
+/* The place of an element's scale, and how far into its run the element is. */
+struct scale_place {
+    int64_t scale, into;
+};
+static __device__ __forceinline__ struct scale_place place_of(const struct scaled &s, int64_t element)
+{
+    int64_t run = quotient(s.inner, element, s.narrow);
+    struct scale_place p = { run - quotient(s.n, run, s.narrow) * s.n.by, element - run * s.inner.by };
+    return p;
+}
+
+/* The scales of N elements from `element` on. */
+template <int N, bool RUNS>
+static __device__ __forceinline__ void scales_of(float (&v)[N], const struct scaled &s, int64_t element)
+{
+    struct scale_place p = place_of(s, element);
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+        v[k] = RUNS && k ? v[0] : s.scale[p.scale];
+        if (RUNS || ++p.into < s.inner.by) continue;
+        p.into = 0;
+        p.scale = p.scale + 1 < s.n.by ? p.scale + 1 : 0;
+    }
+}
+
+/* N numbers of 8 bits, moved by one instruction; the address must be a multiple of N, which is 4 or 8. */
+template <int N> struct alignas(N) bytes_of {
+    int8_t v[N];
+};
+static __device__ __forceinline__ void store_bytes(int8_t *p, const struct bytes_of<4> &v)
+{
+    union {
+        struct bytes_of<4> v;
+        uint32_t bits;
+    } u = { v };
+    *reinterpret_cast<uint32_t *>(p) = u.bits;
+}
+static __device__ __forceinline__ void store_bytes(int8_t *p, const struct bytes_of<8> &v)
+{
+    union {
+        struct bytes_of<8> v;
+        uint2 bits;
+    } u = { v };
+    *reinterpret_cast<uint2 *>(p) = u.bits;
+}
+static __device__ __forceinline__ void load_bytes(struct bytes_of<4> &v, const int8_t *p)
+{
+    union {
+        uint32_t bits;
+        struct bytes_of<4> v;
+    } u = { *reinterpret_cast<const uint32_t *>(p) };
+    v = u.v;
+}
+static __device__ __forceinline__ void load_bytes(struct bytes_of<8> &v, const int8_t *p)
+{
+    union {
+        uint2 bits;
+        struct bytes_of<8> v;
+    } u = { *reinterpret_cast<const uint2 *>(p) };
+    v = u.v;
+}
+
+static inline unsigned scaled_grid(const struct qn__args *a, int64_t group)
+{
+    return grid_for(a, ceil_div(a->y.count, group * QUANTIZE_THREADS), QUANTIZE_THREADS, 4);
+}
+#endif

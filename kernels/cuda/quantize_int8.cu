@@ -1,0 +1,59 @@
+/* quantize_int8.cu - q = x / scale to the nearest whole number, even if two are, within -127..127; NaN gives 0.
+ *
+ * Compulsory bytes: x read once, one byte an element written, the scales. Groups and variants: quantize.h. */
+#include "quantize.h"
+
+/* The division is the rounded one, so that ties are where the CPU has them. */
+static __device__ __forceinline__ int8_t quantized(float x, float scale)
+{
+    float v = x / scale;
+    v = v > 127.0f ? 127.0f : v < -127.0f ? -127.0f : v == v ? v : 0.0f;
+    return (int8_t)__float2int_rn(v);
+}
+
+template <class T, bool RUNS>
+__global__ void __launch_bounds__(QUANTIZE_THREADS)
+    quantize_groups(int8_t *q, const T *x, const __grid_constant__ struct scaled s)
+{
+    constexpr int N = vec16<T>::n;
+    int64_t step = (int64_t)gridDim.x * QUANTIZE_THREADS, whole = s.count / N;
+    for (int64_t i = (int64_t)blockIdx.x * QUANTIZE_THREADS + threadIdx.x; i < whole; i += step) {
+        vec16<T> v = load16(x + i * N);
+        float scale[N];
+        scales_of<N, RUNS>(scale, s, i * N);
+        struct bytes_of<N> out;
+#pragma unroll
+        for (int k = 0; k < N; k++) out.v[k] = quantized(to_f32(v.v[k]), scale[k]);
+        store_bytes(q + i * N, out);
+    }
+    int64_t i = whole * N + threadIdx.x;
+    if (blockIdx.x == 0 && i < s.count) q[i] = quantized(to_f32(x[i]), s.scale[place_of(s, i).scale]);
+}
+
+static qn_status pick(const struct qn__args *a, struct qn__choice *c)
+{
+    if (!is_cuda_float(a->x[0].dtype)) return QN_EUSAGE;
+    c->variant = scaled_variant(a, 16 / (int64_t)qn_dtype_size(a->x[0].dtype));
+    return QN_OK;
+}
+
+template <class T> static cudaError_t launch_groups(const struct qn__step *s)
+{
+    const struct qn__args *a = &s->args;
+    unsigned grid = scaled_grid(a, vec16<T>::n);
+    int8_t *q = (int8_t *)a->y.data;
+    const T *x = (const T *)a->x[0].data;
+    if (s->choice.variant == QUANTIZE_RUNS)
+        return LAUNCH((quantize_groups<T, true>), (grid), (QUANTIZE_THREADS), 0, s->queue->stream, q, x, scaled_of(a));
+    return LAUNCH((quantize_groups<T, false>), (grid), (QUANTIZE_THREADS), 0, s->queue->stream, q, x, scaled_of(a));
+}
+
+static qn_status launch(const struct qn__step *s, qn_error *err)
+{
+    if (!s->args.y.count) return QN_OK;
+    return qn__cuda_check(with_float(s->args.x[0].dtype, [&](auto t) { return launch_groups<decltype(t)>(s); }),
+                          "quantize_groups", s, err);
+}
+
+static const char *const variants[] = { QUANTIZE_VARIANTS };
+KERNEL(quantize_int8) = { .variants = variants, .pick = pick, .launch = launch };
