@@ -86,9 +86,10 @@ static qn_status report_bad_step(qn_trainer *t, const struct qn__landing *u, str
     char where[200], line[400];
     t->state.bad_in_a_row++;
     QN_TRY(find_fault(t, u, next, where, sizeof where, err));
+    const char *first = where[0] ? where : "the gradient norm";
     snprintf(line, sizeof line,
              "warn W9001 step %lld: non-finite gradient, first in \"%s\"; step skipped (%lld in a row)",
-             (long long)t->state.steps, where[0] ? where : "the gradient norm", (long long)t->state.bad_in_a_row);
+             (long long)t->state.steps, first, (long long)t->state.bad_in_a_row);
     qn__note(t, line);
     qn_log_begin(t->log, "skipped");
     qn_log_i64(t->log, "step", t->state.steps);
@@ -100,7 +101,7 @@ static qn_status report_bad_step(qn_trainer *t, const struct qn__landing *u, str
     return qn__fail(err, 9001, QN_AT_FILE(t->dir),
                     "step %lld: %d non-finite steps in a row, first in \"%s\"; expected a "
                     "finite gradient; lower optimizer.lr or look at the data; saved checkpoints/diagnostic",
-                    (long long)t->state.steps, limit, qn__show(where).s);
+                    (long long)t->state.steps, limit, qn__show(first).s);
 }
 
 /* Of the latest update. */

@@ -94,6 +94,21 @@ def profile():
     check("its trace", any("conv2d" in json.dumps(e) for e in events), events[:3])
 
 
+def not_finite():
+    """Steps that go wrong are told as on the CPU, though the loop is a step ahead of what it looks at."""
+    deep = json.dumps([*RECIPE["model"][:4], *[{"linear": 16}] * 4, *RECIPE["model"][5:]])
+    wild = ["--set", "model=" + deep, "--set", 'optimizer={"name":"sgd","lr":1000}', "--set", "clip=false"]
+    for name, more in (("skipped, then given up", []), ("--check-finite", ["--check-finite"]),
+                       ("in groups of two", ["--set", "accumulate=2"]), ("noted by --profile", ["--profile"]),
+                       ("jumps", ["--set", 'spike={"policy":"stop","window":3}'])):
+        told = []
+        for device in ("cpu", "cuda"):
+            code, _, err = train("wild-" + device, device, *wild, *more)
+            lines = [line.replace("wild-" + device, "wild") for line in err.splitlines() if line[:4] in ("warn", "erro")]
+            told.append((code, lines))
+        check("not finite: " + name, told[0] == told[1] and told[0][1], told)
+
+
 def tuning():
     """quern tune writes a lock file; train takes it, keeps it in the run's directory, and refuses a bad one."""
     code, out, err = run("tune", "r.json", "--trials", "2", "--out", "t.lock")
@@ -193,7 +208,7 @@ def main():
         os.chdir(folder)
         with open("r.json", "w", encoding="utf-8") as f:
             json.dump(RECIPE, f)
-        for part in (same_network_everywhere, predictions, profile, tuning):
+        for part in (same_network_everywhere, predictions, profile, not_finite, tuning):
             part()
         if simulated:
             for part in (failures, memory_of_the_gpu, libraries, goes_on):
