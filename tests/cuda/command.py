@@ -104,7 +104,8 @@ def not_finite():
         told = []
         for device in ("cpu", "cuda"):
             code, _, err = train("wild-" + device, device, *wild, *more)
-            lines = [line.replace("wild-" + device, "wild") for line in err.splitlines() if line[:4] in ("warn", "erro")]
+            lines = [line for line in err.splitlines() if line.startswith(("warn", "error"))]
+            lines = [line.replace("wild-" + device, "wild") for line in lines]
             told.append((code, lines))
         check("not finite: " + name, told[0] == told[1] and told[0][1], told)
 
