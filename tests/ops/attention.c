@@ -335,7 +335,8 @@ static double rounded_ds(const struct op_case *c, const struct op_data *x, const
 #define TIMES(X, n) X(#n " times", 1, 2, 1, n, n, 4, 0)
 #define FULL(X)                                                                                    \
     TIMES(X, 0) TIMES(X, 1) TIMES(X, 31) TIMES(X, 33) TIMES(X, 127) TIMES(X, 129)                  \
-    X("no keys", 1, 2, 2, 3, 0, 4, 0) X("no batch", 0, 2, 2, 3, 3, 4, 0) X("one of each", 1, 1, 1, 1, 1, 1, 0) \
+    X("no keys", 1, 2, 2, 3, 0, 8, 0) X("no queries", 1, 2, 2, 0, 3, 8, 0) \
+    X("no batch", 0, 2, 2, 3, 3, 4, 0) X("one of each", 1, 1, 1, 1, 1, 1, 0) \
     X("few queries", 2, 2, 2, 3, 70, 8, 0) X("few keys", 2, 2, 2, 70, 3, 8, 0) X("size 5", 2, 1, 1, 9, 7, 5, 0) \
     X("size 32", 1, 1, 1, 17, 20, 32, 0) X("size 40", 1, 2, 2, 18, 21, 40, 0) X("size 64", 1, 2, 1, 12, 66, 64, 0) \
     X("size 80", 1, 2, 1, 10, 12, 80, 0) X("size 128", 1, 1, 1, 9, 18, 128, 0)                     \
@@ -345,7 +346,7 @@ static double rounded_ds(const struct op_case *c, const struct op_data *x, const
 #define CAUSAL(X)                                                                                  \
     TIMES(X, 1) TIMES(X, 31) TIMES(X, 65) TIMES(X, 129) X("more keys", 1, 2, 1, 40, 100, 8, 0)     \
     X("one query", 2, 4, 2, 1, 70, 16, 0) X("more queries", 1, 2, 1, 100, 40, 8, 0)                \
-    X("size 64", 1, 2, 2, 66, 66, 64, 0) X("size 128", 1, 1, 1, 20, 20, 128, 0) X("no keys", 1, 2, 2, 3, 0, 4, 0) \
+    X("size 64", 1, 2, 2, 66, 66, 64, 0) X("size 128", 1, 1, 1, 20, 20, 128, 0) X("no keys", 1, 2, 2, 3, 0, 8, 0) \
     X("tiles of size 72", 1, 2, 1, 34, 67, 72, 0)
 
 /* for qn_attention_packed: as many keys as queries */
