@@ -32,11 +32,19 @@ static bool is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+static bool is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 /* A checkpoint as it is; of a run's directory the best one, else the newest. */
 static qn_status open_checkpoint(qn_checkpoint **out, const char *path, qn_error *err)
 {
     char dir[QN_PATH_MAX], best[QN_PATH_MAX];
     QN_TRY(qn__path_join(dir, path, "checkpoints", err));
+    if (!is_dir(dir) && is_file(path))
+        return qn__fail(err, 6001, QN_AT_FILE(path), "open: is a file; expected the directory of a run or checkpoint");
     if (!is_dir(dir)) return qn_checkpoint_open(out, path, err);
     QN_TRY(qn__path_join(best, dir, "best", err));
     return is_dir(best) ? qn_checkpoint_open(out, best, err)

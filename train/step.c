@@ -25,21 +25,26 @@ static double scalar(const struct qn__runner *r, qn_t value, int ago)
     return x ? (double)*x : (double)NAN;
 }
 
-static int64_t count_correct(const struct qn__network *net, const struct qn__flight *f, int ago)
+/* In samples of the batch; those whose label the loss ignores count as right as the others are on average. */
+static double count_correct(const struct qn__network *net, const struct qn__flight *f, int ago)
 {
     const float *scores = qn_program_past(f->r->program, f->r->nodes.scores, ago);
-    int64_t right = 0, width = f->r->width;
+    const qn_recipe_loss *l = &net->recipe->loss;
+    int64_t right = 0, counted = 0, width = f->r->width;
     if (!f->label || net->shape.n_classes == 0 || !scores) return 0;
     bool binary = width == 1;
-    float half = net->recipe->loss.kind == QN_LOSS_BCE ? 0.0f : 0.5f;
+    float half = l->kind == QN_LOSS_BCE ? 0.0f : 0.5f;
     for (int i = 0; i < f->count; i++) {
         int64_t best = 0;
+        if (l->kind == QN_LOSS_CROSS_ENTROPY && l->ignore_index >= 0 && f->label[i] == l->ignore_index) continue;
         if (binary) best = scores[i] > half;
         for (int64_t k = 1; k < width && !binary; k++)
             if (scores[i * width + k] > scores[i * width + best]) best = k;
         right += best == f->label[i];
+        counted++;
     }
-    return right;
+    if (counted == f->count || counted == 0) return (double)right;
+    return (double)right * f->count / (double)counted;
 }
 
 /* ---- steps that go wrong ----- */
@@ -224,7 +229,7 @@ static void count_loss(qn_trainer *t, const struct qn__flight *f, int ago)
     if (isfinite(loss)) {
         s->epoch_loss += loss * f->count;
         s->epoch_count += f->count;
-        s->epoch_correct += (double)count_correct(&t->net, f, ago);
+        s->epoch_correct += count_correct(&t->net, f, ago);
     }
     s->samples += f->count;
     t->group_loss += loss * f->count;

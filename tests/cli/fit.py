@@ -147,11 +147,16 @@ def ignored():
     got, _, err = train("ignored", **recipe)
     result = json.load(open("runs/r-1/result.json", encoding="utf-8")) if got == 0 else {}
     check("an ignored label is no class", got == 0 and 0 < result["valid"]["count"] < 30, f"{got} {err} {result}")
+    counted = 96 - result["valid"]["count"] if got == 0 else 1
     _, alone, _ = run("eval", "runs/r-1", "-j")
     got, out, err = run("ensemble", "runs/r-1", "runs/r-1", "-j")
     alone, out = json.loads(alone)["metrics"], json.loads(out)["ensemble"] if out else {}
     check("and left out of an ensemble's measures", got == 0 and out["count"] == alone["count"] and
           abs(out["loss"] - alone["loss"]) < 1e-5, f"{err} {alone} {out}")
+    train("one batch", **dict(recipe, batch=90))
+    with open("runs/r-1/log.jsonl", encoding="utf-8") as f:
+        right = json.loads(f.readline())["accuracy"] * counted
+    check("and nothing of the training part's accuracy", abs(right - round(right)) < 1e-6, f"{right} of {counted}")
     got, out, err = run("plan", "r.json")
     check("and none of a plan", got == 0 and "3 classes" in out, f"{got} {err}")
     del recipe["loss"]

@@ -63,6 +63,13 @@ def resume():
                                                               "see quern train --help\n"), got)
 
 
+def not_a_model():
+    for words in (("eval", "one.json"), ("predict", "one.json", "x.png"), ("ensemble", "runs/one-1", "one.json")):
+        got = run(*words)
+        check(words[0] + " of a recipe", got == (6, "", "error E6001 io: one.json: open: is a file; expected the "
+                                                        "directory of a run or checkpoint\n"), got)
+
+
 def print_result():
     odd = 'a "b"\n'
     code, out, err = run("train", "one.json", "-q", "--json", "--out", odd)
@@ -102,6 +109,7 @@ def main():
     os.chdir(work)
     try:
         resume()
+        not_a_model()
         print_result()
         convert()
         search()
