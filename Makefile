@@ -145,7 +145,7 @@ benches: $(BENCHES)
 examples: $(EXAMPLES)
 
 # Where there is a CUDA toolkit, its plugin and the simulator's belong to what is tested.
-CUDA_TARGETS = $(if $(CUDA_HOME_FOUND),cuda cudasim $(BUILD)/bench_kernels)
+CUDA_TARGETS = $(if $(CUDA_HOME_FOUND),cuda cudasim mutants-sample $(BUILD)/bench_kernels)
 CUDA_HOME_FOUND := $(shell CUDA_HOME='$(CUDA_HOME)' scripts/cuda-home 2>/dev/null)
 parity: $(if $(CUDA_HOME_FOUND),cudasim)
 # What the plugin needs of core, in its own copy: it must load beside any build of libquern.

@@ -84,19 +84,30 @@ int aid_skip(const char *group)
     return cmocka_run_group_tests_name(group, tests, NULL, NULL);
 }
 
-int aid_run_twice(const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+static int run_again(const char *streams, const char *program)
 {
-    int status = _cmocka_run_group_tests("gpu", tests, n, NULL, NULL), again = 0;
-    if (argc > 1 || !aid_sim.plan) return status;
+    int status = 0;
     pid_t child = fork();
     if (child == 0) {
-        char *const args[] = { argv[0], (char *)(uintptr_t) "eager", NULL };
-        setenv("QN_CUDASIM_STREAMS", "eager", 1);
+        char *const args[] = { (char *)(uintptr_t)program, (char *)(uintptr_t)streams, NULL };
+        setenv("QN_CUDASIM_STREAMS", streams, 1);
         execv("/proc/self/exe", args);
         _exit(127);
     }
-    if (child < 0 || waitpid(child, &again, 0) < 0 || !WIFEXITED(again)) return 1;
-    return status ? status : WEXITSTATUS(again);
+    if (child < 0 || waitpid(child, &status, 0) < 0 || !WIFEXITED(status)) return 1;
+    return WEXITSTATUS(status);
+}
+
+int aid_run_each(const struct CMUnitTest *tests, size_t n, int argc, char **argv)
+{
+    static const char *const streams[] = { "eager", "mixed:0x55555555", "mixed:0xAAAAAAAA", "mixed:0x33333333",
+                                           "mixed:0xCCCCCCCC" };
+    int status = _cmocka_run_group_tests("gpu", tests, n, NULL, NULL);
+    for (size_t i = 0; i < sizeof streams / sizeof streams[0] && argc == 1 && aid_sim.plan; i++) {
+        int again = run_again(streams[i], argv[0]);
+        if (!status) status = again;
+    }
+    return status;
 }
 
 static void *counted(void *user, void *ptr, size_t old_size, size_t new_size)

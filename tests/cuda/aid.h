@@ -28,8 +28,9 @@ extern struct aid_sim aid_sim;
  * set as `name=value`, ending with NULL. */
 bool aid_begin(const char *const *settings);
 int aid_skip(const char *group);
-/* Runs the group, then in a process of its own the same program with other streams: eager. Returns the exit status. */
-int aid_run_twice(const struct CMUnitTest *tests, size_t n, int argc, char **argv);
+/* Runs the group, then the same program in a process of its own for each other way that streams may work in the
+ * simulator: all at once, and some ahead of the others. Returns the exit status. */
+int aid_run_each(const struct CMUnitTest *tests, size_t n, int argc, char **argv);
 
 /* Counts what it gives and what is still out; every k-th call fails if `fail_at` is k (0: none). */
 struct aid_memory {

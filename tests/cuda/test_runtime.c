@@ -178,6 +178,29 @@ static void earlier_values_stay(void **state)
     drop(&gpu);
 }
 
+/* Many runs that nobody waits for: no batch is overwritten before it is used, no kept value before it has left. */
+static void runs_ahead_stay_apart(void **state)
+{
+    (void)state;
+    enum { RUNS = 12 };
+    struct small cpu, gpu;
+    float seen[RUNS][N];
+    open_small(&cpu, "cpu", false);
+    open_small(&gpu, "cuda", false);
+    for (int i = 0; i < RUNS; i++) {
+        feed(&cpu, i);
+        aid_ok(qn_program_run(cpu.p, QN_MICRO, err));
+        memcpy(seen[i], qn_program_data(cpu.p, cpu.y), sizeof seen[i]);
+        feed(&gpu, i);
+        aid_ok(qn_program_run(gpu.p, QN_MICRO, err));
+    }
+    aid_ok(qn_store_pull(gpu.store, NULL, err)); /* all that computes is done before anything is read */
+    for (int ago = 2; ago >= 0; ago--) same_floats(seen[RUNS - 1 - ago], qn_program_past(gpu.p, gpu.y, ago));
+    same_floats(qn_store_find(cpu.store, "acc")->data, qn_store_find(gpu.store, "acc")->data);
+    drop(&cpu);
+    drop(&gpu);
+}
+
 /* ---- replay ------------------------------------------------------------------------------------------------------ */
 
 static void replay_is_the_plain_run(void **state)
@@ -506,10 +529,10 @@ int main(int argc, char **argv)
         TEST(bytes_are_known_before),       TEST(wrong_index_is_told),        TEST(wrong_index_is_not_lost),
         TEST(first_bad_operator_is_found),  TEST(operators_are_timed),        TEST(two_gpus_work_side_by_side),
         TEST(store_may_go_first),           TEST(double_is_refused),          TEST(program_of_constants),
-        TEST(small_tensors_share_a_launch),
+        TEST(small_tensors_share_a_launch), TEST(runs_ahead_stay_apart),
 #undef TEST
     };
     static const char *const settings[] = { "QN_CUDASIM_DEVICES=2", NULL };
     if (!aid_begin(settings)) return aid_skip("runtime");
-    return aid_run_twice(tests, sizeof tests / sizeof tests[0], argc, argv);
+    return aid_run_each(tests, sizeof tests / sizeof tests[0], argc, argv);
 }

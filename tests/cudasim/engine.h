@@ -27,9 +27,10 @@ constexpr bool checked = CUDASIM_CHECKED;
 
 /* ---- settings (settings.cpp): from QN_CUDASIM_*, read once ------------------------------------------- */
 
-enum Streams { LAZY, EAGER };
+enum Streams { LAZY, EAGER, MIXED };
 struct Settings {
     Streams streams;
+    unsigned eager_streams; /* MIXED: a bit for each stream, in the order of their creation */
     Order order;
     uint64_t seed;
     int devices;

@@ -47,8 +47,11 @@ void read_settings()
     done = true;
     const char *text = getenv("QN_CUDASIM_STREAMS");
     settings.streams = text && !strcmp(text, "eager") ? EAGER : LAZY;
-    if (text && strcmp(text, "eager") != 0 && strcmp(text, "lazy") != 0) {
-        fprintf(stderr, "cudasim: QN_CUDASIM_STREAMS=%s; expected lazy or eager\n", text);
+    if (text && !strncmp(text, "mixed:", 6)) {
+        settings.streams = MIXED;
+        settings.eager_streams = (unsigned)number("QN_CUDASIM_STREAMS", text + 6, 0, UINT32_MAX);
+    } else if (text && strcmp(text, "eager") != 0 && strcmp(text, "lazy") != 0) {
+        fprintf(stderr, "cudasim: QN_CUDASIM_STREAMS=%s; expected lazy, eager or mixed:BITS\n", text);
         exit(2);
     }
     text = getenv("QN_CUDASIM_ORDER");

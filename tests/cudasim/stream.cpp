@@ -1,8 +1,9 @@
 /* stream.cpp - the order of work.
  *
  * Lazy: nothing runs before the program's own synchronisation demands it, and then only what that synchronisation
- * covers; so what is ordered by luck alone happens too late. Eager: everything runs at once. A program that gives the
- * same results in both has said all that it needs. */
+ * covers; so what is ordered by luck alone happens too late. Eager: everything runs at once. Mixed: some streams are
+ * eager, so that they run ahead of the others as far as events let them. A program that gives the same results in all of
+ * them has said all that it needs. */
 #include "stream.h"
 #include "memory.h"
 #include "runtime.h"
@@ -24,6 +25,8 @@ double now_ms()
 Stream *new_stream(int device, bool blocking)
 {
     Stream *s = new Stream();
+    s->eager = settings.streams == EAGER ||
+               (settings.streams == MIXED && settings.eager_streams >> streams.size() % 32 & 1);
     s->device = device;
     s->blocking = blocking;
     s->alive = true;
@@ -141,7 +144,7 @@ static void push(Stream *s, const char *what, Run run, std::vector<Point> after)
     }
     s->queue.push_back({ std::move(after), std::move(run), what });
     s->pushed++;
-    if (settings.streams == EAGER) advance(s, s->pushed);
+    if (s->eager) advance(s, s->pushed);
 }
 
 /* The legacy stream may not be used while a stream that it waits for is being captured. */

@@ -46,6 +46,7 @@ struct Stream {
     int device;
     bool blocking; /* ordered with the legacy stream of its device */
     bool alive;
+    bool eager; /* its work runs at once */
     std::deque<Work> queue;
     uint64_t done, pushed;
     Capture *capture;

@@ -46,6 +46,8 @@ static const struct op_case cases[] = {
       .in = { { .rank = 2, .dim = { 33, 7 }, .edit = plant_nan } } },
     { .name = "large", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 },
       .in = { { .rank = 3, .dim = { 20, 10, 300 } } } },
+    { .name = "more long rows than blocks", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 },
+      .in = { { .rank = 2, .dim = { 40, 2100 } } } },
     { .name = "long rows",
       .build = build,
       .oracle = oracle,
