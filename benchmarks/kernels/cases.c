@@ -20,6 +20,9 @@ static const struct qn__pad_attr border = { .before = { 0, 0, 1, 1 }, .after = {
 static const struct qn__axis_attr axis0 = { .axis = 0, .size = 65536 }, few_axis0 = { .axis = 0, .size = 512 };
 static const struct qn__axis_attr axis1 = { .axis = 1 };
 static const struct qn__dropout_attr tenth = { .p = 0.1, .name_hash = 7 };
+static const struct qn__quantize_attr one_scale = { .axis = -1, .dtype = QN_F32 },
+                                      by_column = { .axis = 1, .dtype = QN_F32 };
+static const struct qn__lstm_attr gates = { 0 }, gates_grad = { .has_dh = 1, .has_dc = 1 };
 static const struct qn__xent_attr hard = { 0 };
 static const struct qn__norm_attr norm = { .eps = 1e-5, .groups = 1 };
 static const struct qn__bn_attr bn = { .eps = 1e-5 };
@@ -59,6 +62,8 @@ static const struct qn__attention_attr packed2 = { .scale = 0.125, .causal = 1, 
 #define HYPER { .dtype = QN_F32, .values = BENCH_HYPER, .rank = 1, .dim = { 4 } }
 #define INDEX(n, below) { .dtype = QN_I32, .values = BENCH_INDEX, .rank = 1, .dim = { n }, .limit = below }
 #define WHOLE(type, n) { .dtype = type, .values = BENCH_INDEX, .rank = 1, .dim = { n }, .limit = 1000 }
+#define SCALES(n) { .dtype = QN_F32, .values = BENCH_SUMS, .single = true, .rank = 1, .dim = { n } }
+#define BYTES(...) { .dtype = QN_I8, .values = BENCH_INDEX, .rank = 2, .dim = { __VA_ARGS__ }, .limit = 128 }
 #define RNG { .dtype = QN_I64, .values = BENCH_INDEX, .rank = 1, .dim = { 4 }, .limit = 1 }
 
 #define CASE(title, row, type, attribute, terms_, count, ...)                                                         \
@@ -214,6 +219,25 @@ const struct bench_case bench_cases[] = {
          VALUE(124475904)),
     ONE("accumulate i64 4194304", accumulate, QN_F32, NULL, 1, 4194304, 262144, 2, WHOLE(QN_I64, 4194304),
         WHOLE(QN_I64, 4194304), WHOLE(QN_I64, 4194304)),
+
+    BOTH("quantize, one scale 65536 x 768", quantize_int8, &one_scale, 1, 65536, 256, 2, BYTES(65536, 768),
+         VALUE(65536, 768), SCALES(1)),
+    BOTH("quantize by columns 65536 x 768", quantize_int8, &by_column, 1, 65536, 256, 2, BYTES(65536, 768),
+         VALUE(65536, 768), SCALES(768)),
+    BOTH("dequantize, one scale 65536 x 768", dequantize_int8, &one_scale, 1, 65536, 256, 2, VALUE(65536, 768),
+         BYTES(65536, 768), SCALES(1)),
+    BOTH("dequantize by columns 65536 x 768", dequantize_int8, &by_column, 1, 65536, 256, 2, VALUE(65536, 768),
+         BYTES(65536, 768), SCALES(768)),
+    BOTH("LSTM cell 8192 x 1024", lstm_cell, &gates, 32, 8192, 64, 2, VALUE(8192, 1024), VALUE(8192, 4096),
+         VALUE(8192, 1024)),
+    BOTH("LSTM cell 8192 x 1023", lstm_cell, &gates, 32, 8192, 64, 2, VALUE(8192, 1023), VALUE(8192, 4092),
+         VALUE(8192, 1023)),
+    BOTH("gradient of LSTM cell 8192 x 1024", lstm_cell_grad, &gates_grad, 64, 8192, 32, 4, VALUE(8192, 4096),
+         VALUE(8192, 4096), VALUE(8192, 1024), VALUE(8192, 1024), VALUE(8192, 1024)),
+    BOTH("GRU cell 8192 x 1024", gru_cell, NULL, 32, 8192, 64, 3, VALUE(8192, 1024), VALUE(8192, 3072),
+         VALUE(8192, 3072), VALUE(8192, 1024)),
+    BOTH("gradient of GRU cell 8192 x 1024", gru_cell_grad, NULL, 64, 8192, 32, 4, VALUE(8192, 3072),
+         VALUE(8192, 3072), VALUE(8192, 3072), VALUE(8192, 1024), VALUE(8192, 1024)),
 
     PRODUCT("product small", &plain, 136, 200, 72, 72, 200),
     PRODUCT("product small, B turned", &turned, 136, 200, 72, 200, 72),

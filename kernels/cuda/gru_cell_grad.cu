@@ -8,7 +8,7 @@
 struct gru_grad {
     struct cells cells;
     const void *p, *q, *h, *dy;
-    void *dp, *dq, *dh; /* the last two may be NULL */
+    void *dp[3], *dq[3], *dh; /* each gate's in row 0, as in lstm_cell_grad.cu; dq[0] and dh may be NULL */
 };
 
 /* r, z: pre-activations, then their gradients; p, q: of n, then the gradients of p_n and of q_n; dy: then dh. */
@@ -27,7 +27,6 @@ template <class T, int N>
 __global__ void __launch_bounds__(CELLS_THREADS) gru_grad_groups(const __grid_constant__ struct gru_grad a)
 {
     int64_t step = (int64_t)gridDim.x * CELLS_THREADS, width = a.cells.width;
-    T *dp = (T *)a.dp, *dq = (T *)a.dq;
     for (int64_t g = (int64_t)blockIdx.x * CELLS_THREADS + threadIdx.x; g < a.cells.n; g += step) {
         int64_t at = gates_at(a.cells, g, 3, N);
         float r[N], z[N], p[N], q[N], h[N], dy[N];
@@ -39,13 +38,13 @@ __global__ void __launch_bounds__(CELLS_THREADS) gru_grad_groups(const __grid_co
         load_floats(dy, (const T *)a.dy + g * N);
 #pragma unroll
         for (int k = 0; k < N; k++) gru_back(r[k], z[k], p[k], q[k], h[k], dy[k]);
-        store_floats(dp + at, r);
-        store_floats(dp + at + width, z);
-        store_floats(dp + at + 2 * width, p);
-        if (dq) {
-            store_floats(dq + at, r);
-            store_floats(dq + at + width, z);
-            store_floats(dq + at + 2 * width, q);
+        store_floats((T *)a.dp[0] + at, r);
+        store_floats((T *)a.dp[1] + at, z);
+        store_floats((T *)a.dp[2] + at, p);
+        if (a.dq[0]) {
+            store_floats((T *)a.dq[0] + at, r);
+            store_floats((T *)a.dq[1] + at, z);
+            store_floats((T *)a.dq[2] + at, q);
         }
         if (a.dh) store_floats((T *)a.dh + g * N, dy);
     }
@@ -56,8 +55,17 @@ static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return p
 template <class T, int N> static cudaError_t launch_groups(const struct qn__step *s)
 {
     const struct qn__args *a = &s->args;
-    struct gru_grad g = { cells_of(&a->x[2], N), a->x[0].data, a->x[1].data,    a->x[2].data,
-                          a->x[3].data,          a->y.data,    a->more[0].data, a->more[1].data };
+    struct gru_grad g = {};
+    g.cells = cells_of(&a->x[2], N);
+    g.p = a->x[0].data;
+    g.q = a->x[1].data;
+    g.h = a->x[2].data;
+    g.dy = a->x[3].data;
+    for (int k = 0; k < 3; k++) {
+        g.dp[k] = (T *)a->y.data + k * g.cells.width;
+        if (a->more[0].data) g.dq[k] = (T *)a->more[0].data + k * g.cells.width;
+    }
+    g.dh = a->more[1].data;
     return LAUNCH((gru_grad_groups<T, N>), (cells_grid(a, g.cells)), (CELLS_THREADS), 0, s->queue->stream, g);
 }
 

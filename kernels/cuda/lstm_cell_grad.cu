@@ -9,7 +9,9 @@
 struct lstm_grad {
     struct cells cells;
     const void *gates, *more, *c, *dh, *dnext;
-    void *dgates, *dc; /* more, dh, dnext and dc may be NULL */
+    void *dgate[4],
+        *dc; /* each gate's in row 0, so that nvcc sees four stores of 16 bytes: what it finds at one pointer
+                            plus multiples of a width it moves by elements. more, dh, dnext and dc may be NULL */
 };
 
 /* zeros if there is no such operand */
@@ -37,7 +39,6 @@ template <class T, int N>
 __global__ void __launch_bounds__(CELLS_THREADS) lstm_grad_groups(const __grid_constant__ struct lstm_grad p)
 {
     int64_t step = (int64_t)gridDim.x * CELLS_THREADS, width = p.cells.width;
-    T *dgates = (T *)p.dgates;
     for (int64_t group = (int64_t)blockIdx.x * CELLS_THREADS + threadIdx.x; group < p.cells.n; group += step) {
         int64_t at = gates_at(p.cells, group, 4, N);
         float i[N], f[N], g[N], o[N], c[N], dh[N], dc[N];
@@ -50,10 +51,10 @@ __global__ void __launch_bounds__(CELLS_THREADS) lstm_grad_groups(const __grid_c
         load_given<T>(dc, p.dnext, group * N);
 #pragma unroll
         for (int k = 0; k < N; k++) lstm_back(i[k], f[k], g[k], o[k], c[k], dh[k], dc[k]);
-        store_floats(dgates + at, i);
-        store_floats(dgates + at + width, f);
-        store_floats(dgates + at + 2 * width, g);
-        store_floats(dgates + at + 3 * width, o);
+        store_floats((T *)p.dgate[0] + at, i);
+        store_floats((T *)p.dgate[1] + at, f);
+        store_floats((T *)p.dgate[2] + at, g);
+        store_floats((T *)p.dgate[3] + at, o);
         if (p.dc) store_floats((T *)p.dc + group * N, dc);
     }
 }
@@ -71,7 +72,7 @@ template <class T, int N> static cudaError_t launch_groups(const struct qn__step
     p.more = attr->two_gates ? a->x[2].data : NULL;
     p.dh = attr->has_dh ? a->x[attr->two_gates ? 3 : 2].data : NULL;
     p.dnext = attr->has_dc ? a->x[a->n_in - 1].data : NULL;
-    p.dgates = a->y.data;
+    for (int k = 0; k < 4; k++) p.dgate[k] = (T *)a->y.data + k * p.cells.width;
     p.dc = a->more[0].data;
     return LAUNCH((lstm_grad_groups<T, N>), (cells_grid(a, p.cells)), (CELLS_THREADS), 0, s->queue->stream, p);
 }
