@@ -112,10 +112,10 @@ static const struct qn__attention_attr packed2 = { .scale = 0.125, .causal = 1, 
     CASE(title, conv2d, QN_F32, attribute, terms, 2, y, x, w), .nhwc = true },                                        \
     CASE(title " bf16", conv2d, QN_BF16, attribute, terms, 2, y, x, w), .nhwc = true }
 /* places: pixels of the batch, which the gradient of w sums over */
-#define DEPTHWISE(title, attribute, x, w, taps, places)                                                               \
-    CASE(title " bf16", conv2d, QN_BF16, &attribute, taps, 2, x, x, w), .nhwc = true },                               \
-    CASE(title " grad x bf16", conv2d_grad_x, QN_BF16, &attribute, taps, 2, x, w, x), .nhwc = true },                 \
-    CASE(title " grad w bf16", conv2d_grad_w, QN_BF16, &attribute##_w, places, 2, w, x, x), .nhwc = true }
+#define DEPTHWISE(title, attribute, x, w, taps, places, ...)                                                          \
+    CASE(title " bf16", conv2d, QN_BF16, &attribute, taps, 2, x, x, w), .nhwc = true, __VA_ARGS__ },                  \
+    CASE(title " grad x bf16", conv2d_grad_x, QN_BF16, &attribute, taps, 2, x, w, x), .nhwc = true, __VA_ARGS__ },    \
+    CASE(title " grad w bf16", conv2d_grad_w, QN_BF16, &attribute##_w, places, 2, w, x, x), .nhwc = true, __VA_ARGS__ }
 
 const struct bench_case bench_cases[] = {
     SMALL("affine small", affine, &affine, 2, 1, VALUE(96, 200), VALUE(96, 200)),
@@ -271,9 +271,9 @@ const struct bench_case bench_cases[] = {
          FILTERS(64, 64, 3, 3)),
     CONV("conv 256 x 256 x 14 x 14, 1 x 1 to 1024", &point, 256, VALUE(256, 1024, 14, 14), VALUE(256, 256, 14, 14),
          FILTERS(1024, 256, 1, 1)),
-    DEPTHWISE("depthwise small", each_64, VALUE(2, 64, 20, 20), FILTERS(64, 1, 3, 3), 9, 800),
+    DEPTHWISE("depthwise small", each_64, VALUE(2, 64, 20, 20), FILTERS(64, 1, 3, 3), 9, 800, .many = 0),
     DEPTHWISE("depthwise 256 x 144 x 56 x 56, 3 x 3", each_144, VALUE(256, 144, 56, 56), FILTERS(144, 1, 3, 3), 9,
-              802816),
+              802816, .many = 256, .few = 1),
     HEADS_OF(QN_F32, "attention small", 1, 2, 160, 64),
     HEADS_OF(QN_BF16, "attention small bf16", 1, 2, 160, 64),
     HEADS_OF(QN_F32, "attention 4 x 12 x 1024 x 64", 4, 12, 1024, 64),

@@ -273,6 +273,7 @@ qn_status qn__cuda_conv_rung_pick(const struct qn__args *a, struct qn__choice *c
     QN_TRY(qn__cuda_conv_pick(a, c, r));
     struct qn__dnn_conv conv = conv_of(a, r);
     if (c->variant == EMPTY || c->variant == GRAPH_AFTER) return QN_EUSAGE;
+    if (rung == QN_CONV_TILED && c->variant == DEPTHWISE) return QN_EUSAGE; /* a tile of 64 columns for one channel */
     if (rung != QN_CONV_CUDNN && !qn__conv_takes((enum qn__conv_rung)rung, &conv, a->gpu)) return QN_EUSAGE;
     bool packed = rung == QN_CONV_CUDNN || rung == QN_CONV_TENSOR;
     c->variant = rung == QN_CONV_CUDNN ? GRAPH : OWN;

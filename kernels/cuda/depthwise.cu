@@ -2,7 +2,7 @@
  *
  * Compulsory bytes: forward and the gradient of x read one image and write the other; the gradient of w reads both. A
  * block brings a tile of the image that it reads into shared memory, with what windows at the edge reach beyond it
- * (18 x 18 pixels for 16 x 16 results of a 3 x 3 window), so each pixel comes once and windows read it from there. A
+ * (18 x 34 pixels for 16 x 32 results of a 3 x 3 window), so each pixel comes once and windows read it from there. A
  * tile has 64 bytes of channels: 16 bytes a thread where pixels start at multiples of 16 bytes, else element by
  * element, 32 channels.
  *
@@ -16,7 +16,9 @@
 namespace
 {
 
-enum { THREADS = 256, SIDE = 16, SHARED_MOST = 48 * 1024 - 256, ALL_CHANNELS = 32 };
+enum { THREADS = 256, TALL = 16, WIDE = 32, ALL_CHANNELS = 32 };
+/* bytes of shared memory for one image, and for two, of which less can be shared out among more blocks */
+enum { SHARED_ONE = 48 * 1024 - 256, SHARED_TWO = 64 * 1024 };
 
 struct extent {
     int h, w;
@@ -97,19 +99,17 @@ __global__ void __launch_bounds__(THREADS)
         for (int r = 0; r < p.window.h; r++) {
             int h = a * p.stride.h + r * p.dilation.h;
             if (BACK) { /* the row of windows that has this pixel under its row r */
-                int low = at.row + a + p.pad.h - r * p.dilation.h;
-                int q = low < 0 ? 0 : (int)quotient32(p.by_stride_h, (uint32_t)low);
-                if (q * p.stride.h != low) continue;
-                h = q - row;
+                int low = at.row + p.pad.h - row * p.stride.h + a - r * p.dilation.h; /* not below 0 */
+                h = (int)quotient32(p.by_stride_h, (uint32_t)low);
+                if (h * p.stride.h != low) continue;
             }
 #pragma unroll 1
             for (int s = 0; s < p.window.w; s++) {
                 int w = b * p.stride.w + s * p.dilation.w;
                 if (BACK) {
-                    int low = at.column + b + p.pad.w - s * p.dilation.w;
-                    int q = low < 0 ? 0 : (int)quotient32(p.by_stride_w, (uint32_t)low);
-                    if (q * p.stride.w != low) continue;
-                    w = q - column;
+                    int low = at.column + p.pad.w - column * p.stride.w + b - s * p.dilation.w;
+                    w = (int)quotient32(p.by_stride_w, (uint32_t)low);
+                    if (w * p.stride.w != low) continue;
                 }
                 const float *own = weight + (r * p.window.w + s) * CHANNELS + part * N;
                 pack<T, N> v;
@@ -203,6 +203,9 @@ int64_t shared_of(const qn__dnn_conv *c, int64_t h, int64_t w)
     return channels * (c->kh * c->kw * 4 + pixels * size);
 }
 
+/* The size of equal parts, at most `most` each. */
+int64_t part_of(int64_t size, int64_t most) { return size < 1 ? 0 : ceil_div(size, ceil_div(size, most)); }
+
 /* Tiles as large as the image and shared memory allow; false if not even one pixel fits. */
 bool tile_of(const qn__dnn_conv *c, extent *tile)
 {
@@ -211,16 +214,17 @@ bool tile_of(const qn__dnn_conv *c, extent *tile)
     if (c->kh > 255 || c->kw > 255 || c->dilation[0] > 255 || c->dilation[1] > 255 || c->stride[0] > 255 ||
         c->stride[1] > 255)
         return false;
-    h = h < SIDE ? h : (int64_t)SIDE;
-    w = w < SIDE ? w : (int64_t)SIDE;
-    while (shared_of(c, h, w) > SHARED_MOST && (h > 1 || w > 1)) {
+    int64_t most = c->direction == QN_DNN_GRAD_W ? SHARED_TWO : SHARED_ONE;
+    h = part_of(h, TALL);
+    w = part_of(w, WIDE);
+    while (shared_of(c, h, w) > most && (h > 1 || w > 1)) {
         if (h >= w)
             h = (h + 1) / 2;
         else
             w = (w + 1) / 2;
     }
     *tile = { (int)h, (int)w };
-    return h > 0 && w > 0 && shared_of(c, h, w) <= SHARED_MOST;
+    return h > 0 && w > 0 && shared_of(c, h, w) <= most;
 }
 
 geometry geometry_of(const qn__dnn_conv *c)
