@@ -1,11 +1,16 @@
-/* table.c - the roll call of the CUDA backend over ops.def. All pointwise rows, and broadcast, share the kernel of
- * fused chains. */
+/* table.c - the roll call of the CUDA backend over ops.def: a plugin that lacks a row's kernel cannot be opened. All
+ * pointwise rows share the kernel of fused chains. */
 #include "cuda.h"
 
-#define OP(name, n_in, meaning) extern const struct qn__kernel qn__cuda_##name __attribute__((weak));
+#define OP(name, n_in, meaning) extern const struct qn__kernel qn__cuda_##name;
 #define PW(name, n_in, meaning, expression)
 #include "../../core/ops.def"
 #undef OP
+
+/* Still to be written: NULL until they are. */
+extern const struct qn__kernel qn__cuda_group_norm __attribute__((weak)),
+    qn__cuda_group_norm_grad_x __attribute__((weak)), qn__cuda_group_norm_grad_w __attribute__((weak)),
+    qn__cuda_add_group_norm __attribute__((weak));
 
 extern const struct qn__kernel *const qn__cuda_kernels[QN_OP_COUNT];
 const struct qn__kernel *const qn__cuda_kernels[QN_OP_COUNT] = {

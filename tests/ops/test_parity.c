@@ -104,9 +104,7 @@ static bool cuda_text(enum qn__opcode op, char *text, size_t size)
 /* Rows whose kernels are still to be written. */
 static bool is_open(const char *name)
 {
-    static const char *const open[] = { "layer_norm", "layer_norm_grad_x", "layer_norm_grad_w", "add_layer_norm",
-                                        "rms_norm",   "rms_norm_grad_x",   "rms_norm_grad_w",   "add_rms_norm",
-                                        "group_norm", "group_norm_grad_x", "group_norm_grad_w", "add_group_norm" };
+    static const char *const open[] = { "group_norm", "group_norm_grad_x", "group_norm_grad_w", "add_group_norm" };
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
         if (strcmp(open[i], name) == 0) return true;
     return false;
