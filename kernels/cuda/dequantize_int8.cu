@@ -3,17 +3,19 @@
  * Compulsory bytes: one byte an element read, y written once, the scales. Groups and variants: quantize.h. */
 #include "quantize.h"
 
-template <class T, bool RUNS>
+template <class T, int VARIANT>
 __global__ void __launch_bounds__(QUANTIZE_THREADS)
     dequantize_groups(T *y, const int8_t *q, const __grid_constant__ struct scaled s)
 {
     constexpr int N = vec16<T>::n;
-    int64_t step = (int64_t)gridDim.x * QUANTIZE_THREADS, whole = s.count / N;
-    for (int64_t i = (int64_t)blockIdx.x * QUANTIZE_THREADS + threadIdx.x; i < whole; i += step) {
+    int64_t first = (int64_t)blockIdx.x * QUANTIZE_THREADS + threadIdx.x, whole = s.count / N;
+    if (first >= s.step) return; /* not a whole row */
+    float scale[N];
+    if (VARIANT == QUANTIZE_COLUMNS && first < whole) scales_of<N, VARIANT>(scale, s, first * N);
+    for (int64_t i = first; i < whole; i += s.step) {
         struct bytes_of<N> v;
         load_bytes(v, q + i * N);
-        float scale[N];
-        scales_of<N, RUNS>(scale, s, i * N);
+        if (VARIANT != QUANTIZE_COLUMNS) scales_of<N, VARIANT>(scale, s, i * N);
         vec16<T> out;
 #pragma unroll
         for (int k = 0; k < N; k++) out.v[k] = from_f32<T>((float)v.v[k] * scale[k]);
@@ -30,22 +32,26 @@ static qn_status pick(const struct qn__args *a, struct qn__choice *c)
     return QN_OK;
 }
 
-template <class T> static cudaError_t launch_groups(const struct qn__step *s)
+template <class T, int VARIANT> static cudaError_t launch_groups(const struct qn__step *s)
 {
     const struct qn__args *a = &s->args;
-    unsigned grid = scaled_grid(a, vec16<T>::n);
-    T *y = (T *)a->y.data;
-    const int8_t *q = (const int8_t *)a->x[0].data;
-    if (s->choice.variant == QUANTIZE_RUNS)
-        return LAUNCH((dequantize_groups<T, true>), (grid), (QUANTIZE_THREADS), 0, s->queue->stream, y, q,
-                      scaled_of(a));
-    return LAUNCH((dequantize_groups<T, false>), (grid), (QUANTIZE_THREADS), 0, s->queue->stream, y, q, scaled_of(a));
+    struct scaled by = scaled_of(a);
+    unsigned grid = scaled_grid(a, VARIANT, vec16<T>::n, &by);
+    return LAUNCH((dequantize_groups<T, VARIANT>), (grid), (QUANTIZE_THREADS), 0, s->queue->stream, (T *)a->y.data,
+                  (const int8_t *)a->x[0].data, by);
+}
+
+template <class T> static cudaError_t launch_variant(const struct qn__step *s)
+{
+    if (s->choice.variant == QUANTIZE_RUNS) return launch_groups<T, QUANTIZE_RUNS>(s);
+    if (s->choice.variant == QUANTIZE_COLUMNS) return launch_groups<T, QUANTIZE_COLUMNS>(s);
+    return launch_groups<T, QUANTIZE_ELEMENTS>(s);
 }
 
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
     if (!s->args.y.count) return QN_OK;
-    return qn__cuda_check(with_float(s->args.y.dtype, [&](auto t) { return launch_groups<decltype(t)>(s); }),
+    return qn__cuda_check(with_float(s->args.y.dtype, [&](auto t) { return launch_variant<decltype(t)>(s); }),
                           "dequantize_groups", s, err);
 }
 

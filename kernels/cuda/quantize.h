@@ -4,23 +4,25 @@
  * side moves in whole sectors and the other in 4 or 8 bytes a thread, neighbours neighbouring bytes, whatever the axis.
  *
  *   runs      one scale for a group: one for all, or inner is a multiple of the group
- *   elements  a scale for each element of a group, found by one division and counting on
- *
- * Scales are few, and stay in the cache. */
+ *   columns   a scale for each element of a row, which groups fill: a thread stays in its columns and keeps their
+ *             scales
+ *   elements  any other: a scale for each element of a group, found by one division and counting on, out of the
+ *             cache */
 #ifndef QN_KERNELS_CUDA_QUANTIZE_H
 #define QN_KERNELS_CUDA_QUANTIZE_H
 #include "gpu.h"
 #include "cuda.h"
 #include "index.h"
 
-enum { QUANTIZE_RUNS, QUANTIZE_ELEMENTS, QUANTIZE_THREADS = 256 };
-#define QUANTIZE_VARIANTS "runs", "elements", NULL
+enum { QUANTIZE_RUNS, QUANTIZE_COLUMNS, QUANTIZE_ELEMENTS };
+enum { QUANTIZE_THREADS = 256, QUANTIZE_ROWS = 8 }; /* rows of a thread that keeps scales, where there are enough */
+#define QUANTIZE_VARIANTS "runs", "columns", "elements", NULL
 
 struct scaled {
     const float *scale;
     struct divisor inner, n;
-    int64_t count;
-    int32_t narrow; /* every index is below 2^31 */
+    int64_t count, step; /* step: groups from one of a thread to its next; with `columns` whole rows */
+    int32_t narrow;      /* every index is below 2^31 */
 };
 
 static inline struct scaled scaled_of(const struct qn__args *a)
@@ -43,7 +45,23 @@ static inline int32_t scaled_variant(const struct qn__args *a, int64_t elements)
     int axis = ((const struct qn__quantize_attr *)a->attr)->axis;
     int64_t inner = 1;
     for (int i = axis + 1; i < a->y.rank; i++) inner *= a->y.dim[i];
-    return axis < 0 || inner % elements == 0 ? QUANTIZE_RUNS : QUANTIZE_ELEMENTS;
+    if (axis < 0 || inner % elements == 0) return QUANTIZE_RUNS;
+    return inner == 1 && a->y.dim[axis] % elements == 0 ? QUANTIZE_COLUMNS : QUANTIZE_ELEMENTS;
+}
+
+/* Blocks for groups of `elements`; sets s->step. */
+static inline unsigned scaled_grid(const struct qn__args *a, int32_t variant, int64_t elements, struct scaled *s)
+{
+    int64_t blocks = ceil_div(s->count, elements * QUANTIZE_THREADS), row = s->n.by / elements;
+    unsigned grid = grid_for(a, blocks, QUANTIZE_THREADS, 4);
+    s->step = (int64_t)grid * QUANTIZE_THREADS;
+    if (variant != QUANTIZE_COLUMNS) return grid;
+    int64_t least = ceil_div(row, QUANTIZE_THREADS), few = a->gpu->multiprocessors;
+    if (least < few) least = blocks < few ? blocks : few;
+    grid = grid_for(a, ceil_div(blocks, QUANTIZE_ROWS), QUANTIZE_THREADS, 4);
+    if (grid < least) grid = (unsigned)least;
+    s->step = (int64_t)grid * QUANTIZE_THREADS / row * row;
+    return grid;
 }
 
 /* The place of an element's scale, and how far into its run the element is. */
@@ -58,16 +76,24 @@ static __device__ __forceinline__ struct scale_place place_of(const struct scale
 }
 
 /* The scales of N elements from `element` on. */
-template <int N, bool RUNS>
+template <int N, int VARIANT>
 static __device__ __forceinline__ void scales_of(float (&v)[N], const struct scaled &s, int64_t element)
 {
     struct scale_place p = place_of(s, element);
+    if constexpr (VARIANT == QUANTIZE_COLUMNS) {
 #pragma unroll
-    for (int k = 0; k < N; k++) {
-        v[k] = RUNS && k ? v[0] : s.scale[p.scale];
-        if (RUNS || ++p.into < s.inner.by) continue;
-        p.into = 0;
-        p.scale = p.scale + 1 < s.n.by ? p.scale + 1 : 0;
+        for (int k = 0; k < N; k += vec16<float>::n) {
+            vec16<float> w = load16(s.scale + p.scale + k);
+            for (int j = 0; j < vec16<float>::n; j++) v[k + j] = w.v[j];
+        }
+    } else {
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            v[k] = VARIANT == QUANTIZE_RUNS && k ? v[0] : s.scale[p.scale];
+            if (VARIANT == QUANTIZE_RUNS || ++p.into < s.inner.by) continue;
+            p.into = 0;
+            p.scale = p.scale + 1 < s.n.by ? p.scale + 1 : 0;
+        }
     }
 }
 
@@ -108,8 +134,4 @@ static __device__ __forceinline__ void load_bytes(struct bytes_of<8> &v, const i
     v = u.v;
 }
 
-static inline unsigned scaled_grid(const struct qn__args *a, int64_t group)
-{
-    return grid_for(a, ceil_div(a->y.count, group * QUANTIZE_THREADS), QUANTIZE_THREADS, 4);
-}
 #endif

@@ -92,6 +92,7 @@ static void written_scale(const struct op_case *c, int which, const struct op_da
 #define SHAPES                                                                                     \
     OP_SIZES(SIZE) CASE("rank 0 scale", -1, 0, 2, 5, 9) CASE("first axis", 0, 1, 2, 6, 35)         \
     CASE("last axis", 1, 1, 2, 7, 33) CASE("channels", 1, 1, 4, 3, 5, 4, 7) CASE("empty axis", 0, 1, 2, 0, 4) \
+    CASE("columns", 1, 1, 2, 37, 48)                                                                \
     CASE("threads", -1, 1, 2, 129, 260) CASE("threads by row", 0, 1, 2, 130, 257)
 
 /* the size of the scale: that of the axis, or 1 */
