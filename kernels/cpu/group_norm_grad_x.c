@@ -2,19 +2,22 @@
  * dx may be any of the operands. */
 #include "group.h"
 
-/* Sums of dy and dy xhat over a channel. */
-QN_INLINE void channel_sums(const REAL *x, const REAL *dy, int64_t n, struct norm_moments m, double *a, double *b)
+/* Sums of u = gamma dy and of u xhat over a channel. */
+QN_INLINE void channel_sums(const REAL *x, const REAL *dy, int64_t n, struct norm_moments m, double gamma, double *a,
+                            double *b)
 {
     double sum[8] = { 0 }, product[8] = { 0 };
     int64_t whole = n & ~(int64_t)7;
     for (int64_t i = 0; i < whole; i += 8)
         for (int j = 0; j < 8; j++) {
-            sum[j] += (double)dy[i + j];
-            product[j] += (double)dy[i + j] * (double)((x[i + j] - m.mean) * m.r);
+            double u = gamma * (double)dy[i + j];
+            sum[j] += u;
+            product[j] += u * (double)((x[i + j] - m.mean) * m.r);
         }
     for (int64_t i = whole; i < n; i++) {
-        sum[i - whole] += (double)dy[i];
-        product[i - whole] += (double)dy[i] * (double)((x[i] - m.mean) * m.r);
+        double u = gamma * (double)dy[i];
+        sum[i - whole] += u;
+        product[i - whole] += u * (double)((x[i] - m.mean) * m.r);
     }
     *a = norm_join(sum);
     *b = norm_join(product);
@@ -36,9 +39,9 @@ QN_CLONES static void grad_row(REAL *dx, const REAL *x, const REAL *dy, const RE
     struct norm_moments m = norm_moments_of(x, g->width, g->eps, true);
     double a = 0, b = 0, sum, product;
     for (int64_t c = 0; c < g->channels; c++) {
-        channel_sums(x + c * g->s, dy + c * g->s, g->s, m, &sum, &product);
-        a += (double)gamma[c] * sum;
-        b += (double)gamma[c] * product;
+        channel_sums(x + c * g->s, dy + c * g->s, g->s, m, (double)gamma[c], &sum, &product);
+        a += sum;
+        b += product;
     }
     REAL mean_a = (REAL)(a / (double)g->width), mean_b = (REAL)(b / (double)g->width);
     for (int64_t c = 0; c < g->channels; c++) {

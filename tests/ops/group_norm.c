@@ -61,9 +61,10 @@ static void oracle_add(const struct op_case *c, const struct op_data *x, struct 
             y->v[i] = x[2].v[channel(y, i)] * norm_xhat(&k, y->v[i]) + x[3].v[channel(y, i)];
     }
 }
+enum { WIDEST_SUM = 3 * 37 * 37 };
 static double bound_add(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double u)
 {
-    double sum[1024] = { 0 }, moved = 0, stretched = 0;
+    double sum[WIDEST_SUM] = { 0 }, moved = 0, stretched = 0;
     int64_t w = width(c, y), begin = i / w * w, j = i - begin;
     for (int64_t k = 0; k < w; k++) sum[k] = x[0].v[begin + k] + x[1].v[begin + k];
     if (!c->p[1]) return u * fabs(sum[j]);
@@ -158,7 +159,7 @@ static double bound_dw(const struct op_case *c, const struct op_data *x, const s
     SHAPE("a group a channel", 6, 3, 6, 3, 5) SHAPE("odd channels", 3, 2, 9, 2, 7)                 \
     SHAPE("one element", 1, 1, 1, 1, 1) SHAPE("many samples", 2, 37, 4, 2, 2) SHAPE("16 channels", 4, 2, 16, 4, 4) \
     SHAPE("32 channels", 2, 3, 32, 3, 5)
-#define LARGE SHAPE("threads", 8, 4, 32, 12, 12)
+#define LARGE SHAPE("threads", 8, 4, 32, 12, 12) SHAPE("512 threads", 1, 1, 4, 23, 24) SHAPE("long", 1, 1, 3, 37, 37)
 
 #define SHAPE(text, groups, n, c, h, w)                                                            \
     { .name = text, .build = build, .oracle = oracle, .bound = bound, .n_in = 3, .p = { groups }, .q = { 1e-5 }, \
