@@ -40,7 +40,7 @@ __device__ __forceinline__ void by_channel(float (&to)[N], const T *from, const 
 /* ---- forward -------------------------------------------------------------------------------------------------- */
 
 template <class T, class S>
-__global__ void __launch_bounds__(S::threads *S::rows) group_row(operands<T> o, group_shape g)
+__global__ void __launch_bounds__(S::threads *S::rows, 1) group_row(operands<T> o, group_shape g)
 {
     CU_SHARED(float, part, [64]);
     int64_t row = (int64_t)blockIdx.x * S::rows + threadIdx.y, at = row * g.width;
@@ -68,11 +68,13 @@ __global__ void __launch_bounds__(S::threads *S::rows) group_row(operands<T> o, 
     for (int k = 0; k < S::parts; k++) {
         if (S::column(k) >= g.width) continue;
         pack<T, S::n> p;
-        float gamma[S::n], beta[S::n];
-        by_channel<T, S::n>(gamma, o.gamma, g, row, S::column(k));
-        by_channel<T, S::n>(beta, o.beta, g, row, S::column(k));
+        float of[S::n];
+        by_channel<T, S::n>(of, o.gamma, g, row, S::column(k));
 #pragma unroll
-        for (int i = 0; i < S::n; i++) p.v[i] = from_f32<T>((v[k * S::n + i] - m.mean) * m.r * gamma[i] + beta[i]);
+        for (int i = 0; i < S::n; i++) v[k * S::n + i] = (v[k * S::n + i] - m.mean) * m.r * of[i];
+        by_channel<T, S::n>(of, o.beta, g, row, S::column(k));
+#pragma unroll
+        for (int i = 0; i < S::n; i++) p.v[i] = from_f32<T>(v[k * S::n + i] + of[i]);
         p.store(o.y + at + S::column(k));
     }
 }
