@@ -24,7 +24,7 @@ static const struct qn__quantize_attr one_scale = { .axis = -1, .dtype = QN_F32 
                                       by_column = { .axis = 1, .dtype = QN_F32 };
 static const struct qn__lstm_attr gates = { 0 }, gates_grad = { .has_dh = 1, .has_dc = 1 };
 static const struct qn__xent_attr hard = { 0 };
-static const struct qn__norm_attr norm = { .eps = 1e-5, .groups = 1 };
+static const struct qn__norm_attr norm = { .eps = 1e-5, .groups = 1 }, groups32 = { .eps = 1e-5, .groups = 32 };
 static const struct qn__bn_attr bn = { .eps = 1e-5 };
 static const struct qn__matmul_attr plain = { 0 }, turned = { .tb = 1 };
 static const struct qn__matmul_attr bias_silu = { .epilogue = { .has_bias = 1, .act = QN_OP_silu } };
@@ -192,6 +192,12 @@ const struct bench_case bench_cases[] = {
          VALUE(65536, 768), VALUE(65536, 768), VALUE(768)),
     BOTH("dgamma of RMS norm 65536 x 768", rms_norm_grad_w, &norm, 65536, 65536, 512, 2, VALUE(768),
          VALUE(65536, 768), VALUE(65536, 768)),
+    BOTH("group norm 64 x 256 x 28 x 28", group_norm, &groups32, 6272, 64, 2, 3, VALUE(64, 256, 28, 28),
+         VALUE(64, 256, 28, 28), VALUE(256), VALUE(256)),
+    BOTH("dx of group norm 64 x 256 x 28 x 28", group_norm_grad_x, &groups32, 6272, 64, 2, 3, VALUE(64, 256, 28, 28),
+         VALUE(64, 256, 28, 28), VALUE(64, 256, 28, 28), VALUE(256)),
+    BOTH("dgamma of group norm 64 x 256 x 28 x 28", group_norm_grad_w, &groups32, 50176, 64, 2, 2, VALUE(256),
+         VALUE(64, 256, 28, 28), VALUE(64, 256, 28, 28)),
     IMAGES("statistics 256 x 64 x 56 x 56", bn_stats, &bn, 802816, 256, 4, 1, STATISTICS(BENCH_UNIFORM, 2, 64),
            VALUE(256, 64, 56, 56)),
     IMAGES("batch norm 256 x 64 x 56 x 56", batch_norm, &bn, 16, 256, 4, 4, VALUE(256, 64, 56, 56),
