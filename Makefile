@@ -96,7 +96,7 @@ test-long: ## the tests, with the long variants too
 asan ubsan: ## the tests under AddressSanitizer and UBSan, or UBSan alone
 	$(Q)$(MAKE) --no-print-directory test MODE=$@
 
-bars: all tests ## measure everything that Quern promises and print a table of it
+bars: all tests benches $(CUDA_TARGETS) ## measure everything that Quern promises and print a table of it
 	$(Q)scripts/bars --build $(BUILD)
 
 bench: bench-steps ## all benchmarks
