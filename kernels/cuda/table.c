@@ -7,11 +7,6 @@
 #include "../../core/ops.def"
 #undef OP
 
-/* Still to be written: NULL until they are. */
-extern const struct qn__kernel qn__cuda_group_norm __attribute__((weak)),
-    qn__cuda_group_norm_grad_x __attribute__((weak)), qn__cuda_group_norm_grad_w __attribute__((weak)),
-    qn__cuda_add_group_norm __attribute__((weak));
-
 extern const struct qn__kernel *const qn__cuda_kernels[QN_OP_COUNT];
 const struct qn__kernel *const qn__cuda_kernels[QN_OP_COUNT] = {
     NULL,
