@@ -1,4 +1,4 @@
-/* naive_norm.cu - the lowest rungs (naive.cu) of normalisation over channels and groups, and of gradients: one thread
+/* naive_norm.cu - the lowest rungs (naive.cu) of normalisation over channels and groups: one thread
  * for each channel, row or element, no shared memory, one element an access. */
 #include "gpu.h"
 #include "cuda.h"
@@ -70,38 +70,10 @@ __global__ void __launch_bounds__(THREADS) bn_grad_x_naive(T *dx, const T *x, co
     dx[i] = from_f32<T>(to_f32(gamma[c]) * r * (to_f32(dy[i]) - sums[c] / m - xhat * sums[g.c + c] / m));
 }
 
-/* dx of rows of `width`, a thread each; element i of a row has gamma[first + i / s]. */
-template <class T>
-__device__ void norm_grad_row(T *dx, const T *x, const T *dy, const T *gamma, int64_t width, int64_t s, float eps)
-{
-    float mean = 0.0f, square = 0.0f, a = 0.0f, b = 0.0f, n = (float)width;
-    for (int64_t i = 0; i < width; i++) mean += to_f32(x[i]);
-    mean /= n;
-    for (int64_t i = 0; i < width; i++) square += (to_f32(x[i]) - mean) * (to_f32(x[i]) - mean);
-    float r = 1.0f / sqrtf(square / n + eps);
-    for (int64_t i = 0; i < width; i++) {
-        float u = to_f32(gamma[i / s]) * to_f32(dy[i]);
-        a += u;
-        b += u * (to_f32(x[i]) - mean) * r;
-    }
-    for (int64_t i = 0; i < width; i++) {
-        float u = to_f32(gamma[i / s]) * to_f32(dy[i]);
-        dx[i] = from_f32<T>(r * (u - a / n - (to_f32(x[i]) - mean) * r * b / n));
-    }
-}
-
 /* Rows of [groups, width] a sample; s elements a channel. */
 struct rows {
     int64_t n, width, groups, s;
 };
-template <class T>
-__global__ void __launch_bounds__(THREADS)
-    norm_grad_naive(T *dx, const T *x, const T *dy, const T *gamma, rows k, float eps)
-{
-    int64_t row = own_index(), at = row * k.width;
-    if (row < k.n) norm_grad_row(dx + at, x + at, dy + at, gamma + row % k.groups * (k.width / k.s), k.width, k.s, eps);
-}
-
 template <class T>
 __global__ void __launch_bounds__(THREADS)
     group_norm_naive(T *y, const T *x, const T *gamma, const T *beta, rows k, float eps)
@@ -151,11 +123,6 @@ image image_of(const qn__args &a)
 }
 float bn_eps(const qn__args &a) { return (float)static_cast<const qn__bn_attr *>(a.attr)->eps; }
 float norm_eps(const qn__args &a) { return (float)static_cast<const qn__norm_attr *>(a.attr)->eps; }
-rows layer_rows(const qn__args &a)
-{
-    int64_t width = a.y.dim[a.y.rank - 1];
-    return { a.y.count / width, width, 1, 1 };
-}
 rows group_rows(const qn__args &a)
 {
     image g = image_of(a);
@@ -192,14 +159,8 @@ NAIVE(bn_grad_stats, a.x[0].dtype,
 NAIVE(bn_grad_x, a.y.dtype,
       LAUNCH(bn_grad_x_naive<T>, (blocks(a.y.count)), (THREADS), 0, stream, out<T>(a), in<T>(a, 0), in<T>(a, 1),
              in<float>(a, 2), in<T>(a, 3), in<float>(a, 4), image_of(a), bn_eps(a)));
-NAIVE(layer_norm_grad_x, a.y.dtype,
-      LAUNCH(norm_grad_naive<T>, (blocks(layer_rows(a).n)), (THREADS), 0, stream, out<T>(a), in<T>(a, 0), in<T>(a, 1),
-             in<T>(a, 2), layer_rows(a), norm_eps(a)));
 NAIVE(group_norm, a.y.dtype,
       LAUNCH(group_norm_naive<T>, (blocks(group_rows(a).n)), (THREADS), 0, stream, out<T>(a), in<T>(a, 0), in<T>(a, 1),
-             in<T>(a, 2), group_rows(a), norm_eps(a)));
-NAIVE(group_norm_grad_x, a.y.dtype,
-      LAUNCH(norm_grad_naive<T>, (blocks(group_rows(a).n)), (THREADS), 0, stream, out<T>(a), in<T>(a, 0), in<T>(a, 1),
              in<T>(a, 2), group_rows(a), norm_eps(a)));
 
 } // namespace
@@ -211,6 +172,4 @@ NAIVE_KERNEL(bn_stats, pick_stats);
 NAIVE_KERNEL(batch_norm, pick_batch_norm);
 NAIVE_KERNEL(bn_grad_stats, pick_three);
 NAIVE_KERNEL(bn_grad_x, pick_grad_x);
-NAIVE_KERNEL(layer_norm_grad_x, pick_three);
 NAIVE_KERNEL(group_norm, pick_three);
-NAIVE_KERNEL(group_norm_grad_x, pick_three);

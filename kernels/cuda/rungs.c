@@ -121,7 +121,7 @@ extern const struct qn__kernel qn__naive_attention, qn__attention_tiled, qn__att
 /* ---- normalisation over channels and groups, and gradients (naive_norm.cu) -------------------------------------- */
 
 extern const struct qn__kernel qn__naive_bn_stats, qn__naive_batch_norm, qn__naive_bn_grad_stats, qn__naive_bn_grad_x,
-    qn__naive_layer_norm_grad_x, qn__naive_group_norm, qn__naive_group_norm_grad_x;
+    qn__naive_group_norm;
 
 const struct qn__rung qn__cuda_rungs[] = {
     { QN_OP_matmul, "naive", &kernel_naive },
@@ -136,13 +136,11 @@ const struct qn__rung qn__cuda_rungs[] = {
     { QN_OP_softmax, "naive", &qn__naive_softmax },
     { QN_OP_cross_entropy, "naive", &qn__naive_cross_entropy },
     { QN_OP_layer_norm, "naive", &qn__naive_layer_norm },
-    { QN_OP_layer_norm_grad_x, "naive", &qn__naive_layer_norm_grad_x },
     { QN_OP_bn_stats, "naive", &qn__naive_bn_stats },
     { QN_OP_batch_norm, "naive", &qn__naive_batch_norm },
     { QN_OP_bn_grad_stats, "naive", &qn__naive_bn_grad_stats },
     { QN_OP_bn_grad_x, "naive", &qn__naive_bn_grad_x },
     { QN_OP_group_norm, "naive", &qn__naive_group_norm },
-    { QN_OP_group_norm_grad_x, "naive", &qn__naive_group_norm_grad_x },
     { QN_OP_adam, "naive", &qn__naive_adam },
     { QN_OP_max_pool2d, "naive", &qn__naive_max_pool2d },
     { QN_OP_conv2d, "naive", &qn__naive_conv2d },
