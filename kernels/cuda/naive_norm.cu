@@ -79,16 +79,17 @@ __global__ void __launch_bounds__(THREADS)
     group_norm_naive(T *y, const T *x, const T *gamma, const T *beta, rows k, float eps)
 {
     int64_t row = own_index(), first = row % k.groups * (k.width / k.s);
+    int width = (int)k.width, s = (int)k.s;
     float mean = 0.0f, square = 0.0f, n = (float)k.width;
     if (row >= k.n) return;
     x += row * k.width;
-    for (int64_t i = 0; i < k.width; i++) mean += to_f32(x[i]);
+    for (int i = 0; i < width; i++) mean += to_f32(x[i]);
     mean /= n;
-    for (int64_t i = 0; i < k.width; i++) square += (to_f32(x[i]) - mean) * (to_f32(x[i]) - mean);
+    for (int i = 0; i < width; i++) square += (to_f32(x[i]) - mean) * (to_f32(x[i]) - mean);
     float r = 1.0f / sqrtf(square / n + eps);
-    for (int64_t i = 0; i < k.width; i++)
-        y[row * k.width + i] = from_f32<T>((to_f32(x[i]) - mean) * r * to_f32(gamma[first + i / k.s]) +
-                                           to_f32(beta[first + i / k.s]));
+    for (int i = 0; i < width; i++)
+        y[row * k.width + i] = from_f32<T>((to_f32(x[i]) - mean) * r * to_f32(gamma[first + i / s]) +
+                                           to_f32(beta[first + i / s]));
 }
 
 /* ---- host ---------------------------------------------------------------------------------------------------- */
