@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make check-gpu` works before the day a GPU is at hand: the same script, on the simulator.
 
-run-tests: timeout 900
+run-tests: timeout 1800
 """
 import os
 import subprocess

@@ -11,7 +11,7 @@
  *                                           what `make mutate` runs too
  *   test_checked --rows                     prints the names of the rows that have a kernel
  *
- * run-tests: timeout 600 */
+ * run-tests: timeout 1800 */
 #include "../lib/gpu.h"
 #include "../ops/ops.h"
 #include <dlfcn.h>

@@ -7,7 +7,7 @@
  * must fail. Memory has guards, unless the plugin is a checking one. Rows that have neither a kernel nor a reason in
  * `lowered`, and variants that no case reaches, are listed. Rows named on the command line: those alone.
  *
- * run-tests: timeout 900 */
+ * run-tests: timeout 1800 */
 #include "../lib/gpu.h"
 #include "../ops/ops.h"
 #include <math.h>

@@ -251,10 +251,21 @@ def little_stack(folder):
             shutil.copy(sorted(glob.glob(model + "/checkpoints/step-*"))[-1] + "/model.safetensors", tensors)
         shown = [os.path.basename(w) for w in words[:2]]
         check(f"{KIB} KiB of stack: {' '.join(shown)}", code == 0, f"{code} {err}")
+    tune_with_little_stack(recipe, folder)
     known = set(re.findall(r"^  ([a-z]+)  ", run("--help")[1], re.MULTILINE))
-    tried = {c[0] for c in calls if not c[0].startswith("-")} | {"demo"}
+    tried = {c[0] for c in calls if not c[0].startswith("-")} | {"demo", "tune"}
     check(f"{KIB} KiB of stack: these are all commands", known == tried, known ^ tried)
     demo_with_little_stack(folder)
+
+
+def tune_with_little_stack(recipe, folder):
+    """On the simulated GPU where there is one; otherwise it ends with 7 where there is no GPU."""
+    plugin = os.path.join(os.path.dirname(QUERN), "cudasim", "fast", "libquern_cuda.so")
+    simulated = os.path.exists(plugin)
+    environment = dict(os.environ, QN_CUDA_PLUGIN=plugin) if simulated else None
+    code, _, err = run("tune", recipe, "--out", folder + "/tuning.lock", "--trials", "1", preexec_fn=STACK, cwd=TOP,
+                       env=environment)
+    check(f"{KIB} KiB of stack: tune", code == 0 if simulated else code in (0, 7), f"{code} {err}")
 
 
 def demo_with_little_stack(folder):

@@ -1,5 +1,7 @@
 /* test_ops.c - the checks of ops.h that need no compiler: value, precision, class, bits, memory, layout. One test for
- * each row of ops.def, or of those named on the command line. */
+ * each row of ops.def, or of those named on the command line.
+ *
+ * run-tests: timeout 600 */
 #include "ops.h"
 #include <math.h>
 #include <setjmp.h>

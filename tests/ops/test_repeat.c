@@ -1,7 +1,9 @@
 /* test_repeat.c - fault row C7: the same bits every time. Every case of every row of ops.def is compiled for 1, 2 and
  * 4 threads (in f64: 1 and 4) and run 32 times: all runs of a program leave the same bytes, and so do all numbers of
  * threads but where a case says that its kernel is a library's whose sums depend on it. A second process, started
- * afresh, must come to the same bytes too. */
+ * afresh, must come to the same bytes too.
+ *
+ * run-tests: timeout 600 */
 #include "ops.h"
 #include <setjmp.h>
 #include <stdarg.h>
