@@ -73,7 +73,8 @@ struct exact_pair {
 template <class Op, int N>
 __global__ void __launch_bounds__(QN_CHANNEL_THREADS) sum_columns(Op op, qn__columns k, exact_pair *partial)
 {
-    CU_SHARED(float, memory, [QN_CHANNEL_THREADS * N * 4]);
+    constexpr int floats = QN_CHANNEL_THREADS * N * 4;
+    CU_SHARED(float, memory, [floats]);
     exact_pair *others = reinterpret_cast<exact_pair *>(memory);
     int tx = (int)threadIdx.x % k.lanes, ty = (int)threadIdx.x / k.lanes, step = QN_CHANNEL_THREADS / k.lanes;
     int64_t cb = blockIdx.x / k.tiles, first = (int64_t)(blockIdx.x % k.tiles * k.lanes + tx) * N;
