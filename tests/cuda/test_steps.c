@@ -303,29 +303,9 @@ static void every_optimizer_and_schedule(void **state)
     assert_true(OPTIMIZERS >= SCHEDULES);
 }
 
-static bool has_layer_norm(void)
-{
-    qn_graph *g;
-    qn_program *p = NULL;
-    const qn_compile_opts opts = { .device = "cuda" };
-    assert_int_equal(qn_graph_new(&g, NULL), QN_OK);
-    qn_t x = qn_norm_layer(g, "norm", qn_input(g, "x", QN_F32, 2, (int64_t[]){ 4, 4 }), NULL);
-    qn_store *s;
-    aid_ok(qn_store_new(&s, "cuda", 1, NULL, err));
-    bool has = qn_compile(&p, g, &x, 1, s, &opts, NULL) == QN_OK;
-    qn_program_free(p);
-    qn_graph_free(g);
-    qn_store_free(s);
-    return has;
-}
-
 static void decoder(void **state)
 {
     (void)state;
-    if (!has_layer_norm()) {
-        print_message("# skip: open: layer_norm has no kernel\n");
-        skip();
-    }
     compare(&(struct kind){ .name = "decoder, SGD", .optimizer = QN_OPTIMIZER_SGD, .tolerance = 1e-5 });
     compare(&(struct kind){ .name = "decoder, Adam", .optimizer = QN_OPTIMIZER_ADAM, .tolerance = 1e-3 });
 }
