@@ -10,7 +10,7 @@ struct qn_program {
     qn_graph *g;                         /* what the passes left */
     qn_store *store;                     /* not owned; NULL if the graph has no tensors */
     struct qn__gpu_device *gpu;          /* NULL: the CPU */
-    const struct qn_tuning *tuning; /* while compiling; NULL: none */
+    const struct qn_tuning *tuning;      /* while compiling; NULL: none */
     struct qn__runs *runs;               /* on the GPU */
     const struct qn__backend *described; /* NULL, or whose kernels are chosen for a GPU that need not be here: */
     struct qn__gpu description;

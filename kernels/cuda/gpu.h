@@ -21,8 +21,8 @@
 #include <cuda_runtime.h>
 
 #define CU_SHARED(T, name, ...) __shared__ alignas(16) T name __VA_ARGS__
-#define CU_SHARED_DYN(T, name)                                                                     \
-    extern __shared__ __align__(16) unsigned char qn_dynamic_shared_[];                            \
+#define CU_SHARED_DYN(T, name) \
+    extern __shared__ __align__(16) unsigned char qn_dynamic_shared_[]; \
     T *name = reinterpret_cast<T *>(qn_dynamic_shared_)
 
 template <class... P, class... A>
@@ -129,7 +129,7 @@ static inline cudaError_t gpu_start(const char *name, Kernel kernel, dim3 grid, 
     return gpu_launch(name, kernel, grid, block, shared, stream, static_cast<A &&>(a)...);
 }
 
-#define LAUNCH(kernel, grid, block, shared, stream, ...)                                           \
+#define LAUNCH(kernel, grid, block, shared, stream, ...) \
     gpu_start(#kernel, kernel, dim3 grid, dim3 block, shared, stream, ##__VA_ARGS__)
 
 /* Over the warp: the least number; the lanes that have the same number as this one, as bits. */
@@ -190,12 +190,18 @@ template <class T> struct alignas(16) vec16 {
 };
 template <class T> static __device__ __forceinline__ vec16<T> load16(const T *p)
 {
-    union { uint4 bits; vec16<T> v; } u = { *reinterpret_cast<const uint4 *>(p) };
+    union {
+        uint4 bits;
+        vec16<T> v;
+    } u = { *reinterpret_cast<const uint4 *>(p) };
     return u.v;
 }
 template <class T> static __device__ __forceinline__ void store16(T *p, const vec16<T> &v)
 {
-    union { vec16<T> v; uint4 bits; } u = { v };
+    union {
+        vec16<T> v;
+        uint4 bits;
+    } u = { v };
     *reinterpret_cast<uint4 *>(p) = u.bits;
 }
 

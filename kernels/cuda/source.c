@@ -1,8 +1,8 @@
 /* source.c - operators whose bytes are there before the step: the executor never launches them. */
 #include "cuda.h"
 
-#define SOURCE(op)                                                                                 \
-    extern const struct qn__kernel qn__cuda_##op;                                                  \
+#define SOURCE(op) \
+    extern const struct qn__kernel qn__cuda_##op; \
     const struct qn__kernel qn__cuda_##op = { 0 }
 
 SOURCE(input);
