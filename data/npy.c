@@ -25,6 +25,7 @@ struct scan {
     const uint8_t *file;
     const char *name;
     qn_error *err;
+    bool fortran; /* the first index runs fastest */
 };
 
 static bool in_word(char c)
@@ -138,8 +139,8 @@ static qn_status parse_entry(struct scan *s, qn_array *a, unsigned *seen)
     *seen |= bit;
     if (bit == 1) return parse_descr(s, a);
     if (bit == 4) return parse_shape(s, a);
-    if (!take_word(s, "False")) return bad(s, "fortran_order", "False (C order)");
-    return QN_OK;
+    s->fortran = take_word(s, "True");
+    return s->fortran || take_word(s, "False") ? QN_OK : bad(s, "fortran_order", "True or False");
 }
 
 static qn_status parse_header(struct scan *s, qn_array *a)
@@ -173,19 +174,43 @@ static qn_status find_header(struct scan *s, const uint8_t *b, size_t n, const c
         return qn__fail(err, 3061, QN_AT_BYTE(name, 8, "header length"), "%zu; expected at most %zu", length,
                         n - start < MAX_HEADER ? n - start : (size_t)MAX_HEADER);
     const char *text = (const char *)b + start;
-    *s = (struct scan){ text, text + length, b, name, err };
+    *s = (struct scan){ .at = text, .end = text + length, .file = b, .name = name, .err = err };
     return QN_OK;
 }
 
 /* The bytes of a bool are only ever 0 and 1, so that nothing later branches on a third value. */
-static qn_status check_bools(const qn_array *a, int64_t at, const char *name, qn_error *err)
+static qn_status check_bools(const uint8_t *file, int64_t at, size_t n, const char *name, qn_error *err)
 {
-    const uint8_t *p = a->data;
-    if (a->dtype != QN_BOOL) return QN_OK;
-    for (size_t i = 0; i < a->bytes; i++)
+    const uint8_t *p = file + at;
+    for (size_t i = 0; i < n; i++)
         if (p[i] > 1)
             return qn__fail(err, 3062, QN_AT_BYTE(name, at + (int64_t)i, "element"), "%d; expected 0 or 1", p[i]);
     return QN_OK;
+}
+
+/* Elements of `size` bytes from Fortran to C order. A few rows of the first axis at a time: what is read of them lies
+ * side by side, and each is written from its beginning to its end. */
+static void to_c_order(const qn_array *a, const uint8_t *from, size_t size)
+{
+    enum { ROWS = 16 };
+    int64_t rows = a->dim[0], row = 1, stride[QN_MAX_DIMS];
+    for (int i = 1; i < a->rank; i++) {
+        stride[i] = i == 1 ? rows : stride[i - 1] * a->dim[i - 1];
+        row *= a->dim[i];
+    }
+    for (int64_t first = 0; first < rows; first += ROWS) {
+        int64_t index[QN_MAX_DIMS] = { 0 }, at = first, n = rows - first < ROWS ? rows - first : ROWS;
+        for (int64_t k = 0; k < row; k++) {
+            uint8_t *to = (uint8_t *)a->data + (size_t)(first * row + k) * size;
+            for (int64_t i = 0; i < n; i++) memcpy(to + (size_t)(i * row) * size, from + (size_t)(at + i) * size, size);
+            for (int d = a->rank - 1; d > 0; d--) { /* the next index, the last axis fastest */
+                at += stride[d];
+                if (++index[d] < a->dim[d]) break;
+                at -= stride[d] * a->dim[d];
+                index[d] = 0;
+            }
+        }
+    }
 }
 
 static qn_status parse(qn_array *out, int64_t *at, const uint8_t *b, size_t n, const char *name, qn_error *err)
@@ -201,9 +226,13 @@ static qn_status parse(qn_array *out, int64_t *at, const uint8_t *b, size_t n, c
         return qn__fail(err, 3062, QN_AT_BYTE(name, *at, "elements"),
                         "%zu bytes; expected %zu (%lld elements of %zu bytes)", has, need, (long long)count,
                         qn_dtype_size(out->dtype));
+    if (out->dtype == QN_BOOL) QN_TRY(check_bools(b, *at, need, name, err));
     QN_TRY(qn__array_alloc(out, "npy array", err));
-    if (need) memcpy(out->data, b + *at, need);
-    return check_bools(out, *at, name, err);
+    if (need && s.fortran && out->rank > 1)
+        to_c_order(out, b + *at, qn_dtype_size(out->dtype));
+    else if (need)
+        memcpy(out->data, b + *at, need);
+    return QN_OK;
 }
 
 qn_status qn__npy_parse(qn_array *out, int64_t *at, const uint8_t *bytes, size_t n, const char *name, qn_error *err)

@@ -71,9 +71,10 @@ QN_API void qn_array_free(qn_array *array);
  * E5002, E6001. */
 QN_API QN_CHECKED qn_status qn_idx_read(qn_array *out, const char *path, qn_error *err);
 
-/* Reads and writes NumPy's .npy (NEP 1): versions 1.0 and 2.0, little-endian, C order, f8 f4 f2
- * u1 i4 i8 b1, up to 8 dimensions; it has no bf16. Pickled objects, Fortran order and big-endian data are refused.
- * The writer replaces `path` atomically. Errors: E3061, E3062, E5002, E6001, E6002. */
+/* Reads and writes NumPy's .npy (NEP 1): versions 1.0 and 2.0, little-endian, f8 f4 f2 u1 i4 i8 b1, up to 8
+ * dimensions; it has no bf16. Arrays in Fortran order are read into C order, the only one that is written. Pickled
+ * objects and big-endian data are refused. The writer replaces `path` atomically. Errors: E3061, E3062, E5002, E6001,
+ * E6002. */
 QN_API QN_CHECKED qn_status qn_npy_read(qn_array *out, const char *path, qn_error *err);
 QN_API QN_CHECKED qn_status qn_npy_write(const char *path, const qn_array *array, qn_error *err);
 
