@@ -410,13 +410,13 @@ static qn_status second_pass(struct table *t)
 static qn_status check_options(const qn_csv_options *o, qn_error *err)
 {
     if (o->n_classes < 0 || o->n_classes > QN_MAX_CLASSES)
-        return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "%d; expected 0..%d", o->n_classes, QN_MAX_CLASSES);
+        return qn__fail(err, 2301, QN_AT_FIELD("n_classes"), "%d; expected 0..%d", o->n_classes, QN_MAX_CLASSES);
     if (o->class_names && o->n_classes == 0)
-        return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "0 beside class_names; expected their number");
+        return qn__fail(err, 2301, QN_AT_FIELD("n_classes"), "0 beside class_names; expected their number");
     if (!(o->clip_limit >= 0 && o->clip_limit < 1e6))
-        return qn__fail(err, 3053, QN_AT_FIELD("clip_limit"), "%g; expected 0..1e6", o->clip_limit);
+        return qn__fail(err, 2301, QN_AT_FIELD("clip_limit"), "%g; expected 0..1e6", o->clip_limit);
     if (o->n_numeric < 0 || o->n_categorical < 0 || o->n_target < 0)
-        return qn__fail(err, 3053, QN_AT_FIELD("columns"), "a negative number of names; expected 0 or more");
+        return qn__fail(err, 2301, QN_AT_FIELD("columns"), "a negative number of names; expected 0 or more");
     return QN_OK;
 }
 

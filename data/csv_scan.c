@@ -22,7 +22,7 @@ qn_status qn__csv_open(struct qn__csv *c, const char *text, size_t n, const char
         .at = text, .end = text + n, .name = name, .line = 1, .delimiter = delimiter ? delimiter : ','
     };
     if (strchr("\"\r\n ", c->delimiter))
-        return qn__fail(err, 3053, QN_AT_FIELD("delimiter"), "0x%02x; expected no quote, blank or line end",
+        return qn__fail(err, 2301, QN_AT_FIELD("delimiter"), "0x%02x; expected no quote, blank or line end",
                         (unsigned char)c->delimiter);
     if (n >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
         return qn__fail(err, 3032, QN_AT_BYTE(name, 0, "encoding"), "UTF-16; expected UTF-8");

@@ -14,9 +14,9 @@ qn_status qn__check_class_options(const qn_dataset_options *o, qn_error *err)
 {
     int least = o->class_names ? 1 : 0; /* names cannot be counted without it */
     if (o->has_ignore && o->ignore_label < 0)
-        return qn__fail(err, 3053, QN_AT_FIELD("ignore_label"), "%d; expected 0 or more", (int)o->ignore_label);
+        return qn__fail(err, 2301, QN_AT_FIELD("ignore_label"), "%d; expected 0 or more", (int)o->ignore_label);
     if (o->n_classes >= least && o->n_classes <= QN_MAX_CLASSES) return QN_OK;
-    return qn__fail(err, 3053, QN_AT_FIELD("n_classes"), "%d; expected %d..%d", o->n_classes, least, QN_MAX_CLASSES);
+    return qn__fail(err, 2301, QN_AT_FIELD("n_classes"), "%d; expected %d..%d", o->n_classes, least, QN_MAX_CLASSES);
 }
 
 /* ---- labels ------------------------------------------------------------------------------- */

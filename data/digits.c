@@ -95,7 +95,7 @@ qn_status qn_dataset_digits(qn_dataset **out, int64_t n, uint64_t seed, qn_error
     uint64_t key = qn__stream_key(seed, qn__hash_str("digits"));
     *out = NULL;
     if (n < 1 || n > MOST)
-        return qn__fail(err, 3053, QN_AT_FIELD("digits"), "%lld; expected 1..%d", (long long)n, MOST);
+        return qn__fail(err, 2301, QN_AT_FIELD("digits"), "%lld; expected 1..%d", (long long)n, MOST);
     qn_array x = { .dtype = QN_U8, .rank = 3, .dim = { n, SIDE, SIDE } };
     qn_array y = { .dtype = QN_U8, .rank = 1, .dim = { n } };
     qn_status status = qn__array_alloc(&x, "digits", err);

@@ -198,7 +198,7 @@ static qn_status check_process(const qn_loader *l, qn_error *err)
 static qn_status range(const char *field, double x, double low, double high, qn_error *err)
 {
     if (x >= low && x <= high) return QN_OK;
-    return qn__fail(err, 3053, QN_AT_FIELD(field), "%g; expected %g..%g", x, low, high);
+    return qn__fail(err, 2301, QN_AT_FIELD(field), "%g; expected %g..%g", x, low, high);
 }
 
 static qn_status check_augment(const qn_dataset *ds, const qn_augment *a, qn_error *err)
@@ -213,9 +213,9 @@ static qn_status check_augment(const qn_dataset *ds, const qn_augment *a, qn_err
     if (a->erase_area != 0) QN_TRY(range("augment.erase_area", a->erase_area, 0.02, 1, err));
     QN_TRY(range("augment.mixup", a->mixup, 0, 100, err));
     if (a->mixup > 0 && !ds->label && !ds->target)
-        return qn__fail(err, 3053, QN_AT_FIELD("augment.mixup"), "data set has neither labels nor targets");
+        return qn__fail(err, 2301, QN_AT_FIELD("augment.mixup"), "data set has neither labels nor targets");
     if (ds->t.rank != 3 && (qn__augment_any(a) || a->crop))
-        return qn__fail(err, 3053, QN_AT_FIELD("augment"), "samples are not images; expected only mixup");
+        return qn__fail(err, 2301, QN_AT_FIELD("augment"), "samples are not images; expected only mixup");
     return ds->t.rank == 3 ? range("augment.crop", a->crop, 0, (double)(side - 1), err) : QN_OK;
 }
 

@@ -215,12 +215,12 @@ static qn_status check_options(const qn_png_options *o, qn_error *err)
     enum { MOST = 65536 };
     if (!o) return QN_OK;
     if (o->channels != 0 && o->channels != 1 && o->channels != 3)
-        return qn__fail(err, 3053, QN_AT_FIELD("channels"), "%d; expected 1 or 3", o->channels);
+        return qn__fail(err, 2301, QN_AT_FIELD("channels"), "%d; expected 1 or 3", o->channels);
     if (o->height < 0 || o->width < 0 || o->height > MOST || o->width > MOST || !o->height != !o->width)
-        return qn__fail(err, 3053, QN_AT_FIELD("height, width"), "%d, %d; expected both 1..%d or neither", o->height,
+        return qn__fail(err, 2301, QN_AT_FIELD("height, width"), "%d, %d; expected both 1..%d or neither", o->height,
                         o->width, MOST);
     if (o->max_side < 0 || o->max_side > MOST)
-        return qn__fail(err, 3053, QN_AT_FIELD("max_side"), "%d; expected 1..%d", o->max_side, MOST);
+        return qn__fail(err, 2301, QN_AT_FIELD("max_side"), "%d; expected 1..%d", o->max_side, MOST);
     return QN_OK;
 }
 

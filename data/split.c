@@ -57,7 +57,7 @@ static qn_status deal(struct card **out, int64_t *n, const qn_dataset *ds, const
     int64_t count = from ? from->n : qn_dataset_count(ds);
     uint64_t key = qn__stream_key(seed, qn__hash_str("split"));
     if (stratified && !ds->label)
-        return qn__fail(err, 3053, QN_AT_FIELD("stratified"), "%s has no class labels; expected some",
+        return qn__fail(err, 2301, QN_AT_FIELD("stratified"), "%s has no class labels; expected some",
                         qn__show(ds->name).s);
     struct card *cards = qn__calloc(NULL, (size_t)count, sizeof *cards);
     if (!cards) return qn__nomem(err, "split", (size_t)count * sizeof *cards);
@@ -110,7 +110,7 @@ qn_status qn_split_fraction(qn_indices *first, qn_indices *second, const qn_data
     int64_t n;
     *first = *second = (qn_indices){ 0 };
     if (!(fraction > 0 && fraction < 1))
-        return qn__fail(err, 3053, QN_AT_FIELD("fraction"), "%g; expected more than 0, less than 1", fraction);
+        return qn__fail(err, 2301, QN_AT_FIELD("fraction"), "%g; expected more than 0, less than 1", fraction);
     QN_TRY(deal(&cards, &n, ds, from, seed, stratified, err));
     int64_t want = (int64_t)llround(fraction * (double)n);
     bool *chosen = qn__calloc(NULL, (size_t)n, sizeof *chosen);
@@ -138,8 +138,8 @@ qn_status qn_split_fold(qn_indices *train, qn_indices *valid, const qn_dataset *
     struct card *cards;
     int64_t n = from ? from->n : qn_dataset_count(ds);
     *train = *valid = (qn_indices){ 0 };
-    if (k < 2 || k > n) return qn__fail(err, 3053, QN_AT_FIELD("folds"), "%d; expected 2..%lld", k, (long long)n);
-    if (fold < 0 || fold >= k) return qn__fail(err, 3053, QN_AT_FIELD("fold"), "%d; expected 0..%d", fold, k - 1);
+    if (k < 2 || k > n) return qn__fail(err, 2301, QN_AT_FIELD("folds"), "%d; expected 2..%lld", k, (long long)n);
+    if (fold < 0 || fold >= k) return qn__fail(err, 2301, QN_AT_FIELD("fold"), "%d; expected 0..%d", fold, k - 1);
     QN_TRY(deal(&cards, &n, ds, from, seed, stratified, err));
     bool *chosen = qn__calloc(NULL, (size_t)n, sizeof *chosen);
     qn_status status = chosen ? QN_OK : qn__nomem(err, "split", (size_t)n);

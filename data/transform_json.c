@@ -189,7 +189,7 @@ static const char *fill(qn_transform *t, const json_t *o)
     t->bytes = json_is_true(json_object_get(o, "bytes"));
     if (!get_channels(t, json_object_get(o, "mean"), json_object_get(o, "std"))) return "mean, std";
     if (!get_columns(t, json_object_get(o, "columns"))) return "columns";
-    if (!delimiter || strlen(delimiter) > 1) return "delimiter";
+    if (!delimiter || strlen(delimiter) > 1 || strpbrk(delimiter, "\"\r\n ")) return "delimiter";
     t->delimiter = delimiter[0];
     const json_t *fields = json_object_get(o, "fields"); /* what wrote no number did not know it */
     if (fields && !get_int(fields, t->n_columns, MAX_COLUMNS, &t->n_fields)) return "fields";

@@ -165,7 +165,7 @@ static qn_status normalise(qn_parts *p, const qn_recipe *r, qn_error *err)
     if (n->kind == QN_NORMALIZE_FIXED && n->mean.n != 1 && n->mean.n != t.channels) {
         int channels = t.channels;
         qn_transform_free(&t);
-        return qn__fail(err, 3053, QN_AT_FIELD("normalize.mean"),
+        return qn__fail(err, 2301, QN_AT_FIELD("data.normalize.mean"),
                         "%d numbers; expected 1, or one for each of %d channels", n->mean.n, channels);
     }
     for (int c = 0; c < t.channels && n->kind != QN_NORMALIZE_STANDARD; c++) {

@@ -314,7 +314,7 @@ QN_API void qn_indices_free(qn_indices *indices);
 /* Splits `from` (NULL: every sample) in two: `second` gets round(fraction * n) samples, `first`
  * the rest, both in ascending order. Which ones is a function of seed alone. Stratified: each
  * class is divided in the same proportion, to within one sample. Use it twice for train,
- * validation and test. fraction is in (0, 1); neither side may be empty. E3053, E3054, E5002. */
+ * validation and test. fraction is in (0, 1); neither side may be empty. E2301, E3054, E5002. */
 QN_API QN_CHECKED qn_status qn_split_fraction(qn_indices *first, qn_indices *second, const qn_dataset *ds,
                                               const qn_indices *from, double fraction, uint64_t seed, bool stratified,
                                               qn_error *err);
@@ -388,8 +388,8 @@ typedef struct qn_loader_state {
 
 /* Opens a loader over `over` (copied; NULL: every sample), at the start of epoch 0. All memory
  * and threads are taken here: making a batch allocates nothing (libpng does, for a folder's file
- * that is not kept in memory). A child process after a fork must open its own: E3051. Errors: E3053,
- * E3054, E5002. */
+ * that is not kept in memory). A child process after a fork must open its own: E3051. Errors: E2301,
+ * E3053, E3054, E5002. */
 QN_API QN_CHECKED qn_status qn_loader_open(qn_loader **out, qn_dataset *ds, const qn_indices *over,
                                            const qn_loader_options *options, qn_error *err);
 QN_API void qn_loader_free(qn_loader *loader);

@@ -115,7 +115,7 @@ typedef struct qn_parts {
 } qn_parts;
 QN_API QN_CHECKED qn_status qn_parts_open(qn_parts *out, const qn_recipe *recipe, qn_error *err);
 QN_API void qn_parts_free(qn_parts *p);
-/* The training part in the batches, order and augmentation of the recipe. E3053 an augmentation that the data does not
+/* The training part in the batches, order and augmentation of the recipe. E2301 an augmentation that the data does not
  * allow. */
 QN_API QN_CHECKED qn_status qn_parts_loader(qn_loader **out, const qn_parts *p, const qn_recipe *recipe, qn_error *err);
 

@@ -103,19 +103,25 @@ def sizes():
     refused("more places than classes", 2,
             "error E2201 shape: metrics.top_k: k of 11; expected at most 10, the classes of the data",
             metrics=[{"name": "top_k", "k": 11}], **pictures)
-    refused("a crop as large as the picture", 3, "error E3053 data: augment.crop: 64; expected 0..27",
+    refused("a crop as large as the picture", 2, "error E2301 config: augment.crop: 64; expected 0..27",
             augment={"crop": 64}, **pictures)
-    refused("a table turned round", 3, "error E3053 data: augment: samples are not images; expected only mixup",
+    refused("more folds than samples", 2, "error E2301 config: folds: 200; expected 2..100",
+            **dict(pictures, data={"digits": 100, "folds": 200}))
+    refused("an unknown augmentation", 2, "error E2105 config: r.json:1:52: augment.flipp: unknown key; did you mean "
+            '"flip"?', augment={"flipp": True}, **pictures)
+    refused("a table turned round", 2, "error E2301 config: augment: samples are not images; expected only mixup",
             data=csv("two"), model=[{"linear": 2}], augment={"flip": True})
     pictures["data"]["normalize"] = {"name": "fixed", "mean": [1, 2], "std": [1, 1]}
-    refused("means of two channels for one", 3,
-            "error E3053 data: normalize.mean: 2 numbers; expected 1, or one for each of 1 channels", **pictures)
+    refused("means of two channels for one", 2,
+            "error E2301 config: data.normalize.mean: 2 numbers; expected 1, or one for each of 1 channels", **pictures)
     refused("fixed numbers for columns", 2, "error E2117 config: r.json:1:118: data.normalize: fixed with csv; "
             "expected none, scale or standard", data=csv("two", normalize={"name": "fixed", "mean": [1], "std": [1]}),
             model=[{"linear": 2}])
     refused("accuracy of values", 2, "error E2117 config: r.json:1:180: metrics: measures of classes beside "
             "data.regression; expected none (the loss is measured in any case)", data=csv("value", regression=True),
             model=[{"linear": 1}], loss="mse", metrics=["accuracy"])
+    refused("a delimiter that is none", 2, 'error E2301 config: delimiter: 0x22; expected no quote, blank or line end',
+            data=csv("two", delimiter='"'), model=[{"linear": 2}])
     train("groups", data=csv("two"), model=[{"linear": 2}],
           optimizer={"name": "adam", "groups": [{"match": "*.bias"}, {"match": "linaer*"}]})
     got, out, err = run("check", "r.json")

@@ -153,8 +153,8 @@ static void counts_and_kinds_must_fit(void **state)
     const char *name = "x";
     assert_int_equal(qn_dataset_from_idx(&ds, workdir_path("i3"), NULL, &(qn_dataset_options){ .class_names = &name },
                                          &err),
-                     QN_EDATA);
-    aid_error(&err, "error E3053 data: n_classes: 0; expected 1..1000000");
+                     QN_EUSAGE);
+    aid_error(&err, "error E2301 config: n_classes: 0; expected 1..1000000");
 }
 
 /* Fault row C4: planted values are named by sample, element, flat index and count. */
@@ -353,11 +353,11 @@ static void splits_cover_and_stratify(void **state)
     for (int i = 0; i < N; i++) assert_int_equal(seen[i], 1);
     assert_int_equal(qn_split_fraction(&a, &b, ds, NULL, 0.001, 5, false, &err), QN_EDATA);
     aid_error(&err, "error E3054 data: drawn digits: split: 103 and 0 samples; expected at least 1 each");
-    assert_int_equal(qn_split_fraction(&a, &b, ds, NULL, (double)NAN, 5, false, &err), QN_EDATA);
-    assert_int_equal(qn_split_fold(&a, &b, ds, NULL, 104, 0, 5, false, &err), QN_EDATA);
-    aid_error(&err, "error E3053 data: folds: 104; expected 2..103");
-    assert_int_equal(qn_split_fold(&a, &b, ds, NULL, 2, 2, 5, false, &err), QN_EDATA);
-    aid_error(&err, "error E3053 data: fold: 2; expected 0..1");
+    assert_int_equal(qn_split_fraction(&a, &b, ds, NULL, (double)NAN, 5, false, &err), QN_EUSAGE);
+    assert_int_equal(qn_split_fold(&a, &b, ds, NULL, 104, 0, 5, false, &err), QN_EUSAGE);
+    aid_error(&err, "error E2301 config: folds: 104; expected 2..103");
+    assert_int_equal(qn_split_fold(&a, &b, ds, NULL, 2, 2, 5, false, &err), QN_EUSAGE);
+    aid_error(&err, "error E2301 config: fold: 2; expected 0..1");
     qn_dataset_free(ds);
 }
 

@@ -522,20 +522,21 @@ static void refuses_bad_options(void **state)
         qn_loader_options o;
         const char *line;
     } cases[] = {
-        { { .batch = 0 }, "error E3053 data: batch: 0; expected 1..1.67772e+07" },
-        { { .batch = 1, .threads = 257 }, "error E3053 data: threads: 257; expected 0..256" },
-        { { .batch = 1, .threads = -1 }, "error E3053 data: threads: -1; expected 0..256" },
-        { { .batch = 1, .augment.flip = 1.5 }, "error E3053 data: augment.flip: 1.5; expected 0..1" },
-        { { .batch = 1, .augment.rotate = -1 }, "error E3053 data: augment.rotate: -1; expected 0..180" },
-        { { .batch = 1, .augment.crop = 28 }, "error E3053 data: augment.crop: 28; expected 0..27" },
-        { { .batch = 1, .augment.mixup = (double)NAN }, "error E3053 data: augment.mixup: nan; expected 0..100" },
+        { { .batch = 0 }, "error E2301 config: batch: 0; expected 1..1.67772e+07" },
+        { { .batch = 1, .threads = 257 }, "error E2301 config: threads: 257; expected 0..256" },
+        { { .batch = 1, .threads = -1 }, "error E2301 config: threads: -1; expected 0..256" },
+        { { .batch = 1, .augment.flip = 1.5 }, "error E2301 config: augment.flip: 1.5; expected 0..1" },
+        { { .batch = 1, .augment.rotate = -1 }, "error E2301 config: augment.rotate: -1; expected 0..180" },
+        { { .batch = 1, .augment.crop = 28 }, "error E2301 config: augment.crop: 28; expected 0..27" },
+        { { .batch = 1, .augment.mixup = (double)NAN }, "error E2301 config: augment.mixup: nan; expected 0..100" },
         { { .batch = 200, .drop_last = true },
           "error E3054 data: drawn digits: 103 samples and no partial batch; expected at least 200" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         qn_loader *l;
         qn_error err = { 0 };
-        assert_int_equal(qn_loader_open(&l, ds, NULL, &cases[i].o, &err), QN_EDATA);
+        assert_int_equal(qn_loader_open(&l, ds, NULL, &cases[i].o, &err),
+                         strstr(cases[i].line, "E2") ? QN_EUSAGE : QN_EDATA);
         aid_error(&err, cases[i].line);
         assert_null(l);
     }
