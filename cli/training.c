@@ -32,9 +32,21 @@ int cli_load_recipe(qn_recipe **out, const char *path, const struct options *o)
 /* What was found, of "error E7001 device: cuda: FOUND; expected ...". */
 static void found_part(char *out, size_t size, const qn_error *why)
 {
-    const char *at = strstr(why->text, "cuda: ");
-    at = at ? at + strlen("cuda: ") : why->text;
+    const char *at = strstr(why->text, "device: ");
+    at = at ? at + strlen("device: ") : why->text;
+    if (strncmp(at, "cuda: ", 6) == 0) at += 6;
     snprintf(out, size, "%.*s", (int)strcspn(at, ";"), at);
+}
+
+/* Whether there is anything of a GPU here that somebody might have expected to be used: a plugin and a driver. */
+static bool has_gpu_software(const qn_error *why) { return why->code != 7001 || !strstr(why->text, "not found"); }
+
+/* 1 of "cuda:1". */
+static int index_of(const char *device)
+{
+    int64_t i = 0;
+    const char *colon = strchr(device, ':');
+    return colon && qn__parse_i64(colon + 1, &i) ? (int)i : 0;
 }
 
 int cli_choose_device(struct options *o, const char *otherwise, bool quiet)
@@ -45,10 +57,11 @@ int cli_choose_device(struct options *o, const char *otherwise, bool quiet)
     if (qn_device_choose(o->chosen, asked, &why, &err)) return cli_fail(&err);
     bool automatic = strcmp(asked, "auto") == 0, gpu = strcmp(o->chosen, "cpu") != 0;
     qn_device_info info;
-    if (automatic && gpu && !quiet && !qn_device_gpu(&info, 0, NULL))
+    if (automatic && gpu && !quiet && !qn_device_gpu(&info, index_of(o->chosen), NULL))
         fprintf(stderr, "device: %s, %s\n", o->chosen, qn__show(info.name).s);
     found_part(text, sizeof text, &why);
-    if (automatic && !gpu && !quiet && o->device) fprintf(stderr, "device: cpu; no GPU: %s\n", text);
+    if (automatic && !gpu && !quiet && (o->device || has_gpu_software(&why)))
+        fprintf(stderr, "device: cpu; no GPU: %s\n", text);
     o->device = o->chosen;
     return 0;
 }

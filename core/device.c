@@ -144,6 +144,38 @@ qn_status qn_device_gpu(qn_device_info *out, int i, qn_error *err)
     return QN_OK;
 }
 
+/* Whether all is there that a network may need: cuDNN is else only missed by the first convolution. */
+static qn_status is_complete(const struct qn__device_api *api, int index, qn_error *err)
+{
+    struct qn__device *d;
+    struct qn__identity id;
+    QN_TRY(api->open(&d, index, &qn__std_alloc, err));
+    qn_status status = api->identity(d, &id, err);
+    api->close(d);
+    if (status || id.dnn) return status;
+    return qn__fail(err, 7002, QN_AT_FIELD("cuda"),
+                    "no libcudnn.so.9, which convolutions need; expected cuDNN 9; install it, or use --device=cuda for "
+                    "a network without convolutions");
+}
+
+/* The first GPU that can be used: one that is too old, that the plugin has no code for or that another process has to
+ * itself is passed over. *err: of the first. */
+static qn_status first_gpu(const struct qn__backend **backend, int *index, qn_error *err)
+{
+    qn_error other;
+    qn_status first = QN_OK;
+    int n = 0;
+    QN_TRY(open_plugin(backend, true, err));
+    QN_TRY((*backend)->device->count(&n, err));
+    for (int i = 0; i < n; i++) {
+        qn_status status = is_complete((*backend)->device, i, i ? &other : err);
+        *index = i;
+        if (!status) return QN_OK;
+        if (i == 0) first = status;
+    }
+    return first ? first : QN_EDEVICE;
+}
+
 qn_status qn_device_choose(char out[QN_DEVICE_NAME], const char *name, qn_error *why, qn_error *err)
 {
     const struct qn__backend *backend;
@@ -156,7 +188,7 @@ qn_status qn_device_choose(char out[QN_DEVICE_NAME], const char *name, qn_error 
     if (!automatic && !gpu_index(name, &index))
         return qn__fail(err, 2001, QN_AT_FIELD("device"), "\"%s\"; expected auto, cpu, cuda or cuda:0",
                         qn__show(name).s);
-    qn_status status = find_gpu(&backend, index, &reason);
+    qn_status status = automatic ? first_gpu(&backend, &index, &reason) : find_gpu(&backend, index, &reason);
     if (!status) snprintf(out, QN_DEVICE_NAME, "%s:%d", backend->name, index);
     if (automatic && status && why) *why = reason;
     if (!automatic && status && err) *err = reason;

@@ -27,9 +27,9 @@ typedef struct qn_device_info {
  * (no plugin, no driver, driver too old, ...); E7002 for a library that is missing or does not fit. */
 QN_API QN_CHECKED qn_status qn_device_gpu(qn_device_info *out, int i, qn_error *err);
 
-/* What a name means here: "cpu", "cuda" (the first GPU), "cuda:1", or "auto", which is the first GPU, or the CPU if no
- * GPU can be used; then `why` (may be NULL) holds the reason, and code 0 otherwise. E7001 and E7002 for "cuda" where
- * there is none; E2001 for any other name. */
+/* What a name means here: "cpu", "cuda" (the first GPU), "cuda:1", or "auto", which is the first GPU that can be used
+ * (cuDNN included), or the CPU if none can; then `why` (may be NULL) holds the reason for the first, and code 0
+ * otherwise. E7001 and E7002 for "cuda" where there is none; E2001 for any other name. */
 QN_API QN_CHECKED qn_status qn_device_choose(char out[QN_DEVICE_NAME], const char *name, qn_error *why, qn_error *err);
 
 /* A GPU that need not be here, by its figures (plan.h reads them from a file). Peaks are dense, without sparsity. */

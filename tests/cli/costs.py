@@ -61,7 +61,7 @@ def asked_plans():
     plugin = os.path.join(os.path.dirname(QUERN), "cudasim", "fast", "libquern_cuda.so")
     for path, there in ((plugin, True), ("/nowhere/libquern_cuda.so", False)):
         if there and not os.path.exists(path):
-            print("# skip: the simulated plugin is not built (make cudasim)")
+            print("skip workspace in the plan: no CUDA headers: this build has no simulated plugin (make cudasim)")
             continue
         env = {**os.environ, "QN_CUDA_PLUGIN": path}
         done = run("plan", CNN, "--gpu=a100", "--json", env=env)

@@ -24,6 +24,12 @@ static int end(void **state)
     return memory.blocks || (aid_sim.live && aid_sim.live()) || (aid_sim.findings && aid_sim.findings());
 }
 
+static void skipped(const char *why)
+{
+    print_message("# skip: %s\n", why);
+    skip();
+}
+
 /* ---- a small program: kept values of both phases, a tensor that accumulates, one that is written ----------------- */
 
 enum { N = 1000 };
@@ -237,7 +243,7 @@ static void steps_allocate_nothing(void **state)
     enum { CALLS = sizeof calls / sizeof calls[0] };
     struct small s;
     uint64_t before[CALLS];
-    if (!aid_sim.calls) skip();
+    if (!aid_sim.calls) skipped("calls of a real GPU are not counted");
     open_small(&s, "cuda", false);
     aid_ok(steps(&s, 0, 1, 2, err)); /* plain, and captured */
     for (int i = 0; i < CALLS; i++) before[i] = aid_sim.calls(calls[i]);
@@ -256,7 +262,7 @@ static void bytes_are_known_before(void **state)
 {
     (void)state;
     struct small s;
-    if (!aid_sim.used) skip();
+    if (!aid_sim.used) skipped("what a real GPU's allocator takes is not known");
     aid_ok(build(&s, "cuda", NULL, err));
     size_t before = aid_sim.used(0);
     uint64_t calls = aid_sim.calls("cudaMalloc");
@@ -414,7 +420,7 @@ static void two_gpus_work_side_by_side(void **state)
     (void)state;
     struct small a, b;
     qn_device_info info;
-    if (qn_device_gpu(&info, 1, NULL)) skip();
+    if (qn_device_gpu(&info, 1, NULL)) skipped("there is one GPU");
     open_small(&a, "cuda:0", false);
     open_small(&b, "cuda:1", false);
     assert_string_equal(qn_store_device(b.store), "cuda:1");
@@ -511,10 +517,7 @@ static uint64_t launches_for(int n)
 static void small_tensors_share_a_launch(void **state)
 {
     (void)state;
-    if (!aid_sim.launches) {
-        print_message("# skip: launches of a real GPU are not counted\n");
-        skip();
-    }
+    if (!aid_sim.launches) skipped("launches of a real GPU are not counted");
     uint64_t one = launches_for(1);
     assert_true(one > 0);
     assert_int_equal(launches_for(8), one);

@@ -131,7 +131,7 @@ static inline void *simulated_library(const char *library, char *why, size_t siz
 {
     void *l = simulated_open(library);
     const char *lacks = l ? simulated_find(l) : NULL;
-    if (!l) snprintf(why, size, "the simulated %s is not built", library);
+    if (!l) snprintf(why, size, "no CUDA headers: this build has no simulated %s (make cudasim)", library);
     if (lacks) fail_msg("%s has no %s", library, lacks);
     return l;
 }

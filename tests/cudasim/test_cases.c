@@ -97,7 +97,7 @@ static const struct sim_case *cases_of(const char *list)
 static bool built(void)
 {
     if (cases_of("sim_wrong")) return true;
-    print_message("# skip: the simulator is not built\n");
+    print_message("# skip: no CUDA headers: this build has no simulator (make cudasim)\n");
     skip();
     return false;
 }

@@ -101,7 +101,7 @@ static void compare(const char *library, void (*questions)(void *))
 {
     char real[PATH_MAX + 64], simulated[PATH_MAX + 64];
     simulated_path(simulated, sizeof simulated, library);
-    if (access(simulated, R_OK)) skipped("the simulated libraries are not built");
+    if (access(simulated, R_OK)) skipped("no CUDA headers: this build has no simulated libraries (make cudasim)");
     if (!real_path(real, sizeof real, library)) skipped("the real CUDA libraries are not installed");
     char *theirs = ask(real, questions), *ours = ask(simulated, questions);
     if (!theirs) skipped("the real CUDA libraries cannot be opened");
