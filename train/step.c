@@ -226,6 +226,8 @@ static void count_loss(qn_trainer *t, const struct qn__flight *f, int ago)
 {
     struct qn__run_state *s = &t->state;
     double loss = scalar(f->r, f->r->train.loss, ago);
+    if (t->group_samples == 0)
+        t->before = (struct qn__sums){ s->epoch_loss, s->epoch_count, s->epoch_correct, s->samples };
     if (isfinite(loss)) {
         s->epoch_loss += loss * f->count;
         s->epoch_count += f->count;
@@ -354,12 +356,59 @@ static qn_status step_rest(qn_trainer *t, bool *rewound, qn_error *err)
     return QN_OK;
 }
 
+/* ---- data that cannot be read ----- */
+
+/* A buffer that the micro runs of a group have moved is as it was before them in "B.before". */
+static void put_back(const qn_store *store, const qn_store_entry *buffer)
+{
+    size_t n = strlen(buffer->name);
+    for (int i = 0; i < qn_store_count(store); i++) {
+        const qn_store_entry *e = qn_store_at(store, i);
+        if (e->data && strncmp(e->name, buffer->name, n) == 0 && strcmp(e->name + n, ".before") == 0)
+            memcpy(buffer->data, e->data, buffer->bytes);
+    }
+}
+
+/* As if there had been no micro run since the last update. */
+static qn_status undo_group(qn_trainer *t, qn_error *err)
+{
+    qn_store *store = t->net.store;
+    struct qn__run_state *s = &t->state;
+    QN_TRY(qn_store_pull(store, NULL, err));
+    for (int i = 0; i < qn_store_count(store); i++) {
+        const qn_store_entry *e = qn_store_at(store, i);
+        if (!e->data) continue;
+        if (e->kind == QN_GRAD) memset(e->data, 0, e->bytes);
+        if (e->kind == QN_BUFFER) put_back(store, e);
+        if (strcmp(e->name, "quern.rng") == 0) memcpy(e->data, t->group.rng, sizeof t->group.rng);
+    }
+    s->epoch_loss = t->before.loss;
+    s->epoch_count = t->before.count;
+    s->epoch_correct = t->before.correct;
+    s->samples = t->before.samples;
+    t->group.runs = 0;
+    return qn_store_push(store, NULL, err);
+}
+
+/* The next batch. The error of one that cannot be made ends the run, but what has been learnt before it is kept. */
+static qn_status next_batch(qn_trainer *t, const qn_batch **out, qn_error *err)
+{
+    qn_loader_state at = qn_loader_tell(t->loader);
+    qn_status status = qn_loader_next(t->loader, out, err);
+    int64_t position = t->group.runs > 0 ? t->group.first : at.position;
+    if (!status) return QN_OK;
+    QN_TRY(land(t, NULL, err)); /* an error of a step before is the first one */
+    if (t->group.runs > 0) QN_TRY(undo_group(t, err));
+    qn__save_for_repair(t, position);
+    return status;
+}
+
 /* A stop is honoured between updates only, so that what is saved is a whole step. */
 qn_status qn__train_epoch(qn_trainer *t, qn_error *err)
 {
     const qn_batch *b = NULL;
     for (;;) {
-        QN_TRY(qn_loader_next(t->loader, &b, err));
+        QN_TRY(next_batch(t, &b, err));
         if (!b) {
             bool rewound;
             QN_TRY(step_rest(t, &rewound, err));

@@ -30,11 +30,9 @@ void qn__end_line(qn_trainer *t)
     if (qn_log_end(t->log, &err)) qn__note(t, err.text);
 }
 
-qn_status qn__save_run(qn_trainer *t, const char *name, qn_error *err)
+static qn_status save_at(qn_trainer *t, int64_t position, const char *name, qn_error *err)
 {
-    qn_loader_state at = qn_loader_tell(t->loader);
-    /* the loader is ahead of an epoch whose last update is just being made */
-    t->state.position = at.epoch == t->state.epoch ? at.position : qn_loader_samples(t->loader);
+    t->state.position = position;
     t->state.log_bytes = qn__log_bytes(t->log);
     struct qn__save s = { .dir = t->checkpoints,
                           .run_id = t->run_id,
@@ -44,6 +42,28 @@ qn_status qn__save_run(qn_trainer *t, const char *name, qn_error *err)
                           .transform = qn_dataset_transform(t->parts.train_set),
                           .keep = (int)t->recipe->checkpoint.keep };
     return qn__checkpoint_save(&s, err);
+}
+
+static int64_t position_of(const qn_trainer *t)
+{
+    qn_loader_state at = qn_loader_tell(t->loader);
+    /* the loader is ahead of an epoch whose last update is just being made */
+    return at.epoch == t->state.epoch ? at.position : qn_loader_samples(t->loader);
+}
+
+qn_status qn__save_run(qn_trainer *t, const char *name, qn_error *err) { return save_at(t, position_of(t), name, err); }
+
+void qn__save_for_repair(qn_trainer *t, int64_t position)
+{
+    char line[2 * QN_PATH_MAX + 100];
+    qn_error err = { 0 };
+    if (save_at(t, position, NULL, &err)) {
+        qn__note(t, err.text);
+        return;
+    }
+    snprintf(line, sizeof line, "step %lld is saved; when this is repaired, go on with: quern train --resume=%s",
+             (long long)t->state.steps, qn__show(t->dir).s);
+    if (!t->opts.quiet) qn__note(t, line);
 }
 
 bool qn__save_or_note(qn_trainer *t, const char *name)
@@ -205,7 +225,9 @@ static qn_status evaluate_part(qn_trainer *t, qn_dataset *ds, const qn_indices *
 static qn_status end_epoch(qn_trainer *t, qn_error *err)
 {
     qn_metrics_summary train = train_summary(t), valid;
-    QN_TRY(evaluate_part(t, t->parts.train_set, &t->parts.valid, &valid, err));
+    qn_status status = evaluate_part(t, t->parts.train_set, &t->parts.valid, &valid, err);
+    if (status && status != QN_EDEVICE) qn__save_for_repair(t, position_of(t));
+    if (status) return status;
     log_summary(t, "train", &train);
     if (valid.count) log_summary(t, "valid", &valid);
     show_epoch(t, &train, &valid);

@@ -27,6 +27,12 @@ struct qn__landing {
     struct qn__group group;
 };
 
+/* What micro runs add to the run's state. */
+struct qn__sums {
+    double loss, count, correct;
+    int64_t samples;
+};
+
 struct qn_trainer {
     qn_trainer_opts opts;
     const qn_recipe *recipe;
@@ -54,8 +60,9 @@ struct qn_trainer {
     struct qn__landing update;
     double group_loss; /* of the group whose micro runs have been looked at: sum over its samples */
     int64_t group_samples;
-    int64_t rng[4];    /* the random state, as it is after what has been started */
-    int32_t *label[2]; /* labels of a batch outlive it; `batch` each             */
+    struct qn__sums before; /* the epoch's figures before them */
+    int64_t rng[4];         /* the random state, as it is after what has been started */
+    int32_t *label[2];      /* labels of a batch outlive it; `batch` each             */
     int turn;
 };
 
@@ -64,6 +71,9 @@ void qn__note(qn_trainer *t, const char *text);
 void qn__end_line(qn_trainer *t);
 /* name NULL: a checkpoint of this step. Nothing may be under way. */
 qn_status qn__save_run(qn_trainer *t, const char *name, qn_error *err);
+/* The same before a batch at `position` of the epoch, at the end of a run whose data could not be read on: it is told
+ * how to go on, or that this could not be saved. */
+void qn__save_for_repair(qn_trainer *t, int64_t position);
 /* One in the middle of a run that fails is told, and the run goes on; the next one is tried as usual. */
 bool qn__save_or_note(qn_trainer *t, const char *name);
 /* The error of a GPU that such a save has met: there is nothing to go on with. */

@@ -72,7 +72,8 @@ QN_API QN_CHECKED qn_status qn_trainer_open(qn_trainer **out, const qn_recipe *r
                                             qn_error *err);
 /* Trains to the end of the recipe and evaluates the best weights on validation and test part. QN_STOPPED when asked to
  * stop: everything is saved. E9001 after too many non-finite steps, E9002 when the loss ran away and the
- * recipe says stop. E6002 when the last checkpoint could not be written, after everything else was done. */
+ * recipe says stop. Data that cannot be read on ends the run with that error; the last whole step is saved, and resume
+ * goes on from it. E6002 when the last checkpoint could not be written, after everything else was done. */
 QN_API QN_CHECKED qn_status qn_trainer_run(qn_trainer *t, qn_train_result *result, qn_error *err);
 /* The program of a training step with a whole batch: with opts.profile, what its operators took. */
 QN_API const qn_program *qn_trainer_program(const qn_trainer *t);

@@ -94,7 +94,15 @@ def a1_png():
         if not line:
             crc = zlib.crc32(data[12:29])
             line = f"E3012 data: {{}}@29: IHDR.crc: {crc ^ 1 << 24:08x}; expected {crc:08x}"
-        refused(f"A1 {name}", ["train", r, "--out", "runs"], 3, "error " + line.format(bad) + "; sample 4")
+        refused(f"A1 {name}", ["train", r, "--out", "runs", "-q"], 3, "error " + line.format(bad) + "; sample 4")
+    code, out, err = run("train", r, "--out", "left")
+    match = re.fullmatch(r"step (\d) is saved; when this is repaired, go on with: quern train --resume=left/a1-1\n"
+                         r"error E3014 .*\n", err)
+    check("A1 what was learnt before the bad file is saved", code == 3 and not out and match and
+          os.path.exists(f"left/a1-1/checkpoints/step-00000{match[1]}/manifest.json"), f"{code} {err}")
+    write(bad, png(2, 2, b"\0\1\1\0\1\2"))
+    code, out, err = run("train", "--resume=left/a1-1", "-q")
+    check("A1 and the run goes on from there", code == 0 and "\n3 steps in " in out and not err, f"{code} {out} {err}")
 
 
 def a2_idx():

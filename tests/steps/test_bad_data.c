@@ -1,8 +1,9 @@
 /* Data that hurts: a batch whose gradient is not finite changes no weight, moment or average, and is counted and
- * named; a batch whose loss jumps is told, ends the run, or is left out after a rewind, with the bytes of a
- * run that was
- * never given it. */
+ * named; a batch whose loss jumps is told, ends the run, or is left out after a rewind, with the bytes of a run that
+ * was never given it; a picture that cannot be read ends the run with its last whole step saved, and once it can be
+ * read the run goes on to the bytes of one that never met it. */
 #include "steps.h"
+#include "../../include/quern/data.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 enum { FEATURES = 8, BATCH = 4 };
@@ -214,6 +217,93 @@ static void spike(void **state)
     assert_non_null(strstr(r.err.text, " after 2 rewinds, "));
 }
 
+/* ---- pictures that cannot be read -------------------------------------------------------------- */
+
+enum { PICTURES = 40, SIDE = 4 };
+
+static const char *picture_path(int i)
+{
+    static char path[STEPS_PATH];
+    snprintf(path, sizeof path, "%s/pets/%s/%02d.png", steps_root(), i % 2 ? "cats" : "dogs", i / 2);
+    return path;
+}
+
+static void write_picture(int i)
+{
+    uint8_t pixels[SIDE * SIDE];
+    qn_error err;
+    for (int k = 0; k < SIDE * SIDE; k++) pixels[k] = (uint8_t)((i * 61 + k * k * 37 + (i % 2) * k * 90) % 256);
+    if (qn_png_write(picture_path(i), pixels, SIDE, SIDE, 1, &err)) fail_msg("%s", err.text);
+}
+
+static void make_pictures(void)
+{
+    char path[STEPS_PATH];
+    static const char *const dir[] = { "pets", "pets/cats", "pets/dogs" };
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", steps_root(), dir[i]);
+        assert_int_equal(mkdir(path, 0777), 0);
+    }
+    for (int i = 0; i < PICTURES; i++) write_picture(i);
+}
+
+static const char *pictures(const char *name, int accumulate)
+{
+    static char text[2000];
+    snprintf(text, sizeof text,
+             "{\"quern\": 1, \"name\": \"%s\", \"data\": {\"png\": \"%s/pets\", \"validation\": 0.2, \"workers\": 2, "
+             "\"normalize\": \"scale\"}, \"augment\": {\"flip\": true, \"rotate\": 10}, \"model\": [{\"conv\": 3}, "
+             "{\"batch_norm\": true}, \"relu\", {\"dropout\": 0.3}, {\"linear\": 2}], \"optimizer\": {\"name\": "
+             "\"adamw\", \"lr\": 0.01}, \"ema\": {\"decay\": 0.9}, \"batch\": 4, \"epochs\": 2, \"accumulate\": %d, "
+             "\"log\": {\"every_steps\": 1}}",
+             name, steps_root(), accumulate);
+    return text;
+}
+
+/* Returns the step that was saved; picture i stands in its way. */
+static int64_t stop_and_go_on(int i, int accumulate, const char *good)
+{
+    struct steps_run r;
+    int64_t step[40];
+    char dir[STEPS_PATH];
+    if (truncate(picture_path(i), 40)) fail_msg("%s: cannot be cut short", picture_path(i));
+    steps_train(&r, pictures("broken", accumulate), NULL);
+    assert_int_equal(r.status, QN_EDATA);
+    assert_int_equal(r.err.code, 3012);
+    assert_non_null(strstr(r.err.text, i % 2 ? "cats" : "dogs"));
+    assert_int_equal(steps_list(r.dir, step, 40), 1);
+    snprintf(dir, sizeof dir, "%s", r.dir);
+    steps_train(&r, NULL, dir); /* not repaired: the same line, and nothing lost */
+    assert_int_equal(r.err.code, 3012);
+    write_picture(i);
+    steps_train(&r, NULL, dir);
+    if (r.status) fail_msg("%s", r.err.text);
+    char *got = steps_digest(&r);
+    assert_string_equal(got, good);
+    free(got);
+    return step[0];
+}
+
+/* Wherever the picture comes: in the first batch, among the micro-batches of an update, in the validation part. */
+static void bad_picture(void **state)
+{
+    (void)state;
+    make_pictures();
+    for (int accumulate = 1; accumulate <= 3; accumulate += 2) {
+        struct steps_run r;
+        unsigned seen = 0;
+        steps_train(&r, pictures("good", accumulate), NULL);
+        if (r.status) fail_msg("%s", r.err.text);
+        char *good = steps_digest(&r);
+        for (int i = 0; i < PICTURES; i++) /* without the first file, whose size is asked before there is a run */
+            if (i != 1) seen |= 1u << stop_and_go_on(i, accumulate, good);
+        int updates = 8 / accumulate + (8 % accumulate > 0);
+        for (int s = 0; s <= updates; s++)
+            if (!(seen >> s & 1)) fail_msg("accumulate %d: no picture stood behind step %d", accumulate, s);
+        free(good);
+    }
+}
+
 static int clean(void **state)
 {
     (void)state;
@@ -225,6 +315,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test_teardown(bad_gradient, clean),
                                         cmocka_unit_test_teardown(bad_gradient_among_good_ones, clean),
-                                        cmocka_unit_test_teardown(spike, clean) };
+                                        cmocka_unit_test_teardown(spike, clean),
+                                        cmocka_unit_test_teardown(bad_picture, clean) };
     return cmocka_run_group_tests_name("bad data", tests, NULL, NULL);
 }
