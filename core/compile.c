@@ -243,7 +243,7 @@ static qn_status make_plan(qn_program *p, const qn_t *keep, int n_keep, const qn
         p->io = plan.io;
         p->io_end = plan.io_end;
         p->naive = plan.naive;
-        p->workspace = plan.workspace_total;
+        p->workspace = plan.workspace_most;
     }
     qn__free(&p->alloc, workspace, n_steps * sizeof *workspace);
     qn__free(&p->alloc, kept, n * sizeof *kept);

@@ -219,9 +219,22 @@ static qn_status count_naive(struct qn__plan *p, qn_error *err)
         if (s->place != QN_PLACE_WORK || (value && s->root != i && qn__op_of(p->g->node[i].op)->alias)) continue;
         if (value && qn__op_of(p->g->node[i].op)->writes) continue;
         if (!qn__add(&p->naive, p->naive, s->bytes)) return qn__nomem(err, "plan", SIZE_MAX);
-        if (!value) p->workspace_total += s->bytes;
     }
     return QN_OK;
+}
+
+/* What workspaces take at one time, at most. That is so at the first position of one of them. */
+static size_t most_workspace(const struct qn__plan *p)
+{
+    const struct qn__slot *s = p->slot + p->g->n;
+    size_t most = 0;
+    for (int32_t k = 0; k < p->n_steps; k++) {
+        size_t bytes = 0;
+        for (int32_t i = 0; i < p->n_steps && s[k].bytes > 0; i++)
+            if (s[i].alone || (s[i].first <= s[k].first && s[k].first <= s[i].last)) bytes += s[i].bytes;
+        if (bytes > most) most = bytes;
+    }
+    return most;
 }
 
 qn_status qn__plan_make(struct qn__plan *p, const qn_alloc *alloc, qn_error *err)
@@ -230,7 +243,8 @@ qn_status qn__plan_make(struct qn__plan *p, const qn_alloc *alloc, qn_error *err
     lifetimes(p);
     reaches(p);
     if (p->reuse) share_in_place(p);
-    p->work = p->io = p->naive = p->workspace_total = 0;
+    p->work = p->io = p->naive = 0;
+    p->workspace_most = most_workspace(p);
     QN_TRY(count_naive(p, err));
     QN_TRY(place_io(p, err));
     QN_TRY(place_work(p, alloc, err));

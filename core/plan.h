@@ -40,7 +40,8 @@ struct qn__plan {
     /* results */
     struct qn__slot *slot; /* g->n of the values, then n_steps of the workspaces; the caller's memory */
     struct qn__io io_end;
-    size_t work, io, naive, workspace_total;
+    size_t work, io, naive;
+    size_t workspace_most; /* at one time */
 };
 
 /* The value whose bytes i is: followed through reshapes and writes only, so that in-place results count as new. */

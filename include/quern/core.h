@@ -467,7 +467,7 @@ typedef struct qn_bytes {
     size_t params, buffers, state, grads; /* of the store, for the tensors of this program */
     size_t io;                            /* inputs and kept values                        */
     size_t work;                          /* activations, gradients, workspace: one arena   */
-    size_t workspace;                     /* share of work that is kernels' workspace       */
+    size_t workspace;                     /* of work, what kernels' workspaces take at one time, at most */
     size_t naive;                         /* work if every value had its own bytes          */
     size_t host;                          /* beside a GPU: memory of the host for the mirror of the tensors, inputs
                                              and kept values, some of it pinned; 0 on the CPU */

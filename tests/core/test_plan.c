@@ -144,12 +144,14 @@ static void members_of_a_group_have_bytes_of_their_own(void **state)
     plan(&m, false); /* one after another: the same workspace again and again */
     good(&m);
     assert_int_equal(space(&m, 1)->offset, space(&m, 2)->offset);
+    assert_int_equal(m.plan.workspace_most, space(&m, 1)->bytes);
     size_t bytes = m.plan.work;
     qn__plan_groups(m.g, m.order, m.step, m.plan.n_steps, m.plan.n_steps, m.group);
     bad(&m, "of the same launch works");
     plan(&m, true);
     good(&m);
     assert_true(m.plan.work > bytes);
+    assert_int_equal(m.plan.workspace_most, MEMBERS * space(&m, 1)->bytes);
     for (int i = 0; i < MEMBERS; i++)
         for (int k = 0; k < MEMBERS; k++) {
             assert_false(i != k && overlap(space(&m, i), space(&m, k)));
