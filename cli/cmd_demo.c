@@ -104,7 +104,7 @@ static int train(struct demo *d, const struct options *o)
     else
         printf("data: Fashion-MNIST\n");
     fflush(stdout);
-    int code = cli_train_silently(d->recipe, &with, &d->result, run, sizeof run);
+    int code = cli_train_silently(d->recipe, &with, NULL, &d->result, run, sizeof run);
     if (code) return code;
     return gather(d, run, &err) ? cli_fail(&err) : 0;
 }

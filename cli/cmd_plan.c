@@ -89,7 +89,8 @@ static void print_memory(const struct report *r)
     }
     printf("  %-26s %16zu\n", "total", total);
     if (r->outline) printf("the GPU's kernels were not asked: %s\n", r->why.text);
-    printf("of which at most %zu at one time are kernels' workspace; gradients between values are activations here\n", b.workspace);
+    printf("of which at most %zu at one time are kernels' workspace; gradients between values are activations here\n",
+           b.workspace);
     printf("every value its own bytes: %zu, naive / planned: %.2f\n", b.naive,
            b.work ? (double)b.naive / (double)b.work : 1);
 }

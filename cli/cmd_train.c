@@ -1,30 +1,14 @@
 /* cmd_train.c - `quern train RECIPE`: a run from its recipe, new or continued. */
 #include "training.h"
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The highest N of OUT/NAME-N; false if there is none. */
-static bool latest_run(char *out, size_t size, const char *parent, const char *name)
-{
-    size_t length = strlen(name);
-    int64_t best = 0, n;
-    DIR *dir = opendir(parent);
-    for (struct dirent *e; dir && (e = readdir(dir));)
-        if (strncmp(e->d_name, name, length) == 0 && e->d_name[length] == '-' &&
-            qn__parse_i64(e->d_name + length + 1, &n) && n > best)
-            best = n;
-    if (dir) closedir(dir);
-    int written = snprintf(out, size, "%s/%s-%lld", parent, name, (long long)best);
-    return best > 0 && written > 0 && (size_t)written < size;
-}
 
 static int resume_latest(const qn_recipe *r, const struct options *o)
 {
     char dir[4096];
     const char *parent = o->out ? o->out : "runs";
     qn_error err;
-    if (latest_run(dir, sizeof dir, parent, r->name)) return cli_train_recipe(NULL, o, dir, NULL, NULL, 0);
+    if (cli_find_run(dir, sizeof dir, parent, r->name, NULL)) return cli_train_recipe(NULL, o, dir, NULL, NULL, 0);
     qn__fail(&err, 2001, QN_AT_FIELD("--resume"), "no run of %s in %s; expected one, or --resume=DIR",
              qn__show(r->name).s, qn__show(parent).s);
     return cli_fail(&err);
@@ -42,7 +26,9 @@ static int check_options(const struct options *o)
 {
     static const char own[] = "--resume; the run goes on with its own recipe";
     if (!o->resume.given) return 0;
-    if (o->folds > 0) return refused("--resume", "--folds; resume a fold's run by its directory");
+    if (o->folds > 0 && o->resume.value)
+        return refused("--resume=DIR", "--folds; expected --resume alone, or DIR of one fold's run without --folds");
+    if (o->folds > 0) return 0; /* the runs are found by the recipe that --set and --seed make */
     if (o->set.n > 0) return refused("--set", own);
     if (o->seed >= 0) return refused("--seed", own);
     if (o->out && o->resume.value) return refused("--out", "--resume=DIR; the run stays in its directory");

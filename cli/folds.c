@@ -56,6 +56,28 @@ static int print_json(const struct fold *f, int n)
                           0);
 }
 
+/* The newest run of a fold that can go on, or has ended: then only its result is taken again. */
+static bool find_fold(char *out, size_t size, const qn_recipe *r, const struct options *o)
+{
+    char *text;
+    qn_error err;
+    if (!o->resume.given || qn_recipe_write(r, &text, NULL, &err)) return false;
+    bool found = cli_find_run(out, size, o->out ? o->out : "runs", r->name, text);
+    free(text);
+    return found;
+}
+
+static int run_fold(struct fold *out, const qn_recipe *r, const struct options *o, int i, qn_train_result *result)
+{
+    char old[4096];
+    struct options with = *o;
+    bool found = find_fold(old, sizeof old, r, o);
+    if (!o->quiet)
+        fprintf(stderr, "fold %d of %d%s%s\n", i, (int)o->folds, found ? ", which goes on: " : "", found ? old : "");
+    if (found) with.epochs = -1; /* its recipe has them */
+    return cli_train_silently(found ? NULL : r, &with, found ? old : NULL, result, out->dir, sizeof out->dir);
+}
+
 /* One run with fold i held out; its own result is not printed. */
 static int train_fold(struct fold *out, const char *path, const struct options *o, int i)
 {
@@ -77,8 +99,7 @@ static int train_fold(struct fold *out, const char *path, const struct options *
     with.set.v[with.set.n++] = fold;
     int code = cli_load_recipe(&r, path, &with);
     if (!code) code = cli_choose_device(&with, r->device, o->quiet);
-    if (!code && !o->quiet) fprintf(stderr, "fold %d of %d\n", i, (int)o->folds);
-    if (!code) code = cli_train_silently(r, &with, &result, out->dir, sizeof out->dir);
+    if (!code) code = run_fold(out, r, &with, i, &result);
     if (!code) {
         out->accuracy = result.valid.accuracy;
         out->loss = result.valid.loss;
@@ -99,6 +120,7 @@ int cli_train_folds(const char *path, const struct options *o)
         return cli_fail(&err);
     }
     for (int i = 0; i < n && !code; i++) code = train_fold(&f[i], path, o, i);
+    if (code == QN_STOPPED) fprintf(stderr, "all folds go on with the same command and --resume\n");
     if (!code && o->json)
         code = print_json(f, n);
     else if (!code)

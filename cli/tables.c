@@ -67,7 +67,7 @@ static const struct option_row train_options[] = {
       "Instead of the recipe's; with --resume: where the run ends now, longer or shorter" },
     { "folds", 'f', "K", OPTION_INT, AT(folds), 2, 100, NULL,
       "Cross-validation: train K times, each time with another K-th of the training part held out" },
-    RESUME("Go on with the run in DIR, or with the latest of this recipe"),
+    RESUME("Go on with the run in DIR, or with the latest of this recipe; with --folds: with all of them"),
     OUT("DIR", "Where runs are kept; default: runs"),
     { "check-finite", 0, NULL, OPTION_FLAG, AT(check_finite), 0, 0, NULL,
       "Look at every result and stop at the first that is not finite, naming the operator" },
@@ -86,7 +86,8 @@ COMMAND(train, "train the network of a recipe", "RECIPE", 0, 1,
         "lengthen a run, also one that has ended, unless its schedule (cosine, one_cycle, linear) or early stopping "
         "has brought it to its end; what comes out is what so many epochs from the beginning would have led to. With "
         "--folds every run is kept like any other, and the held-out results, of each run's best epoch, are printed "
-        "with their mean and standard deviation.")
+        "with their mean and standard deviation; interrupted, the same command with --resume goes on: folds that have "
+        "ended are only measured again.")
 
 static const struct option_row eval_options[] = {
     DATA, SET, OUT("FILE", "Draw the confusion matrix into FILE, a PNG"), DEVICE, THREADS, JSON("Print JSON"),

@@ -1,6 +1,9 @@
 /* training.c - see training.h. */
 #include "training.h"
 #include "answers.h"
+#include "../core/file.h"
+#include "../include/quern/checkpoint.h"
+#include <dirent.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,7 +185,53 @@ int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *re
     return 0;
 }
 
-int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_result *result, char *run_dir, size_t size)
+int cli_train_silently(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
+                       char *run_dir, size_t size)
 {
-    return train(r, o, NULL, result, run_dir, size);
+    return train(r, o, resume, result, run_dir, size);
+}
+
+/* ---- runs that are there ---------------------------------------------------------------------------------------- */
+
+static bool has_recipe(const char *run, const char *recipe)
+{
+    char path[4200], *text;
+    size_t n, length = strlen(recipe);
+    qn_error err;
+    int written = snprintf(path, sizeof path, "%s/recipe.json", run);
+    if (written < 0 || (size_t)written >= sizeof path || qn__file_read_all(NULL, path, 1 << 26, &text, &n, &err))
+        return false;
+    bool same = n == length && memcmp(text, recipe, n) == 0;
+    qn__free(NULL, text, n + 1);
+    return same;
+}
+
+static bool has_checkpoint(const char *run)
+{
+    char path[4200];
+    qn_checkpoint *ck;
+    qn_error err;
+    int written = snprintf(path, sizeof path, "%s/checkpoints", run);
+    if (written < 0 || (size_t)written >= sizeof path) return false;
+    if (qn_checkpoint_open_newest(&ck, path, NULL, NULL, NULL, &err)) return false;
+    qn_checkpoint_close(ck);
+    return true;
+}
+
+bool cli_find_run(char *out, size_t size, const char *parent, const char *name, const char *recipe)
+{
+    char path[4096];
+    size_t length = strlen(name);
+    int64_t best = 0, n;
+    DIR *dir = opendir(parent);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (strncmp(e->d_name, name, length) != 0 || e->d_name[length] != '-') continue;
+        if (!qn__parse_i64(e->d_name + length + 1, &n) || n <= best) continue;
+        int written = snprintf(path, sizeof path, "%s/%s", parent, e->d_name);
+        if (written < 0 || (size_t)written >= sizeof path) continue;
+        if (!recipe || (has_recipe(path, recipe) && has_checkpoint(path))) best = n;
+    }
+    if (dir) closedir(dir);
+    int written = snprintf(out, size, "%s/%s-%lld", parent, name, (long long)best);
+    return best > 0 && written > 0 && (size_t)written < size;
 }

@@ -20,10 +20,15 @@ const volatile sig_atomic_t *cli_stop_flag(void);
 int cli_train_recipe(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
                      char *run_dir, size_t size);
 /* The same without a word on stdout. */
-int cli_train_silently(const qn_recipe *r, const struct options *o, qn_train_result *result, char *run_dir,
-                       size_t size);
+int cli_train_silently(const qn_recipe *r, const struct options *o, const char *resume, qn_train_result *result,
+                       char *run_dir, size_t size);
 
-/* Cross-validation with o->folds runs: each held-out result, their mean and standard deviation. */
+/* The highest N of PARENT/NAME-N; with `recipe`, of the runs that have a checkpoint and this text as recipe.json.
+ * false if there is none. */
+bool cli_find_run(char *out, size_t size, const char *parent, const char *name, const char *recipe);
+
+/* Cross-validation with o->folds runs, or those that are there already where o->resume is given: each held-out result,
+ * their mean and standard deviation. */
 int cli_train_folds(const char *path, const struct options *o);
 
 /* Operators of a profiled program, the one that took longest first. */

@@ -4,10 +4,12 @@ import json
 import os
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -269,8 +271,42 @@ def folds():
     done = run("train", "v.json", "-q", "--epochs=1", "--set=data.validation=0.25", "--out=part")
     check("a validation part of values", done.returncode == 0 and "validation loss: " in done.stdout.decode(),
           done.stderr.decode())
-    expect_error("--resume", ["train", "d.json", "--folds=3", "--resume"], 2,
-                 "error E2001 usage: --resume: does not go with --folds; resume a fold's run by its directory")
+    resumed_folds()
+
+
+def resumed_folds():
+    expect_error("--folds of a directory", ["train", "d.json", "--folds=3", "--resume=cv/d-1"], 2,
+                 "error E2001 usage: --resume=DIR: does not go with --folds; expected --resume alone, or DIR of one "
+                 "fold's run without --folds")
+    words = ["train", "d.json", "--folds=3", "--json", "--epochs=2", "--set=optimizer.lr=0.02"]
+    good = json.loads(run(*words, "-q", "--out=unbroken").stdout)["folds"]
+    shutil.copytree("unbroken", "broken")
+    last = "/checkpoints/step-000012"  # the first fold has ended, the second has done one epoch, the third nothing
+    check("a fold of two epochs", os.path.isdir("unbroken/d-2" + last), os.listdir("unbroken/d-2/checkpoints"))
+    shutil.rmtree("broken/d-2" + last)
+    shutil.rmtree("broken/d-3/checkpoints")
+    done = run(*words, "--resume", "--out=broken")
+    result = json.loads(done.stdout)["folds"] if done.returncode == 0 else []
+    check("interrupted folds go on", [f["run"] for f in result] == ["broken/d-1", "broken/d-2", "broken/d-4"] and
+          [{**f, "run": 0} for f in result] == [{**f, "run": 0} for f in good],
+          f"{done.stderr.decode()} {result} {good}")
+    check("and say so", [x for x in done.stderr.decode().splitlines() if x.startswith("fold ")] == [
+        "fold 0 of 3, which goes on: broken/d-1", "fold 1 of 3, which goes on: broken/d-2", "fold 2 of 3"],
+        done.stderr.decode())
+    for n in (1, 2):
+        check(f"with the bytes of run {n}", read(f"broken/d-{n}{last}/model.safetensors") ==
+              read(f"unbroken/d-{n}{last}/model.safetensors"))
+    done = run(*words, "-q", "--resume", "--out=broken", "--seed=9")
+    check("runs of another recipe are left alone", done.returncode == 0 and
+          [f["run"] for f in json.loads(done.stdout)["folds"]] == ["broken/d-5", "broken/d-6", "broken/d-7"])
+    process = subprocess.Popen([QUERN, "train", "d.json", "-q", "--folds=2", "--epochs=100000", "--out=stopped"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and not os.path.exists("stopped/d-1/checkpoints/best"):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    check("a stop says how all folds go on", process.returncode == 75 and
+          err.endswith(b"\nall folds go on with the same command and --resume\n"), f"{process.returncode} {err}")
 
 
 def resumes():
