@@ -3,7 +3,8 @@
  *
  * Times are the device's own events around one launch, with the L2 cache flushed before it: median and 10th to 90th
  * percentile of the repetitions, after warm-up. The share of the roofline is the bound of the operator's cost function
- * (Williams, Waterman, Patterson 2009) over the median.
+ * (Williams, Waterman, Patterson 2009) over the median. The device's peaks are those of --gpu FILE, else what its
+ * clocks, multiprocessors and bus give.
  *
  * --check verifies without timing, at sizes that the simulator can run: a case of a network's shape with fewer rows. In
  * the checked simulator (QN_CUDA_PLUGIN) it also prints what the kernels asked of memory: counted, not measured. bytes:
@@ -36,7 +37,7 @@ struct bench {
     struct qn__gpu_device *gpu;
     const struct qn__device_api *api;
     struct qn__device *device;
-    qn_gpu description; /* bandwidth 0: unknown */
+    qn_gpu description; /* a peak of 0: unknown */
     FILE *json, *counts;
     int wrong, rungs;
     int (*count)(int on); /* the simulator's; NULL: none that counts */
@@ -249,10 +250,11 @@ static struct qn__cost cost_of(const struct qn__args *a)
     y.attr = (void *)(uintptr_t)a->attr;
     return op->cost ? op->cost(in, &y) : qn__cost_each(in, &y);
 }
-/* Seconds that the device needs at least. */
+/* Seconds that the device needs at least; 0: not known. */
 static double bound_of(const struct bench *b, const struct qn__args *a, struct qn__cost cost)
 {
     double peak = a->y.dtype == QN_F32 ? b->description.f32 : b->description.tensor;
+    if (!(peak > 0) || !(b->description.bandwidth > 0)) return 0;
     return fmax(cost.flops / peak, cost.bytes / b->description.bandwidth);
 }
 
@@ -340,15 +342,23 @@ static void tell(struct bench *b, const struct run *r, const char *rung, const c
         struct times t = measure(b, s);
         printf("  %10.2f us (%.2f to %.2f)  %8.1f GB/s %10.1f GFLOP/s", t.median * 1e6, t.low * 1e6, t.high * 1e6,
                cost.bytes / t.median * 1e-9, cost.flops / t.median * 1e-9);
-        if (b->description.bandwidth > 0) printf("  %5.1f %%", 100 * bound_of(b, &s->args, cost) / t.median);
+        double bound = bound_of(b, &s->args, cost);
+        if (bound > 0) printf("  %5.1f %%", 100 * bound / t.median);
         if (b->json)
             fprintf(b->json, ",\"seconds\":%.9g,\"low\":%.9g,\"high\":%.9g,\"bytes\":%.0f,\"flops\":%.0f", t.median,
                     t.low, t.high, cost.bytes, cost.flops);
+        if (b->json && bound > 0) fprintf(b->json, ",\"share\":%.4f", bound / t.median);
     }
     if (b->json) fputs("}", b->json);
     putchar('\n');
     b->rungs++;
     b->wrong += wrong != 0;
+}
+
+static void drop_all(struct bench *b, struct run *r)
+{
+    for (int i = 0; i < r->c->n_in; i++) drop(b, &r->x[i]);
+    drop(b, &r->y);
 }
 
 static void climb(struct bench *b, struct run *r, const char *rung, const struct qn__kernel *kernel)
@@ -369,7 +379,13 @@ static void climb(struct bench *b, struct run *r, const char *rung, const struct
     struct value *result = is_written(r->c) ? &r->x[0] : &r->y;
     s.args.y.data = result->on_device;
     if (choose(&s)) die("error E2208 usage: bench_kernels: a kernel refuses a case's operands", NULL);
-    if (kernel->prepare && kernel->prepare(&s, &err)) die("", &err);
+    qn_status status = kernel->prepare ? kernel->prepare(&s, &err) : QN_OK;
+    if (status == QN_EUSAGE) {
+        printf("%-34s %-10s %s\n", r->c->name, rung, err.text);
+        drop_all(b, r);
+        return;
+    }
+    if (status) die("", &err);
     size_t workspace = s.choice.workspace ? s.choice.workspace : 1;
     if (b->api->take(b->device, &s.workspace, workspace, &err)) die("", &err);
     if (b->count) b->count(1);
@@ -378,8 +394,7 @@ static void climb(struct bench *b, struct run *r, const char *rung, const struct
     tell(b, r, rung, kernel->variants[s.choice.variant], wrong_elements(b, r, result), &s);
     b->api->give(b->device, s.workspace, workspace);
     if (kernel->release) kernel->release(&s);
-    for (int i = 0; i < r->c->n_in; i++) drop(b, &r->x[i]);
-    drop(b, &r->y);
+    drop_all(b, r);
 }
 
 static bool is_asked_for(const struct options *o, const struct bench_case *c)
@@ -448,14 +463,66 @@ static void count_finite(struct bench *b)
 
 /* ---- device ------------------------------------------------------------------------------------------------------ */
 
+/* Peaks by clocks: two transfers a cycle of the memory; multiply-adds of f32 and of bf16 with sums in f32 a cycle and
+ * multiprocessor, from the CUDA C++ Programming Guide (throughput of instructions) and NVIDIA's white papers of each
+ * capability. Boards for games do half as many of the latter at 8.6, 8.9 and 12.0. */
+static void describe_by_clocks(qn_gpu *out, int index, const struct qn__gpu *gpu)
+{
+    static const struct {
+        int32_t capability;
+        double f32, tensor;
+    } rows[] = { { 80, 64, 1024 },   { 86, 128, 512 },   { 87, 128, 512 },  { 89, 128, 512 }, { 90, 128, 2048 },
+                 { 100, 128, 4096 }, { 103, 128, 4096 }, { 120, 128, 512 }, { 121, 128, 512 } };
+    enum { CLOCK_RATE = 13, MEMORY_CLOCK_RATE = 36, GLOBAL_MEMORY_BUS_WIDTH = 37 }; /* of cudaDeviceAttr */
+    int (*ask)(int *value, int attribute, int device) = NULL;
+    int core = 0, memory = 0, bits = 0;
+    void *cudart = dlopen("libcudart.so.13", RTLD_LAZY | RTLD_NOLOAD);
+    void *symbol = cudart ? dlsym(cudart, "cudaDeviceGetAttribute") : NULL;
+    memcpy(&ask, &symbol, sizeof ask);
+    if (!ask || ask(&core, CLOCK_RATE, index) || ask(&memory, MEMORY_CLOCK_RATE, index) ||
+        ask(&bits, GLOBAL_MEMORY_BUS_WIDTH, index))
+        return;
+    double cycles = 2e3 * (double)core * (double)gpu->multiprocessors; /* kHz; a multiply-add is two operations */
+    out->bandwidth = 2e3 * (double)memory * (double)bits / 8;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (rows[i].capability == gpu->capability)
+            out->f32 = rows[i].f32 * cycles, out->tensor = rows[i].tensor * cycles;
+}
+
+/* What the figures are of. */
+static void tell_device(struct bench *b)
+{
+    struct qn__identity id;
+    qn_error err = { 0 };
+    if (b->api->identity(b->device, &id, &err)) die("", &err);
+    printf("%s: driver for CUDA %lld.%lld, CUDA %lld.%lld, cuBLASLt %lld, cuDNN %lld\n", id.gpu,
+           (long long)id.driver / 1000, (long long)id.driver % 1000 / 10, (long long)id.cuda / 1000,
+           (long long)id.cuda % 1000 / 10, (long long)id.blas, (long long)id.dnn);
+    const qn_gpu *d = &b->description;
+    if (!b->o->check && d->bandwidth > 0)
+        printf("roofline %s: %.0f GB/s, %.1f TFLOP/s in f32, %.1f on tensor cores\n",
+               b->o->gpu ? "of the description" : "by the device's clocks", d->bandwidth * 1e-9, d->f32 * 1e-12,
+               d->tensor * 1e-12);
+    if (!b->json) return;
+    fprintf(b->json, "{\"device\":\"");
+    for (const char *c = id.gpu; *c; c++) fprintf(b->json, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+    fprintf(b->json, "\",\"driver\":%lld,\"cuda\":%lld,\"cublaslt\":%lld,\"cudnn\":%lld,\"rungs\":[",
+            (long long)id.driver, (long long)id.cuda, (long long)id.blas, (long long)id.dnn);
+}
+
 static void open_device(struct bench *b)
 {
     qn_error err = { 0 };
+    const char *colon;
     if (qn__device_open(&b->gpu, b->o->device, NULL, &err)) die("", &err);
     if (!b->gpu) die("error E7001 device: bench_kernels: no GPU; expected one", NULL);
     b->api = b->gpu->api;
     b->device = b->gpu->device;
-    if (b->o->gpu && qn_gpu_read(&b->description, b->o->gpu, &err)) die("", &err);
+    colon = strchr(b->gpu->name, ':');
+    if (!b->o->gpu)
+        describe_by_clocks(&b->description, colon ? (int)strtol(colon + 1, NULL, 10) : 0, b->api->describe(b->device));
+    else if (qn_gpu_read(&b->description, b->o->gpu, &err))
+        die("", &err);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -500,7 +567,7 @@ int main(int argc, char **argv)
     open_device(&b);
     if (o.json && !(b.json = fopen(o.json, "w")))
         die("error E6001 file: bench_kernels: cannot write --json FILE", NULL);
-    if (b.json) fputs("[", b.json);
+    tell_device(&b);
     if (o.check) find_counter(&b);
     if (o.counts && (!b.count || !(b.counts = fopen(o.counts, "w"))))
         die("error E6001 file: bench_kernels: cannot write --counts FILE, or this is not --check in the checked "
@@ -512,7 +579,7 @@ int main(int argc, char **argv)
               b.counts);
     for (int i = 0; i < bench_n_cases; i++) run_case(&b, &bench_cases[i]);
     if (b.count && o.n_names == 0) count_finite(&b);
-    if (b.json) fputs("\n]\n", b.json);
+    if (b.json) fputs("\n]}\n", b.json);
     if (b.json && fclose(b.json)) die("error E6002 file: bench_kernels: --json FILE", NULL);
     if (b.counts && fclose(b.counts)) die("error E6002 file: bench_kernels: --counts FILE", NULL);
     printf("%d rungs, %d with wrong elements\n", b.rungs, b.wrong);

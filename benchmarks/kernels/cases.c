@@ -43,6 +43,10 @@ static const struct qn__pool_attr all = { .window = { 7, 7 }, .stride = { 7, 7 }
         .groups = n_groups, __VA_ARGS__ \
     }
 static const struct qn__conv_attr same = GEOMETRY(1, 1, .unused = 0), point = GEOMETRY(0, 1, .unused = 0);
+static const struct qn__conv_attr of_14 = GEOMETRY(1, 1, .size = { 14, 14 }, .channels = 16);
+static const struct qn__conv_attr of_14_w = GEOMETRY(1, 1, .size = { 3, 3 }, .channels = 16);
+static const struct qn__conv_attr of_56 = GEOMETRY(1, 1, .size = { 56, 56 }, .channels = 64);
+static const struct qn__conv_attr of_56_w = GEOMETRY(1, 1, .size = { 3, 3 }, .channels = 64);
 static const struct qn__conv_attr each_64 = GEOMETRY(1, 64, .size = { 20, 20 }, .channels = 64);
 static const struct qn__conv_attr each_64_w = GEOMETRY(1, 64, .size = { 3, 3 }, .channels = 64);
 static const struct qn__conv_attr each_144 = GEOMETRY(1, 144, .size = { 56, 56 }, .channels = 144);
@@ -112,6 +116,11 @@ static const struct qn__attention_attr packed2 = { .scale = 0.125, .causal = 1, 
     CASE(title, conv2d, QN_F32, attribute, terms, 2, y, x, w), .nhwc = true },                                        \
     CASE(title " bf16", conv2d, QN_BF16, attribute, terms, 2, y, x, w), .nhwc = true }
 /* places: pixels of the batch, which the gradient of w sums over */
+#define CONV_GRADS(title, attribute, taps, places, y, x, w)                                                           \
+    CASE(title " grad x", conv2d_grad_x, QN_F32, &attribute, taps, 2, x, w, y), .nhwc = true },                       \
+    CASE(title " grad x bf16", conv2d_grad_x, QN_BF16, &attribute, taps, 2, x, w, y), .nhwc = true },                 \
+    CASE(title " grad w", conv2d_grad_w, QN_F32, &attribute##_w, places, 2, w, x, y), .nhwc = true },                 \
+    CASE(title " grad w bf16", conv2d_grad_w, QN_BF16, &attribute##_w, places, 2, w, x, y), .nhwc = true }
 #define DEPTHWISE(title, attribute, x, w, taps, places, ...)                                                          \
     CASE(title " bf16", conv2d, QN_BF16, &attribute, taps, 2, x, x, w), .nhwc = true, __VA_ARGS__ },                  \
     CASE(title " grad x bf16", conv2d_grad_x, QN_BF16, &attribute, taps, 2, x, w, x), .nhwc = true, __VA_ARGS__ },    \
@@ -277,6 +286,9 @@ const struct bench_case bench_cases[] = {
     IMAGES("gradient of means of 7 x 7", avg_pool2d_grad, &all, 1, 256, 4, 1, VALUE(256, 2048, 7, 7),
            VALUE(256, 2048, 1, 1)),
     CONV("conv small", &same, 144, VALUE(2, 32, 14, 14), VALUE(2, 16, 14, 14), FILTERS(32, 16, 3, 3)),
+    CONV_GRADS("conv small", of_14, 288, 392, VALUE(2, 32, 14, 14), VALUE(2, 16, 14, 14), FILTERS(32, 16, 3, 3)),
+    CONV_GRADS("conv 256 x 64 x 56 x 56, 3 x 3", of_56, 576, 802816, VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56),
+               FILTERS(64, 64, 3, 3)),
     CONV("conv 256 x 64 x 56 x 56, 3 x 3", &same, 576, VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56),
          FILTERS(64, 64, 3, 3)),
     CONV("conv 256 x 256 x 14 x 14, 1 x 1 to 1024", &point, 256, VALUE(256, 1024, 14, 14), VALUE(256, 256, 14, 14),

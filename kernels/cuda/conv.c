@@ -14,6 +14,8 @@ enum { WORKSPACE_MAX = 256 << 20, ALIGN = 256 };
 struct state {
     struct qn__dnn_plan *plan; /* of cuDNN; else `own` does it, as `conv` says */
     enum qn__conv_rung own;
+    struct qn__dnn *legacy; /* its calls of before the graph API, or NULL */
+    size_t scratch;         /* that they need */
     struct qn__dnn_conv conv;
     struct qn__dnn *described; /* where there is no device, only a description of one */
     size_t filters;            /* bytes of workspace in front of the library's; 0: they need not be turned over */
@@ -273,18 +275,45 @@ qn_status qn__cuda_conv_rung_pick(const struct qn__args *a, struct qn__choice *c
     QN_TRY(qn__cuda_conv_pick(a, c, r));
     struct qn__dnn_conv conv = conv_of(a, r);
     if (c->variant == EMPTY || c->variant == GRAPH_AFTER) return QN_EUSAGE;
+    if (rung == QN_CONV_LEGACY && (conv.bias || conv.act)) return QN_EUSAGE;
     if (rung == QN_CONV_TILED && c->variant == DEPTHWISE) return QN_EUSAGE; /* a tile of 64 columns for one channel */
-    if (rung != QN_CONV_CUDNN && !qn__conv_takes((enum qn__conv_rung)rung, &conv, a->gpu)) return QN_EUSAGE;
-    bool packed = rung == QN_CONV_CUDNN || rung == QN_CONV_TENSOR;
+    if (rung >= 0 && !qn__conv_takes((enum qn__conv_rung)rung, &conv, a->gpu)) return QN_EUSAGE;
+    bool packed = rung < 0 || rung == QN_CONV_TENSOR;
     c->variant = rung == QN_CONV_CUDNN ? GRAPH : OWN;
     c->workspace = packed ? filters_bytes(a, r, &conv) : qn__conv_workspace((enum qn__conv_rung)rung, &conv, a->gpu);
     return QN_OK;
+}
+
+static qn_status use_legacy(struct qn__step *s, const struct qn__conv_roles *r, struct state *state, qn_error *err)
+{
+    size_t all;
+    state->conv = conv_of(&s->args, r);
+    state->filters = filters_bytes(&s->args, r, &state->conv);
+    QN_TRY(find_dnn(s, state, &state->legacy, err));
+    if (qn__dnn_legacy_workspace(state->legacy, &state->conv, &state->scratch, NULL))
+        return qn__fail(err, 2208, NULL, "convolution: none of cuDNN's legacy algorithms; expected one");
+    if (!qn__add(&all, state->filters, state->scratch)) return qn__nomem(err, "workspace of a convolution", SIZE_MAX);
+    s->choice.workspace = all;
+    return QN_OK;
+}
+
+static qn_status prepare_legacy(struct qn__step *s, const struct qn__conv_roles *r, qn_error *err)
+{
+    struct state *state;
+    QN_TRY(new_state(&state, err));
+    qn_status status = use_legacy(s, r, state, err);
+    if (status)
+        drop(state);
+    else
+        s->state = state;
+    return status;
 }
 
 qn_status qn__cuda_conv_rung_prepare(struct qn__step *s, const struct qn__conv_roles *r, int rung, qn_error *err)
 {
     struct state *state;
     if (rung == QN_CONV_CUDNN) return qn__cuda_conv_prepare(s, r, err);
+    if (rung == QN_CONV_LEGACY) return prepare_legacy(s, r, err);
     QN_TRY(new_state(&state, err));
     state->conv = conv_of(&s->args, r);
     state->own = (enum qn__conv_rung)rung;
@@ -342,6 +371,8 @@ qn_status qn__cuda_conv_launch(const struct qn__step *s, const struct qn__conv_r
     if (state->filters && r->w != QN_CONV_RESULT) QN_TRY(turn_filters(s, r, data.w, filters, err));
     if (state->plan)
         QN_TRY(qn__dnn_run(state->plan, &data, s, err));
+    else if (state->legacy)
+        QN_TRY(qn__dnn_legacy_run(state->legacy, &state->conv, &data, state->scratch, err));
     else
         QN_TRY(qn__conv_run(state->own, &state->conv, &data, s, err));
     if (state->filters && r->w == QN_CONV_RESULT) QN_TRY(turn_filters(s, r, filters, data.w, err));

@@ -31,8 +31,9 @@ bool qn__cuda_conv_describe(const struct qn__step *s, const struct qn__conv_role
 qn_status qn__cuda_conv_algorithms(struct qn__step *s, const struct qn__conv_roles *roles, struct qn__algorithm *out,
                                    int max, int *n, qn_error *err);
 
-/* The same by one kernel of our own, or by cuDNN alone: rungs beside what pick chooses. */
-enum { QN_CONV_CUDNN = -1 };
+/* The same by one kernel of our own, or by cuDNN alone: rungs beside what pick chooses. prepare: QN_EUSAGE if cuDNN
+ * does not take the convolution. */
+enum { QN_CONV_CUDNN = -1, QN_CONV_LEGACY = -2 /* by its calls of before the graph API: an oracle for the graphs */ };
 qn_status qn__cuda_conv_rung_pick(const struct qn__args *a, struct qn__choice *c, const struct qn__conv_roles *roles,
                                   int rung);
 qn_status qn__cuda_conv_rung_prepare(struct qn__step *s, const struct qn__conv_roles *roles, int rung, qn_error *err);

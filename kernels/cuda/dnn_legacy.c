@@ -1,4 +1,5 @@
-/* dnn_legacy.c - convolution by cuDNN's calls of before the graph API: an oracle for the graphs, not used in training.
+/* dnn_legacy.c - convolution by cuDNN's calls of before the graph API: an oracle for the graphs, not used in training
+ * but as a rung of bench_kernels beside them, in three directions. Its time there has the making of descriptors in it.
  *
  * The algorithms are those that the manual lists as deterministic for every geometry: implicit GEMM forward, and
  * number 1 of either gradient. */

@@ -103,6 +103,7 @@ static const struct qn__kernel kernel_wgmma = { .variants = variants_wgmma,
 #define CONVS(op) \
     CONV(op, tiled, QN_CONV_TILED); \
     CONV(op, depthwise, QN_CONV_DEPTHWISE); \
+    CONV(op, legacy, QN_CONV_LEGACY); \
     CONV(op, cudnn, QN_CONV_CUDNN)
 CONVS(conv2d);
 CONV(conv2d, tensor, QN_CONV_TENSOR);
@@ -147,12 +148,15 @@ const struct qn__rung qn__cuda_rungs[] = {
     { QN_OP_conv2d, "tiled", &kernel_conv2d_tiled },
     { QN_OP_conv2d, "tensor", &kernel_conv2d_tensor },
     { QN_OP_conv2d, "depthwise", &kernel_conv2d_depthwise },
+    { QN_OP_conv2d, "legacy", &kernel_conv2d_legacy },
     { QN_OP_conv2d, "cudnn", &kernel_conv2d_cudnn },
     { QN_OP_conv2d_grad_x, "tiled", &kernel_conv2d_grad_x_tiled },
     { QN_OP_conv2d_grad_x, "depthwise", &kernel_conv2d_grad_x_depthwise },
+    { QN_OP_conv2d_grad_x, "legacy", &kernel_conv2d_grad_x_legacy },
     { QN_OP_conv2d_grad_x, "cudnn", &kernel_conv2d_grad_x_cudnn },
     { QN_OP_conv2d_grad_w, "tiled", &kernel_conv2d_grad_w_tiled },
     { QN_OP_conv2d_grad_w, "depthwise", &kernel_conv2d_grad_w_depthwise },
+    { QN_OP_conv2d_grad_w, "legacy", &kernel_conv2d_grad_w_legacy },
     { QN_OP_conv2d_grad_w, "cudnn", &kernel_conv2d_grad_w_cudnn },
     { QN_OP_attention, "naive", &qn__naive_attention },
     { QN_OP_attention, "tiled", &qn__attention_tiled },

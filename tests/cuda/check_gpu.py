@@ -3,7 +3,9 @@
 
 run-tests: timeout 1800
 """
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -39,10 +41,16 @@ def main():
                 report = f.read()
         check("every part holds", done.returncode == 0, done.stdout + report)
         check("the report says that it is simulated", report.startswith("# Quern: Simulated run"), report[:300])
-        for title in ("Devices", "Tests on the device", "Training on the device, operator by operator",
+        for title in ("Devices", "Libraries", "Tests on the device", "Training on the device, operator by operator",
                       "Losses of both trainings agree to 1e-3", "Tuning", "Training with the lock file",
                       "Kernel benchmarks, checks only"):
             check(f"the report has {title}", f"## {title}: ok" in report, report[:2000])
+        check("the report has the versions of the GPU's libraries",
+              re.search(r"driver for CUDA \d+\.\d+, CUDA \d+\.\d+, cuBLASLt \d+, cuDNN \d+", report), report[-2000:])
+        with open(os.path.splitext(path)[0] + ".json", encoding="utf-8") as f:
+            result = json.load(f)
+        check("the benchmarks' JSON", result["cudnn"] >= 90000 and len(result["rungs"]) > 100 and
+              all(rung["wrong"] == 0 for rung in result["rungs"]), str(result)[:500])
         check("every rung is verified", "0 with wrong elements" in report, report[-2000:])
     return failed
 

@@ -34,6 +34,8 @@ static void plant_nan(const struct op_case *c, void *data, qn_dtype dtype, int64
       .in = { { .rank = 2, .dim = { 3, n } } } },
 static const struct op_case cases[] = {
     ROW(1) ROW(31) ROW(33) ROW(127) ROW(129) ROW(257)
+    { .name = "one row", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 },
+      .in = { { .rank = 2, .dim = { 1, 33 } } } },
     { .name = "no rows", .build = build, .oracle = oracle, .n_in = 1, .p = { 1 },
       .in = { { .rank = 2, .dim = { 0, 3 } } } },
     { .name = "first of equals", .build = build, .oracle = oracle, .n_in = 1, .p = { -1, 1 },

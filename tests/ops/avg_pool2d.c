@@ -37,7 +37,13 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 #define CASE(text, n, ...)                                                                         \
     .name = text, .build = build, .oracle = oracle, .n_in = 1, .terms = n, .p = { __VA_ARGS__ }
 #define IN(...) .in = { { .rank = 4, .dim = { __VA_ARGS__ } } }
+#define SIZES(S) S(31) S(33) S(127) S(129) S(257)
+#define SIZE(n) \
+    { CASE(#n " channels", 4, 2, 2, 1, 1, 0, 0), IN(1, n, 2, 3) }, \
+    { CASE(#n " pixels", 6, 2, 3, 1, 2, 0, 1), IN(1, 2, 3, n) },
 static const struct op_case cases[] = {
+    SIZES(SIZE)
+    { CASE("a row", 3, 1, 3, 1, 1, 0, 1), IN(1, 1, 1, 33) },
     { CASE("2x2", 4, 2, 2, 2, 2, 0, 0), IN(2, 16, 6, 8) },
     { CASE("odd sizes", 4, 2, 2, 2, 2, 0, 0), IN(3, 8, 7, 9) },
     { CASE("overlapping, padded", 9, 3, 3, 2, 2, 1, 1), IN(2, 24, 7, 8) },

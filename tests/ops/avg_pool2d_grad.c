@@ -37,7 +37,13 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 #define CASE(text, n, ...)                                                                         \
     .name = text, .build = build, .oracle = oracle, .n_in = 1, .terms = n, .p = { __VA_ARGS__ }
 #define IN(...) .in = { { .rank = 4, .dim = { __VA_ARGS__ } } }
+#define SIZES(S) S(31) S(33) S(127) S(129) S(257)
+#define SIZE(n) \
+    { CASE(#n " channels", 2, 2, 2, 1, 0, 0, 2, 3), IN(1, n, 1, 2) }, \
+    { CASE(#n " pixels", 6, 2, 3, 1, 0, 1, 3, n), IN(1, 2, 2, n) },
 static const struct op_case cases[] = {
+    SIZES(SIZE)
+    { CASE("a row", 3, 1, 3, 1, 0, 1, 1, 33), IN(1, 1, 1, 33) },
     { CASE("2x2", 1, 2, 2, 2, 0, 0, 6, 8), IN(2, 16, 3, 4) },
     { CASE("odd sizes", 1, 2, 2, 2, 0, 0, 7, 9), IN(3, 8, 3, 4) },
     { CASE("overlapping, padded", 4, 3, 3, 2, 1, 1, 7, 8), IN(2, 24, 4, 4) },

@@ -54,5 +54,7 @@ struct conv_sum {
 #define CASE(text, n, ...)                                                                         \
     .name = text, .build = build, .oracle = oracle, .n_in = 2, .terms = n, LIBRARY, .p = { __VA_ARGS__ }
 #define X(...) { .rank = 4, .dim = { __VA_ARGS__ } }
+/* Sizes at which loops over lanes, warps and tiles end: for channels, filters and pixels of each table. */
+#define CONV_SIZES(S) S(31) S(33) S(127) S(129) S(257)
 /* clang-format on */
 #endif

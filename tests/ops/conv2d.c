@@ -67,6 +67,11 @@ static double before_silu(const struct op_case *c, const struct op_data *x, cons
 }
 
 /* clang-format off */
+#define SIZE(n) \
+    { CASE(#n " channels", n, 1, 1, 0, 0, 1), .in = { X(1, n, 2, 2), X(3, n, 1, 1) } }, \
+    { CASE(#n " filters", 3, 1, 1, 0, 0, 1), .in = { X(1, 3, 2, 2), X(n, 3, 1, 1) } }, \
+    { PADDED CASE(#n " pixels", 18, 1, 1, 1, 1, 1), .in = { X(1, 2, 1, n), X(3, 2, 3, 3) } }, \
+    { PADDED CASE("depthwise, " #n " channels", 9, 1, 1, 1, 1, n), .in = { X(1, n, 3, 3), X(n, 1, 3, 3) } },
 static const struct op_case cases[] = {
     { CASE("first layer", 9, 1, 1, 0, 0, 1), .in = { X(2, 1, 7, 8), X(16, 1, 3, 3) } },
     { PADDED CASE("colours, stride", 75, 2, 1, 2, 2, 1), .in = { X(2, 3, 9, 8), X(8, 3, 5, 5) } },
@@ -83,6 +88,7 @@ static const struct op_case cases[] = {
     { CASE("window of the image", 128, 1, 1, 0, 0, 1), .in = { X(2, 8, 4, 4), X(8, 8, 4, 4) } },
     { CASE("one element", 1, 1, 1, 0, 0, 1), .in = { X(1, 1, 1, 1), X(1, 1, 1, 1) } },
     { CASE("empty batch", 9, 1, 1, 1, 1, 1), .in = { X(0, 8, 4, 4), X(8, 8, 3, 3) } },
+    CONV_SIZES(SIZE)
     { .name = "bias",
       .build = build_bias,
       .oracle = oracle,

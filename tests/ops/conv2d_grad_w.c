@@ -18,6 +18,11 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 }
 
 /* clang-format off */
+#define SIZE(n) \
+    { CASE(#n " channels", 4, 1, 1, 0, 0, 1, 1, 1), .in = { X(1, n, 2, 2), X(1, 3, 2, 2) } }, \
+    { CASE(#n " filters", 4, 1, 1, 0, 0, 1, 1, 1), .in = { X(1, 3, 2, 2), X(1, n, 2, 2) } }, \
+    { PADDED CASE(#n " pixels", n, 1, 1, 1, 1, 1, 3, 3), .in = { X(1, 2, 1, n), X(1, 3, 1, n) } }, \
+    { PADDED CASE("depthwise, " #n " channels", 9, 1, 1, 1, 1, n, 3, 3), .in = { X(1, n, 3, 3), X(1, n, 3, 3) } },
 static const struct op_case cases[] = {
     { CASE("first layer", 60, 1, 1, 0, 0, 1, 3, 3), .in = { X(2, 1, 7, 8), X(2, 16, 5, 6) } },
     { PADDED CASE("first layer, padded", 112, 1, 1, 1, 1, 1, 3, 3),
@@ -39,6 +44,8 @@ static const struct op_case cases[] = {
       .in = { X(2, 35, 9, 20), X(2, 35, 8, 19) } },
     { CASE("one element", 1, 1, 1, 0, 0, 1, 1, 1), .in = { X(1, 1, 1, 1), X(1, 1, 1, 1) } },
     { CASE("empty batch", 1, 1, 1, 1, 1, 1, 3, 3), .in = { X(0, 8, 4, 4), X(0, 8, 4, 4) } },
+    { CASE("a row of pixels", 33, 1, 1, 0, 0, 1, 1, 1), .in = { X(1, 1, 1, 33), X(1, 1, 1, 33) } },
+    CONV_SIZES(SIZE)
 };
 OP_CASES(conv2d_grad_w, cases);
 /* clang-format on */

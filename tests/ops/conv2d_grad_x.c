@@ -36,6 +36,11 @@ static double product(const struct op_case *c, const struct op_data *x, const st
 }
 
 /* clang-format off */
+#define SIZE(n) \
+    { CASE(#n " channels", 3, 1, 1, 0, 0, 1, 2, 2, n), .in = { X(3, n, 1, 1), X(1, 3, 2, 2) } }, \
+    { CASE(#n " filters", n, 1, 1, 0, 0, 1, 2, 2, 3), .in = { X(n, 3, 1, 1), X(1, n, 2, 2) } }, \
+    { CASE(#n " pixels", 27, 1, 1, 1, 1, 1, 1, n, 2), .in = { X(3, 2, 3, 3), X(1, 3, 1, n) } }, \
+    { CASE("depthwise, " #n " channels", 9, 1, 1, 1, 1, n, 3, 3, n), .in = { X(n, 1, 3, 3), X(1, n, 3, 3) } },
 static const struct op_case cases[] = {
     { CASE("first layer", 144, 1, 1, 0, 0, 1, 7, 8, 1), .in = { X(16, 1, 3, 3), X(2, 16, 5, 6) } },
     { CASE("colours, stride", 200, 2, 1, 2, 2, 1, 9, 8, 3),
@@ -54,6 +59,7 @@ static const struct op_case cases[] = {
     { CASE("unread rows", 72, 3, 1, 0, 0, 1, 8, 8, 8), .in = { X(8, 8, 3, 3), X(2, 8, 2, 2) } },
     { CASE("one element", 1, 1, 1, 0, 0, 1, 1, 1, 1), .in = { X(1, 1, 1, 1), X(1, 1, 1, 1) } },
     { CASE("empty batch", 72, 1, 1, 1, 1, 1, 4, 4, 8), .in = { X(8, 8, 3, 3), X(0, 8, 4, 4) } },
+    CONV_SIZES(SIZE)
     { .name = "bias",
       .build = build,
       .oracle = oracle,

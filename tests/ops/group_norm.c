@@ -158,7 +158,8 @@ static double bound_dw(const struct op_case *c, const struct op_data *x, const s
     OP_SIZES(SIZE) SHAPE("empty batch", 2, 0, 4, 3, 3) SHAPE("one group", 1, 2, 5, 3, 3)           \
     SHAPE("a group a channel", 6, 3, 6, 3, 5) SHAPE("odd channels", 3, 2, 9, 2, 7)                 \
     SHAPE("one element", 1, 1, 1, 1, 1) SHAPE("many samples", 2, 37, 4, 2, 2) SHAPE("16 channels", 4, 2, 16, 4, 4) \
-    SHAPE("32 channels", 2, 3, 32, 3, 5)
+    SHAPE("32 channels", 2, 3, 32, 3, 5) \
+    SHAPE("one row", 1, 1, 1, 1, 33)
 #define LARGE SHAPE("threads", 8, 4, 32, 12, 12) SHAPE("512 threads", 1, 1, 4, 23, 24) SHAPE("long", 1, 1, 3, 37, 37)
 
 #define SHAPE(text, groups, n, c, h, w)                                                            \

@@ -39,7 +39,13 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 #define CASE(text, ...)                                                                            \
     .name = text, .build = build, .oracle = oracle, .n_in = 1, .exact = true, .p = { __VA_ARGS__ }
 #define IN(...) .in = { { .rank = 4, .dim = { __VA_ARGS__ }, .values = OP_DISTINCT } }
+#define SIZES(S) S(31) S(33) S(127) S(129) S(257)
+#define SIZE(n) \
+    { CASE(#n " channels", 2, 2, 1, 1, 0, 0), IN(1, n, 2, 3) }, \
+    { CASE(#n " pixels", 2, 3, 1, 2, 0, 1), IN(1, 2, 3, n) },
 static const struct op_case cases[] = {
+    SIZES(SIZE)
+    { CASE("a row", 1, 3, 1, 1, 0, 1), IN(1, 1, 1, 33) },
     { CASE("2x2", 2, 2, 2, 2, 0, 0), IN(2, 16, 6, 8) },
     { CASE("odd sizes", 2, 2, 2, 2, 0, 0), IN(3, 8, 7, 9) },
     { CASE("overlapping, padded", 3, 3, 2, 2, 1, 1), IN(2, 24, 7, 8) },

@@ -48,7 +48,13 @@ static double bound(const struct op_case *c, const struct op_data *x, const stru
 #define IN(n, c, h, w, oh, ow, kind) \
     .in = { { .rank = 4, .dim = { n, c, h, w }, .values = kind }, { .rank = 4, .dim = { n, c, oh, ow } } }
 /* clang-format off */
+#define SIZES(S) S(31) S(33) S(127) S(129) S(257)
+#define SIZE(n) \
+    { CASE(#n " channels", 2, 2, 1, 1, 0, 0, 2), IN(1, n, 2, 3, 1, 2, OP_DISTINCT) }, \
+    { CASE(#n " pixels", 2, 3, 1, 2, 0, 1, 4), IN(1, 2, 3, n, 2, (n + 1) / 2, OP_DISTINCT) },
 static const struct op_case cases[] = {
+    SIZES(SIZE)
+    { CASE("a row", 1, 3, 1, 1, 0, 1, 3), IN(1, 1, 1, 33, 1, 33, OP_DISTINCT) },
     { CASE("2x2", 2, 2, 2, 2, 0, 0, 0), IN(2, 16, 6, 8, 3, 4, OP_DISTINCT) },
     { CASE("odd sizes", 2, 2, 2, 2, 0, 0, 0), IN(3, 8, 7, 9, 3, 4, OP_DISTINCT) },
     { CASE("overlapping, padded", 3, 3, 2, 2, 1, 1, 4), IN(2, 24, 7, 8, 4, 4, OP_DISTINCT) },

@@ -28,6 +28,7 @@ static void oracle(const struct op_case *c, const struct op_data *x, struct op_d
 static const struct op_case cases[] = {
     OP_SIZES(SIZE) BYTES(U8) BYTES(F16) BYTES(I32) BYTES(I64) BYTES(BOOL)
     { .name = "rank 0", COMMON, .in = { { .rank = 0 } } },
+    { .name = "one row", COMMON, .p = { 1, 2, 0, 3 }, .in = { { .rank = 2, .dim = { 1, 33 } } } },
     { .name = "no zeros", COMMON, .in = { { .rank = 2, .dim = { 4, 5 } } } },
     { .name = "rows above and below", COMMON, .p = { 2, 0, 1, 0 }, .in = { { .rank = 2, .dim = { 4, 5 } } } },
     { .name = "nothing inside", COMMON, .p = { 2, 1, 1, 0 }, .in = { { .rank = 2, .dim = { 0, 5 } } } },

@@ -29,6 +29,7 @@ static const struct op_case cases[] = {
     IMAGE("empty", 0, 16, 3, 5, 8, 16, 1) IMAGE("no pixels", 2, 16, 0, 5, 8, 16, 1)
     IMAGE("31 pixels", 1, 8, 1, 31, 8, 1) IMAGE("33 pixels", 1, 8, 1, 33, 8, 1) IMAGE("127 pixels", 1, 8, 1, 127, 8, 1)
     IMAGE("129 pixels", 1, 8, 129, 1, 8, 1) IMAGE("257 pixels", 1, 8, 1, 257, 8, 1)
+    IMAGE("one row", 1, 1, 1, 33, 1)
     IMAGE("large", 4, 64, 14, 14, 16, 8, 64, 1) BYTES(U8) BYTES(BF16) BYTES(I32) BYTES(I64)
 };
 OP_CASES(reorder, cases);

@@ -29,6 +29,8 @@ static const struct op_case cases[] = {
     OP_SIZES(SIZE) BYTES(U8) BYTES(F16) BYTES(I32) BYTES(I64) BYTES(BOOL)
     { .name = "rank 0", COMMON, .in = { { .rank = 0 } } },
     { .name = "whole", COMMON, .p = { 0, 0, 4, 5 }, .in = { { .rank = 2, .dim = { 4, 5 } } } },
+    { .name = "nothing of nothing", COMMON, .p = { 0, 1, 0, 3 }, .in = { { .rank = 2, .dim = { 0, 5 } } } },
+    { .name = "of one row", COMMON, .p = { 0, 1, 1, 31 }, .in = { { .rank = 2, .dim = { 1, 33 } } } },
     { .name = "one row", COMMON, .p = { 3, 0, 1, 5 }, .in = { { .rank = 2, .dim = { 4, 5 } } } },
     { .name = "one column", COMMON, .p = { 0, 2, 9, 1 }, .in = { { .rank = 2, .dim = { 9, 5 } } } },
     { .name = "channels", COMMON, .p = { 0, 3, 0, 0, 2, 4, 3, 5 }, .in = { { .rank = 4, .dim = { 2, 8, 3, 5 } } } },

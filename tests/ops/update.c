@@ -28,7 +28,8 @@ static void after_assign(const struct op_case *c, int which, const struct op_dat
 #define ROW .exact = true, .build = build_assign, .oracle = oracle_assign, .oracle_written = after_assign
 /* clang-format off */
 static const struct op_case assign[] = {
-    OP_SIZES(SIZE) PAIR("large", F32, 300, 301) PAIR("U8", U8, 5, 7) PAIR("BF16", BF16, 5, 7) PAIR("I64", I64, 5, 7)
+    OP_SIZES(SIZE) PAIR("one row", F32, 1, 33)
+    PAIR("large", F32, 300, 301) PAIR("U8", U8, 5, 7) PAIR("BF16", BF16, 5, 7) PAIR("I64", I64, 5, 7)
 };
 OP_CASES(assign, assign);
 #undef ROW
@@ -68,7 +69,8 @@ static double written_rounding(const struct op_case *c, int which, const struct 
     .build = build_accumulate, .oracle = oracle_accumulate, .oracle_written = after_accumulate,    \
     .bound = one_rounding, .bound_written = written_rounding
 static const struct op_case accumulate[] = {
-    OP_SIZES(SIZE) PAIR("large", F32, 300, 301) PAIR("I32", I32, 5, 7) PAIR("I64", I64, 5, 7)
+    OP_SIZES(SIZE) PAIR("one row", F32, 1, 33)
+    PAIR("large", F32, 300, 301) PAIR("I32", I32, 5, 7) PAIR("I64", I64, 5, 7)
 };
 OP_CASES(accumulate, accumulate);
 #undef ROW
