@@ -142,18 +142,22 @@ static qn_status capture(struct qn__runs *r, int phase, int slot, qn_error *err)
     return QN_OK;
 }
 
-qn_status qn__replay(struct qn__runs *r, int phase, int slot, qn_error *err)
+static qn_status run(struct qn__runs *r, int phase, int slot, qn_error *err)
 {
-    if (r->graph[phase][slot]) {
-        qn__phase_push(phase);
-        cudaError_t answer = cudaGraphLaunch(r->graph[phase][slot], r->queue.stream);
-        qn__range_pop();
-        return qn__cuda_check(answer, "cudaGraphLaunch", NULL, err);
-    }
+    if (r->graph[phase][slot])
+        return qn__cuda_check(cudaGraphLaunch(r->graph[phase][slot], r->queue.stream), "cudaGraphLaunch", NULL, err);
     QN_TRY(enqueue(r, phase, slot, false, err));
     for (int s = 0; s < QN_SLOTS && !r->plain; s++)
         if (!r->graph[phase][s]) QN_TRY(capture(r, phase, s, err));
     return QN_OK;
+}
+
+qn_status qn__replay(struct qn__runs *r, int phase, int slot, qn_error *err)
+{
+    qn__phase_push(phase);
+    qn_status status = run(r, phase, slot, err);
+    qn__range_pop();
+    return status;
 }
 
 void qn__replay_free(struct qn__runs *r)
