@@ -60,8 +60,8 @@ def ranges(**variables):
     """Each range of a training with the ranges around it, as "update/sgd"."""
     environment = dict(os.environ, QN_CUDA_PLUGIN=PLUGIN, OMP_WAIT_POLICY="passive", RANGES=os.path.abspath("ranges"),
                        NVTX_INJECTION64_PATH=os.path.abspath("profiler.so"), **variables)
-    words = [os.path.join(BUILD, "quern"), "train", "r.json", "--out", "runs", "--device", "cuda", "--threads", "2", "-q"]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    words = ["train", "r.json", "--out", "runs", "--device", "cuda", "--threads", "2", "-q"]
+    done = subprocess.run([os.path.join(BUILD, "quern"), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           timeout=100, env=environment, check=False)
     check("trains under it", done.returncode == 0, done.stdout.decode())
     found, stack = [], []
@@ -77,8 +77,8 @@ def ranges(**variables):
 
 
 def main():
-    home = subprocess.run([os.path.join(TOP, "scripts", "cuda-home")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                          text=True, check=False)
+    home = subprocess.run([os.path.join(TOP, "scripts", "cuda-home")], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True, check=False)
     if home.returncode or not os.path.exists(PLUGIN):
         print("skip ranges: no CUDA headers: this build has no cudasim/fast/libquern_cuda.so (make cudasim)")
         return 0
