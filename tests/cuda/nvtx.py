@@ -61,8 +61,8 @@ def ranges(**variables):
     environment = dict(os.environ, QN_CUDA_PLUGIN=PLUGIN, OMP_WAIT_POLICY="passive", RANGES=os.path.abspath("ranges"),
                        NVTX_INJECTION64_PATH=os.path.abspath("profiler.so"), **variables)
     words = ["train", "r.json", "--out", "runs", "--device", "cuda", "--threads", "2", "-q"]
-    done = subprocess.run([os.path.join(BUILD, "quern"), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=100, env=environment, check=False)
+    done = subprocess.run([os.path.join(BUILD, "quern"), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=100, env=environment, check=False)
     check("trains under it", done.returncode == 0, done.stdout.decode())
     found, stack = [], []
     with open("ranges", encoding="utf-8") as f:
