@@ -4,8 +4,7 @@
  * goes once along the keys, 64 at a time, keeping the largest score so far and the sums relative to it (Dao et al. 2022;
  * Milakov and Gimelshein 2018). Keys and values are read once for each block of queries, from L2 for most of them.
  * Heads of more than 64 (NC = 1) or 128 (NC = 2) are cut along D: each cut computes the scores again. */
-#include "attention_tensor.h"
-#include "attention_tile.h"
+#include "attention_pick.h"
 
 using namespace attention;
 
@@ -90,11 +89,7 @@ template <class T, int NC> cudaError_t launch_tiled(const qn__step *step)
 qn_status pick(const qn__args *a, qn__choice *c)
 {
     shape s;
-    for (int i = 0; i < a->n_in; i++)
-        if (a->x[i].dtype != a->y.dtype) return QN_EUSAGE;
-    if (!is_cuda_float(a->y.dtype) || !shape_of(a, &s) || ceil_div(s.size, TILE) > 65535) return QN_EUSAGE;
-    c->variant = fits_tensor(s, a->y.dtype) ? TENSOR : TILED;
-    return QN_OK;
+    return pick_kernel(a, -1, &s, c);
 }
 
 /* A rung of the ladder: f32 arithmetic whatever the type. */
@@ -111,16 +106,11 @@ qn_status launch(const qn__step *step, qn_error *err)
     if (!a->y.count) return QN_OK;
     if (step->choice.variant == TENSOR)
         return qn__cuda_check(qn__attention_tensor(step), "attention_tensor", step, err);
-    shape s;
-    shape_of(a, &s);
-    cudaError_t answer = a->y.dtype == QN_BF16  ? launch_tiled<bf16, 1>(step)
-                         : a->y.dtype == QN_F16 ? launch_tiled<f16, 1>(step)
-                         : s.size > TILE        ? launch_tiled<float, 2>(step)
-                                                : launch_tiled<float, 1>(step);
-    return qn__cuda_check(answer, "attention_tiled", step, err);
+    auto tiled = [&](auto t, auto n) { return launch_tiled<decltype(t), decltype(n)::value>(step); };
+    return qn__cuda_check(with_tiles(a, tiled), "attention_tiled", step, err);
 }
 
-const char *const variants[] = { "tiled", "tensor", NULL };
+const char *const variants[] = { ATTENTION_VARIANTS };
 
 } // namespace
 

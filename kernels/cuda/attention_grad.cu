@@ -5,8 +5,7 @@
  *   attention_grad_queries   64 queries along the keys: d = sum of dy y, dq = scale ds k with ds = p (dy v^T - d)
  *   attention_grad_keys      64 keys along the queries of all heads that share them: dk = scale ds^T q, dv = p^T dy
  * Heads of more than 64 (NC = 1) or 128 (NC = 2) are cut along D as in attention.cu. */
-#include "attention_tensor.h"
-#include "attention_tile.h"
+#include "attention_pick.h"
 
 using namespace attention;
 
@@ -143,11 +142,7 @@ template <class T, int NC> cudaError_t launch_tiled(const qn__step *step)
 qn_status pick(const qn__args *a, qn__choice *c)
 {
     shape s;
-    int l = a->n_in - 2;
-    for (int i = 0; i < a->n_in; i++)
-        if (a->x[i].dtype != (i == l ? QN_F32 : a->y.dtype)) return QN_EUSAGE;
-    if (!is_cuda_float(a->y.dtype) || !shape_of(a, &s) || ceil_div(s.size, TILE) > 65535) return QN_EUSAGE;
-    c->variant = fits_tensor(s, a->y.dtype) ? TENSOR : TILED;
+    QN_TRY(pick_kernel(a, a->n_in - 2, &s, c));
     c->workspace = sizeof(float) * (size_t)s.batch * (size_t)s.heads * (size_t)s.queries;
     return QN_OK;
 }
@@ -165,16 +160,11 @@ qn_status launch(const qn__step *step, qn_error *err)
     const qn__args *a = &step->args;
     if (step->choice.variant == TENSOR)
         return qn__cuda_check(qn__attention_grad_tensor(step), "attention_grad_tensor", step, err);
-    shape s;
-    shape_of(a, &s);
-    cudaError_t answer = a->y.dtype == QN_BF16  ? launch_tiled<bf16, 1>(step)
-                         : a->y.dtype == QN_F16 ? launch_tiled<f16, 1>(step)
-                         : s.size > TILE        ? launch_tiled<float, 2>(step)
-                                                : launch_tiled<float, 1>(step);
-    return qn__cuda_check(answer, "attention_grad_tiled", step, err);
+    auto tiled = [&](auto t, auto n) { return launch_tiled<decltype(t), decltype(n)::value>(step); };
+    return qn__cuda_check(with_tiles(a, tiled), "attention_grad_tiled", step, err);
 }
 
-const char *const variants[] = { "tiled", "tensor", NULL };
+const char *const variants[] = { ATTENTION_VARIANTS };
 
 } // namespace
 

@@ -25,12 +25,7 @@ __global__ void __launch_bounds__(QUANTIZE_THREADS)
     if (blockIdx.x == 0 && i < s.count) y[i] = from_f32<T>((float)q[i] * s.scale[place_of(s, i).scale]);
 }
 
-static qn_status pick(const struct qn__args *a, struct qn__choice *c)
-{
-    if (!is_cuda_float(a->y.dtype)) return QN_EUSAGE;
-    c->variant = scaled_variant(a, 16 / (int64_t)qn_dtype_size(a->y.dtype));
-    return QN_OK;
-}
+static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return pick_scaled(a, a->y.dtype, c); }
 
 template <class T, int VARIANT> static cudaError_t launch_groups(const struct qn__step *s)
 {
@@ -41,18 +36,10 @@ template <class T, int VARIANT> static cudaError_t launch_groups(const struct qn
                   (const int8_t *)a->x[0].data, by);
 }
 
-template <class T> static cudaError_t launch_variant(const struct qn__step *s)
-{
-    if (s->choice.variant == QUANTIZE_RUNS) return launch_groups<T, QUANTIZE_RUNS>(s);
-    if (s->choice.variant == QUANTIZE_COLUMNS) return launch_groups<T, QUANTIZE_COLUMNS>(s);
-    return launch_groups<T, QUANTIZE_ELEMENTS>(s);
-}
-
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
-    if (!s->args.y.count) return QN_OK;
-    return qn__cuda_check(with_float(s->args.y.dtype, [&](auto t) { return launch_variant<decltype(t)>(s); }),
-                          "dequantize_groups", s, err);
+    return launch_scaled(s, s->args.y.dtype, "dequantize_groups", err,
+                         [&](auto t, auto v) { return launch_groups<decltype(t), decltype(v)::value>(s); });
 }
 
 static const char *const variants[] = { QUANTIZE_VARIANTS };

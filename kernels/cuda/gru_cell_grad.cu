@@ -71,14 +71,8 @@ template <class T, int N> static cudaError_t launch_groups(const struct qn__step
 
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
-    if (!s->args.y.count) return QN_OK;
-    bool vector = s->choice.variant == CELLS_VECTOR;
-    return qn__cuda_check(with_float(s->args.y.dtype,
-                                     [&](auto t) {
-                                         using T = decltype(t);
-                                         return vector ? launch_groups<T, vec16<T>::n>(s) : launch_groups<T, 1>(s);
-                                     }),
-                          "gru_grad_groups", s, err);
+    return launch_cells(s, "gru_grad_groups", err,
+                        [&](auto t, auto n) { return launch_groups<decltype(t), decltype(n)::value>(s); });
 }
 
 static const char *const variants[] = { CELLS_VARIANTS };

@@ -12,6 +12,7 @@
 #define QN_KERNELS_CUDA_QUANTIZE_H
 #include "gpu.h"
 #include "cuda.h"
+#include "dispatch.h"
 #include "index.h"
 
 enum { QUANTIZE_RUNS, QUANTIZE_COLUMNS, QUANTIZE_ELEMENTS };
@@ -39,14 +40,18 @@ static inline struct scaled scaled_of(const struct qn__args *a)
     return s;
 }
 
-/* elements: in a group */
-static inline int32_t scaled_variant(const struct qn__args *a, int64_t elements)
+/* dtype: of the floating-point side */
+static inline qn_status pick_scaled(const struct qn__args *a, qn_dtype dtype, struct qn__choice *c)
 {
     int axis = ((const struct qn__quantize_attr *)a->attr)->axis;
-    int64_t inner = 1;
+    if (!is_cuda_float(dtype)) return QN_EUSAGE;
+    int64_t inner = 1, elements = 16 / (int64_t)qn_dtype_size(dtype); /* in a group */
     for (int i = axis + 1; i < a->y.rank; i++) inner *= a->y.dim[i];
-    if (axis < 0 || inner % elements == 0) return QUANTIZE_RUNS;
-    return inner == 1 && a->y.dim[axis] % elements == 0 ? QUANTIZE_COLUMNS : QUANTIZE_ELEMENTS;
+    if (axis < 0 || inner % elements == 0)
+        c->variant = QUANTIZE_RUNS;
+    else
+        c->variant = inner == 1 && a->y.dim[axis] % elements == 0 ? QUANTIZE_COLUMNS : QUANTIZE_ELEMENTS;
+    return QN_OK;
 }
 
 /* Blocks for groups of `elements`; sets s->step. */
@@ -62,6 +67,19 @@ static inline unsigned scaled_grid(const struct qn__args *a, int32_t variant, in
     if (grid < least) grid = (unsigned)least;
     s->step = (int64_t)grid * QUANTIZE_THREADS / row * row;
     return grid;
+}
+
+/* Calls f(t, v), t a value of the floating-point side's storage type and v the step's variant. */
+template <class F>
+static inline qn_status launch_scaled(const struct qn__step *s, qn_dtype dtype, const char *kernel, qn_error *err, F f)
+{
+    if (!s->args.y.count) return QN_OK;
+    cudaError_t answer = with_float(dtype, [&](auto t) {
+        if (s->choice.variant == QUANTIZE_RUNS) return f(t, number<QUANTIZE_RUNS>());
+        if (s->choice.variant == QUANTIZE_COLUMNS) return f(t, number<QUANTIZE_COLUMNS>());
+        return f(t, number<QUANTIZE_ELEMENTS>());
+    });
+    return qn__cuda_check(answer, kernel, s, err);
 }
 
 /* The place of an element's scale, and how far into its run the element is. */

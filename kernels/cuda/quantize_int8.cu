@@ -32,12 +32,7 @@ __global__ void __launch_bounds__(QUANTIZE_THREADS)
     if (blockIdx.x == 0 && i < s.count) q[i] = quantized(to_f32(x[i]), s.scale[place_of(s, i).scale]);
 }
 
-static qn_status pick(const struct qn__args *a, struct qn__choice *c)
-{
-    if (!is_cuda_float(a->x[0].dtype)) return QN_EUSAGE;
-    c->variant = scaled_variant(a, 16 / (int64_t)qn_dtype_size(a->x[0].dtype));
-    return QN_OK;
-}
+static qn_status pick(const struct qn__args *a, struct qn__choice *c) { return pick_scaled(a, a->x[0].dtype, c); }
 
 template <class T, int VARIANT> static cudaError_t launch_groups(const struct qn__step *s)
 {
@@ -48,18 +43,10 @@ template <class T, int VARIANT> static cudaError_t launch_groups(const struct qn
                   (const T *)a->x[0].data, by);
 }
 
-template <class T> static cudaError_t launch_variant(const struct qn__step *s)
-{
-    if (s->choice.variant == QUANTIZE_RUNS) return launch_groups<T, QUANTIZE_RUNS>(s);
-    if (s->choice.variant == QUANTIZE_COLUMNS) return launch_groups<T, QUANTIZE_COLUMNS>(s);
-    return launch_groups<T, QUANTIZE_ELEMENTS>(s);
-}
-
 static qn_status launch(const struct qn__step *s, qn_error *err)
 {
-    if (!s->args.y.count) return QN_OK;
-    return qn__cuda_check(with_float(s->args.x[0].dtype, [&](auto t) { return launch_variant<decltype(t)>(s); }),
-                          "quantize_groups", s, err);
+    return launch_scaled(s, s->args.x[0].dtype, "quantize_groups", err,
+                         [&](auto t, auto v) { return launch_groups<decltype(t), decltype(v)::value>(s); });
 }
 
 static const char *const variants[] = { QUANTIZE_VARIANTS };

@@ -10,6 +10,7 @@
 #define QN_KERNELS_CUDA_RECURRENT_H
 #include "gpu.h"
 #include "cuda.h"
+#include "dispatch.h"
 #include "index.h"
 #include "rows.h"
 #include <math.h>
@@ -41,6 +42,18 @@ static inline qn_status pick_cells(const struct qn__view *state, struct qn__choi
 static inline unsigned cells_grid(const struct qn__args *a, const struct cells &c)
 {
     return grid_for(a, ceil_div(c.n, CELLS_THREADS), CELLS_THREADS, 4);
+}
+
+/* Calls f(t, n), t a value of the storage type and n the elements of a group as the step's variant has them. */
+template <class F>
+static inline qn_status launch_cells(const struct qn__step *s, const char *kernel, qn_error *err, F f)
+{
+    if (!s->args.y.count) return QN_OK;
+    bool vector = s->choice.variant == CELLS_VECTOR;
+    cudaError_t answer = with_float(s->args.y.dtype, [&](auto t) {
+        return vector ? f(t, number<vec16<decltype(t)>::n>()) : f(t, number<1>());
+    });
+    return qn__cuda_check(answer, kernel, s, err);
 }
 
 /* Where gate 0 of group i is, if there are `gates` of them. */
