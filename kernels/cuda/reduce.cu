@@ -283,11 +283,11 @@ qn_status pick(const qn__args *a, qn__choice *c)
     extents e = extents_of(a);
     int64_t n = e.a * e.r;
     if (!e.fits && a->x[0].block != QN_PLAIN) return QN_EUSAGE;
-    c->variant = !e.fits                                ? RED_STRIDED
-                 : e.d > 1                              ? RED_COLUMNS
-                 : n <= QN_THREAD_ROW && e.a == 1       ? RED_THREAD
-                 : n <= WARP_MOST                       ? RED_WARP
-                                                        : RED_BLOCK;
+    c->variant = !e.fits                          ? RED_STRIDED
+                 : e.d > 1                        ? RED_COLUMNS
+                 : n <= QN_THREAD_ROW && e.a == 1 ? RED_THREAD
+                 : n <= WARP_MOST                 ? RED_WARP
+                                                  : RED_BLOCK;
     if ((c->variant == RED_COLUMNS || c->variant == RED_BLOCK) && e.parts > 1)
         c->workspace = sizeof(exact_sum) * (size_t)e.parts * (size_t)a->y.count;
     return QN_OK;
