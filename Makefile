@@ -44,9 +44,10 @@ CFLAGS ?= $(OPT_$(MODE))
 # Kernels are loops: -O3 lets the compiler vectorise those whose trip count it does not know, and a comparison may
 # become a select only if it cannot trap (nobody looks at floating-point exception flags).
 KERNEL_release := -O3 -fno-trapping-math
-# Hardening that costs nothing measurable. Not under sanitizers, which intercept the same functions.
+# Hardening that costs nothing measurable. Not under sanitizers, which intercept the same functions. A library too must
+# have all that it calls: a kernel of the roll call that nobody has written is an error of the link.
 HARDEN_release := -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
-HARDEN_LD_release := -Wl,-z,relro,-z,now,-z,noexecstack
+HARDEN_LD_release := -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs
 # The prefix map keeps the place of the checkout out of the objects, so that builds are reproducible.
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(HARDEN_$(MODE)) $(OMP) -fPIC \
              -fvisibility=hidden -fno-math-errno -ffile-prefix-map=$(CURDIR)=.

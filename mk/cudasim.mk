@@ -82,7 +82,7 @@ $(SIM)/$(1)/libsimtests.so: $(SIM_TEST_CU:tests/cudasim/%=$(SIM)/$(1)/%.o) | $(S
 	$(Q)$$(SIM_LINK) $$^ -L$$(@D) -lcudart
 $(SIM)/$(1)/libquern_cuda.so: $(SIM_CU:kernels/cuda/%=$(SIM)/$(1)/kernels/%.o) $(SIM_C:%.c=$(SIM)/host/%.o) Makefile | $(SIM_LIBS:%=$(SIM)/$(1)/%)
 	$$(call say,LINK,$$@)
-	$(Q)$$(SIM_LINK) $$(filter %.o,$$^) -L$$(@D) -Wl,--no-as-needed -lcudart $(if $(SIM_BLAS),-lcublasLt) \
+	$(Q)$$(SIM_LINK) -Wl,-z,defs $$(filter %.o,$$^) -L$$(@D) -Wl,--no-as-needed -lcudart $(if $(SIM_BLAS),-lcublasLt) \
 	    $(if $(SIM_DNN),-lcudnn) -Wl,--as-needed -lm -ldl
 endef
 $(foreach k,$(SIM_KINDS),$(eval $(call sim-rules,$(k))))
