@@ -6,26 +6,16 @@ static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
     struct qn__conv_attr a = conv_attr(c);
     return qn__node(g, QN_OP_conv2d, x, 2, &a);
 }
-static qn_t build_bias(qn_graph *g, const qn_t *x, const struct op_case *c)
+static qn_t build_with(qn_graph *g, const qn_t *x, const struct op_case *c, enum qn__opcode act)
 {
     struct qn__conv_attr a = conv_attr(c);
     a.epilogue.has_bias = 1;
+    a.epilogue.act = (int32_t)act;
     return qn__node(g, QN_OP_conv2d, x, 3, &a);
 }
-static qn_t build_silu(qn_graph *g, const qn_t *x, const struct op_case *c)
-{
-    struct qn__conv_attr a = conv_attr(c);
-    a.epilogue.has_bias = 1;
-    a.epilogue.act = QN_OP_silu;
-    return qn__node(g, QN_OP_conv2d, x, 3, &a);
-}
-static qn_t build_relu(qn_graph *g, const qn_t *x, const struct op_case *c)
-{
-    struct qn__conv_attr a = conv_attr(c);
-    a.epilogue.has_bias = 1;
-    a.epilogue.act = QN_OP_relu;
-    return qn__node(g, QN_OP_conv2d, x, 3, &a);
-}
+static qn_t build_bias(qn_graph *g, const qn_t *x, const struct op_case *c) { return build_with(g, x, c, QN_OP_none); }
+static qn_t build_silu(qn_graph *g, const qn_t *x, const struct op_case *c) { return build_with(g, x, c, QN_OP_silu); }
+static qn_t build_relu(qn_graph *g, const qn_t *x, const struct op_case *c) { return build_with(g, x, c, QN_OP_relu); }
 
 static void add(void *to, int64_t xi, int64_t wi, int64_t yi)
 {
@@ -72,6 +62,10 @@ static double before_silu(const struct op_case *c, const struct op_data *x, cons
     { CASE(#n " filters", 3, 1, 1, 0, 0, 1), .in = { X(1, 3, 2, 2), X(n, 3, 1, 1) } }, \
     { PADDED CASE(#n " pixels", 18, 1, 1, 1, 1, 1), .in = { X(1, 2, 1, n), X(3, 2, 3, 3) } }, \
     { PADDED CASE("depthwise, " #n " channels", 9, 1, 1, 1, 1, n), .in = { X(1, n, 3, 3), X(n, 1, 3, 3) } },
+#define WITH_BIAS(text, act, groups, c)                                                            \
+    .name = text, .build = build_##act, .oracle = oracle, .n_in = 3, LIBRARY, PADDED .p = { 1, 1, 1, 1, groups }, \
+    .in = { X(2, c, 5, 6), X(c, c / (groups), 3, 3), { .rank = 1, .dim = { c } } }
+#define FOLDED .no_gradient_check = "activations are folded in after differentiation"
 static const struct op_case cases[] = {
     { CASE("first layer", 9, 1, 1, 0, 0, 1), .in = { X(2, 1, 7, 8), X(16, 1, 3, 3) } },
     { PADDED CASE("colours, stride", 75, 2, 1, 2, 2, 1), .in = { X(2, 3, 9, 8), X(8, 3, 5, 5) } },
@@ -89,52 +83,11 @@ static const struct op_case cases[] = {
     { CASE("one element", 1, 1, 1, 0, 0, 1), .in = { X(1, 1, 1, 1), X(1, 1, 1, 1) } },
     { CASE("empty batch", 9, 1, 1, 1, 1, 1), .in = { X(0, 8, 4, 4), X(8, 8, 3, 3) } },
     CONV_SIZES(SIZE)
-    { .name = "bias",
-      .build = build_bias,
-      .oracle = oracle,
-      LIBRARY,
-      PADDED.n_in = 3,
-      .terms = 73,
-      .p = { 1, 1, 1, 1, 1 },
-      .in = { X(2, 8, 5, 6), X(8, 8, 3, 3), { .rank = 1, .dim = { 8 } } } },
-    { .name = "bias and relu",
-      .build = build_relu,
-      .oracle = oracle,
-      LIBRARY,
-      PADDED.n_in = 3,
-      .bound = bound_relu,
-      .p = { 1, 1, 1, 1, 1 },
-      .no_gradient_check = "activations are folded in after differentiation",
-      .in = { X(2, 8, 5, 6), X(8, 8, 3, 3), { .rank = 1, .dim = { 8 } } } },
-    { .name = "depthwise, bias and relu",
-      .build = build_relu,
-      .oracle = oracle,
-      LIBRARY,
-      PADDED.n_in = 3,
-      .bound = bound_relu,
-      .p = { 1, 1, 1, 1, 16 },
-      .no_gradient_check = "activations are folded in after differentiation",
-      .in = { X(2, 16, 5, 6), X(16, 1, 3, 3), { .rank = 1, .dim = { 16 } } } },
-    { .name = "depthwise, bias and silu",
-      .build = build_silu,
-      .oracle = oracle,
-      LIBRARY,
-      PADDED.n_in = 3,
-      .bound = bound_silu,
-      .between = before_silu,
-      .p = { 1, 1, 1, 1, 16 },
-      .no_gradient_check = "activations are folded in after differentiation",
-      .in = { X(2, 16, 5, 6), X(16, 1, 3, 3), { .rank = 1, .dim = { 16 } } } },
-    { .name = "bias and silu",
-      .build = build_silu,
-      .oracle = oracle,
-      LIBRARY,
-      PADDED.n_in = 3,
-      .bound = bound_silu,
-      .between = before_silu,
-      .p = { 1, 1, 1, 1, 1 },
-      .no_gradient_check = "activations are folded in after differentiation",
-      .in = { X(2, 8, 5, 6), X(8, 8, 3, 3), { .rank = 1, .dim = { 8 } } } },
+    { WITH_BIAS("bias", bias, 1, 8), .terms = 73 },
+    { WITH_BIAS("bias and relu", relu, 1, 8), FOLDED, .bound = bound_relu },
+    { WITH_BIAS("depthwise, bias and relu", relu, 16, 16), FOLDED, .bound = bound_relu },
+    { WITH_BIAS("depthwise, bias and silu", silu, 16, 16), FOLDED, .bound = bound_silu, .between = before_silu },
+    { WITH_BIAS("bias and silu", silu, 1, 8), FOLDED, .bound = bound_silu, .between = before_silu },
 };
 OP_CASES(conv2d, cases);
 /* clang-format on */
