@@ -119,10 +119,14 @@ extern const struct qn__kernel qn__naive_affine, qn__naive_sum, qn__naive_transp
 
 extern const struct qn__kernel qn__naive_attention, qn__attention_tiled, qn__attention_grad_tiled;
 
-/* ---- normalisation over channels and groups, and gradients (naive_norm.cu) -------------------------------------- */
+/* ---- normalisation over channels and groups (naive_norm.cu) ---------------------------------------------------- */
 
 extern const struct qn__kernel qn__naive_bn_stats, qn__naive_batch_norm, qn__naive_bn_grad_stats, qn__naive_bn_grad_x,
     qn__naive_group_norm;
+
+/* ---- gradients of layer, RMS and group norm (naive_norm_grad.cu) -------------------------------------------------- */
+
+extern const struct qn__kernel qn__naive_norm_grad;
 
 const struct qn__rung qn__cuda_rungs[] = {
     { QN_OP_matmul, "naive", &kernel_naive },
@@ -142,6 +146,12 @@ const struct qn__rung qn__cuda_rungs[] = {
     { QN_OP_bn_grad_stats, "naive", &qn__naive_bn_grad_stats },
     { QN_OP_bn_grad_x, "naive", &qn__naive_bn_grad_x },
     { QN_OP_group_norm, "naive", &qn__naive_group_norm },
+    { QN_OP_layer_norm_grad_x, "naive", &qn__naive_norm_grad },
+    { QN_OP_layer_norm_grad_w, "naive", &qn__naive_norm_grad },
+    { QN_OP_rms_norm_grad_x, "naive", &qn__naive_norm_grad },
+    { QN_OP_rms_norm_grad_w, "naive", &qn__naive_norm_grad },
+    { QN_OP_group_norm_grad_x, "naive", &qn__naive_norm_grad },
+    { QN_OP_group_norm_grad_w, "naive", &qn__naive_norm_grad },
     { QN_OP_adam, "naive", &qn__naive_adam },
     { QN_OP_max_pool2d, "naive", &qn__naive_max_pool2d },
     { QN_OP_conv2d, "naive", &qn__naive_conv2d },
