@@ -106,6 +106,12 @@ int cli_finish(int code);
 /* A JSON string on stdout, with its quotes. */
 void cli_json_text(const char *text);
 
+/* "[2,3]"; returns buf. */
+const char *cli_dims_text(char *buf, size_t size, int rank, const int64_t *dim);
+
+/* Whether a path ends so, in capitals or not. */
+bool cli_has_suffix(const char *path, const char *suffix);
+
 /* The man page. */
 void cli_man(const struct command *const *commands, int n, FILE *out);
 void cli_overview(const struct command *const *commands, int n, FILE *out);

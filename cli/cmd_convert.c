@@ -17,12 +17,6 @@ struct tensors {
     int64_t n_meta;
 };
 
-static bool has_suffix(const char *path, const char *suffix)
-{
-    size_t n = strlen(path), k = strlen(suffix);
-    return n >= k && strcasecmp(path + n - k, suffix) == 0;
-}
-
 static void free_tensors(struct tensors *t)
 {
     for (int64_t i = 0; i < t->n; i++) {
@@ -200,7 +194,7 @@ static bool is_directory(const char *path)
 
 static qn_status write_tensors(const struct tensors *t, const char *path, qn_error *err)
 {
-    if (has_suffix(path, ".safetensors")) return qn_safetensors_write(path, t->at, t->n, t->meta, t->n_meta, err);
+    if (cli_has_suffix(path, ".safetensors")) return qn_safetensors_write(path, t->at, t->n, t->meta, t->n_meta, err);
     if (is_directory(path)) return write_directory(t, path, err);
     if (t->n != 1)
         return qn__fail(err, 2001, QN_AT_FILE(path), "%lld tensors; expected 1 for a .npy file, or a directory",
@@ -220,10 +214,10 @@ static qn_status convert(const char *from, const char *to, qn_dtype wish, qn_err
 {
     struct tensors t = { 0 };
     qn_safetensors *st = NULL;
-    bool npy_in = has_suffix(from, ".npy"), npy_out = has_suffix(to, ".npy") || is_directory(to);
-    if (!npy_in && !has_suffix(from, ".safetensors"))
+    bool npy_in = cli_has_suffix(from, ".npy"), npy_out = cli_has_suffix(to, ".npy") || is_directory(to);
+    if (!npy_in && !cli_has_suffix(from, ".safetensors"))
         return qn__fail(err, 2001, QN_AT_FILE(from), "name of an unknown kind; expected .safetensors or .npy");
-    if (!npy_out && !has_suffix(to, ".safetensors"))
+    if (!npy_out && !cli_has_suffix(to, ".safetensors"))
         return qn__fail(err, 2001, QN_AT_FILE(to),
                         "name of an unknown kind; expected .safetensors, .npy or a directory");
     if (npy_out && wish == QN_BF16)

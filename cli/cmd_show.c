@@ -56,15 +56,6 @@ static qn_status unknown_pass(const struct stages *s, const char *name, qn_error
 
 /* ---- tables ----------------------------------------------------------------------------------------------- */
 
-static const char *dims_text(char *buf, size_t size, int rank, const int64_t *dim)
-{
-    size_t at = (size_t)snprintf(buf, size, "[");
-    for (int i = 0; i < rank && at < size; i++)
-        at += (size_t)snprintf(buf + at, size - at, "%s%lld", i ? "," : "", (long long)dim[i]);
-    if (at < size) snprintf(buf + at, size - at, "]");
-    return buf;
-}
-
 static void print_layers(const qn_layer_info *row, int n)
 {
     char dims[180];
@@ -72,7 +63,7 @@ static void print_layers(const qn_layer_info *row, int n)
     printf("%-28s %-16s %-20s %12s\n", "layer", "kind", "output", "parameters");
     for (int i = 0; i < n; i++) {
         printf("%-28s %-16s %-20s %12lld\n", row[i].name, row[i].kind,
-               dims_text(dims, sizeof dims, row[i].rank, row[i].dim), (long long)row[i].parameters);
+               cli_dims_text(dims, sizeof dims, row[i].rank, row[i].dim), (long long)row[i].parameters);
         total += row[i].parameters;
     }
     printf("%-28s %-16s %-20s %12lld\n", "total", "", "", (long long)total);

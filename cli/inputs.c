@@ -295,12 +295,6 @@ static qn_status read_table(struct samples *s, const char *path, const char *tex
 
 /* ---- any file -------------------------------------------------------------------------------- */
 
-static bool has_suffix(const char *path, const char *suffix)
-{
-    size_t n = strlen(path), k = strlen(suffix);
-    return n >= k && strcasecmp(path + n - k, suffix) == 0;
-}
-
 /* Blanks between numbers become the table's delimiter; every character keeps its place. */
 static void blanks_to_delimiters(char *text, char delimiter)
 {
@@ -400,13 +394,13 @@ qn_status cli_read_samples(struct samples *out, const char *path, const qn_trans
         status = read_stdin(&text, &n, err);
         if (!status) status = read_bytes(out, "-", text, n, t, err);
         free(text);
-    } else if (has_suffix(path, ".png")) {
+    } else if (cli_has_suffix(path, ".png")) {
         status = read_png(out, path, t, err);
-    } else if (has_suffix(path, ".npy")) {
+    } else if (cli_has_suffix(path, ".npy")) {
         status = read_npy(out, path, t, err);
-    } else if (has_suffix(path, ".csv") || has_suffix(path, ".txt") || has_suffix(path, ".tsv")) {
+    } else if (cli_has_suffix(path, ".csv") || cli_has_suffix(path, ".txt") || cli_has_suffix(path, ".tsv")) {
         status = qn__file_read_all(NULL, path, TEXT_MAX, &text, &n, err);
-        if (!status) status = read_text(out, path, text, n, !has_suffix(path, ".csv"), t, err);
+        if (!status) status = read_text(out, path, text, n, !cli_has_suffix(path, ".csv"), t, err);
         if (text) qn__free(NULL, text, n + 1);
     } else {
         status = qn__fail(err, 2001, QN_AT_FILE(path),

@@ -119,3 +119,18 @@ qn_status cli_environment(char *const *env, qn_error *err)
         if (strncmp(*env, "QN_", 3) == 0) QN_TRY(check_variable(*env, err));
     return QN_OK;
 }
+
+const char *cli_dims_text(char *buf, size_t size, int rank, const int64_t *dim)
+{
+    size_t at = (size_t)snprintf(buf, size, "[");
+    for (int i = 0; i < rank && at < size; i++)
+        at += (size_t)snprintf(buf + at, size - at, "%s%lld", i ? "," : "", (long long)dim[i]);
+    if (at < size) snprintf(buf + at, size - at, "]");
+    return buf;
+}
+
+bool cli_has_suffix(const char *path, const char *suffix)
+{
+    size_t n = strlen(path), k = strlen(suffix);
+    return n >= k && strcasecmp(path + n - k, suffix) == 0;
+}

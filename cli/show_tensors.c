@@ -47,14 +47,6 @@ static qn_status read_statistics(const qn_safetensors *st, const qn_tensor_info 
     return status;
 }
 
-static void put_dims(const qn_tensor_info *t, char *buf, size_t size)
-{
-    size_t at = (size_t)snprintf(buf, size, "[");
-    for (int i = 0; i < t->rank && at < size; i++)
-        at += (size_t)snprintf(buf + at, size - at, "%s%lld", i ? "," : "", (long long)t->dim[i]);
-    if (at < size) snprintf(buf + at, size - at, "]");
-}
-
 static void put_json(const qn_tensor_info *t, const struct statistics *s, const char *dims)
 {
     const double value[] = { s->min, s->max, s->mean, s->std };
@@ -118,7 +110,7 @@ static qn_status show_file(const char *path, bool json, qn_error *err)
         char dims[QN_MAX_DIMS * 21 + 3];
         qn_safetensors_at(st, i, &t);
         status = read_statistics(st, &t, &s, err);
-        put_dims(&t, dims, sizeof dims);
+        cli_dims_text(dims, sizeof dims, t.rank, t.dim);
         if (json && i) printf(",");
         if (!status && json) put_json(&t, &s, dims);
         if (!status && !json) put_line(&t, &s, dims);

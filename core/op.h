@@ -121,5 +121,7 @@ qn_dtype qn__compute_dtype(const struct qn__node *const *x, const struct qn__nod
 
 /* One element of a pointwise row in double: its definition. */
 double qn__pw_eval(enum qn__opcode op, double a, double b, double c, double p, double q);
+/* Rows whose result is BOOL. */
+bool qn__pw_compares(enum qn__opcode op);
 bool qn__is_pointwise(enum qn__opcode op); /* a PW row */
 #endif

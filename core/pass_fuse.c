@@ -34,12 +34,6 @@ static qn_dtype compute_dtype(const qn_graph *g, const struct qn__node *y)
     return qn__compute_dtype(x, y);
 }
 
-static bool is_compare(enum qn__opcode op)
-{
-    return op == QN_OP_lt || op == QN_OP_le || op == QN_OP_gt || op == QN_OP_ge || op == QN_OP_eq || op == QN_OP_ne ||
-           op == QN_OP_is_finite;
-}
-
 /* One or two instructions without a division or a function. */
 static bool is_cheap(enum qn__opcode op)
 {
@@ -78,7 +72,7 @@ static bool fits(const struct fuse *f, const struct tree *t, int32_t c)
 {
     const struct qn__node *y = &f->in->node[c], *root = &f->in->node[t->root];
     if (!qn__is_pointwise(y->op) || f->kept[c] || y->phase != root->phase || !qn__same_dims(y, root)) return false;
-    if (y->dtype != t->compute && !is_compare(y->op)) return false;
+    if (y->dtype != t->compute && !qn__pw_compares(y->op)) return false;
     if (compute_dtype(f->in, y) != t->compute) return false;
     if (!only_read_inside(f, t, c) && !may_be_computed_again(f, c)) return false;
     for (int k = 0; k < y->n_in; k++)

@@ -13,6 +13,9 @@ qn_status qn__safetensors_bytes(const qn_safetensors *st, int64_t offset, void *
 /* For messages. */
 const char *qn__safetensors_path(const qn_safetensors *st);
 
+/* For qsort_r: indices (uint32_t) into the qn_tensor_data at `user`, by name. */
+int qn__tensor_by_name(const void *a, const void *b, void *user);
+
 /* The bytes of a file to be: header text and order of the tensors. */
 struct qn__safetensors_plan {
     char *header; /* 8 bytes of length, then the text */

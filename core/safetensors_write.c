@@ -28,7 +28,7 @@ static int compare(const void *a, const void *b, void *user)
     return by_type ? by_type : strcmp(x->name, y->name);
 }
 
-static int compare_names(const void *a, const void *b, void *user)
+int qn__tensor_by_name(const void *a, const void *b, void *user)
 {
     const qn_tensor_data *t = user;
     return strcmp(t[*(const uint32_t *)a].name, t[*(const uint32_t *)b].name);
@@ -126,7 +126,7 @@ static qn_status check_meta(const char *path, const qn_meta_entry *meta, int64_t
 
 static qn_status check_unique(struct qn__safetensors_plan *p, const char *path, qn_tensor_data *t, qn_error *err)
 {
-    qsort_r(p->order, (size_t)p->n, sizeof p->order[0], compare_names, t);
+    qsort_r(p->order, (size_t)p->n, sizeof p->order[0], qn__tensor_by_name, t);
     for (int64_t i = 1; i < p->n; i++)
         if (strcmp(t[p->order[i]].name, t[p->order[i - 1]].name) == 0)
             return qn__fail(err, 4018, QN_AT_FILE(path), "tensor \"%s\" is given twice",

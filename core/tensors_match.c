@@ -44,12 +44,6 @@ static void compare(struct findings *f, const qn_tensor_info *have, const qn_ten
     found(f, MISMATCHED, want->name, detail);
 }
 
-static int by_name(const void *a, const void *b, void *user)
-{
-    const qn_tensor_data *t = user;
-    return strcmp(t[*(const uint32_t *)a].name, t[*(const uint32_t *)b].name);
-}
-
 static bool expects(const qn_tensor_data *t, const uint32_t *order, int64_t n, const char *name)
 {
     int64_t low = 0, high = n;
@@ -71,7 +65,7 @@ static qn_status find_unexpected(struct findings *f, const qn_safetensors *st, c
     uint32_t *order = n < UINT32_MAX ? qn__calloc(NULL, (size_t)n, sizeof order[0]) : NULL;
     if (!order) return qn__nomem(err, "tensor names", (size_t)n * sizeof order[0]);
     for (int64_t i = 0; i < n; i++) order[i] = (uint32_t)i;
-    qsort_r(order, (size_t)n, sizeof order[0], by_name, (void *)(uintptr_t)expected);
+    qsort_r(order, (size_t)n, sizeof order[0], qn__tensor_by_name, (void *)(uintptr_t)expected);
     for (int64_t i = 0; i < qn_safetensors_count(st); i++) {
         qn_tensor_info have;
         qn_safetensors_at(st, i, &have);

@@ -17,6 +17,12 @@ enum { QN_MAX_CLASSES = 1000000 };
 /* Allocates out->data for the dtype and dims already in it; dims must be non-negative. */
 qn_status qn__array_alloc(qn_array *out, const char *what, qn_error *err);
 
+/* A number of IDX and PNG files. */
+static inline uint32_t qn__big32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
 /* First byte of the elements in an IDX file of this rank. */
 #define QN_IDX_HEADER(rank) (4 + 4 * (int64_t)(rank))
 /* As qn_idx_read; *element gets the bytes of one element in the file. */

@@ -33,11 +33,6 @@ struct header {
     int64_t dim[4], count;
 };
 
-static uint32_t big32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 /* The four bytes before the sizes. */
 static qn_status parse_magic(struct header *h, const uint8_t *b, const char *name, qn_error *err)
 {
@@ -57,7 +52,7 @@ static qn_status parse_dims(struct header *h, const uint8_t *b, const char *name
     for (int i = 0; i < h->rank; i++) {
         char field[16] = "dim[0]";
         field[4] = (char)('0' + i);
-        h->dim[i] = (int64_t)big32(b + 4 * i);
+        h->dim[i] = (int64_t)qn__big32(b + 4 * i);
         if (!qn__count(&h->count, h->dim, i + 1))
             return qn__fail(err, 3021, QN_AT_BYTE(name, 4 + 4 * i, field),
                             "%lld; expected fewer than 2^48 elements in all", (long long)h->dim[i]);
@@ -85,11 +80,11 @@ static void to_host(qn_array *a, const struct header *h, const uint8_t *src)
     for (size_t i = 0; i < n; i++) {
         const uint8_t *p = src + i * (size_t)h->type->size;
         if (h->type->size == 8) {
-            uint64_t v = (uint64_t)big32(p) << 32 | big32(p + 4);
+            uint64_t v = (uint64_t)qn__big32(p) << 32 | qn__big32(p + 4);
             memcpy((char *)a->data + 8 * i, &v, 8);
             continue;
         }
-        uint32_t v = h->type->size == 4   ? big32(p)
+        uint32_t v = h->type->size == 4   ? qn__big32(p)
                      : h->type->size == 2 ? (uint32_t)(int32_t)(int16_t)(p[0] << 8 | p[1])
                                           : (uint32_t)(int32_t)(int8_t)p[0];
         memcpy((char *)a->data + 4 * i, &v, 4);

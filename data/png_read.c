@@ -18,17 +18,12 @@ struct feed {
     jmp_buf out;
 };
 
-static uint32_t big32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 /* qn__png_scan has been through the same chunks, so lengths can be trusted. */
 static void skip_to_picture(struct feed *f)
 {
     while (f->n - f->at >= 12) {
         const char *type = (const char *)f->b + f->at + 4;
-        size_t whole = 12 + (size_t)big32(f->b + f->at);
+        size_t whole = 12 + (size_t)qn__big32(f->b + f->at);
         if (!memcmp(type, "IHDR", 4) || !memcmp(type, "PLTE", 4) || !memcmp(type, "IDAT", 4) ||
             !memcmp(type, "IEND", 4)) {
             f->stop = f->at + whole;

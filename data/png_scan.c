@@ -29,11 +29,6 @@ struct scan {
     qn_error *err;
 };
 
-static uint32_t big32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 #define FAIL(s, code, offset, field, ...) \
     qn__fail((s)->err, code, QN_AT_BYTE((s)->name, (int64_t)(offset), field), __VA_ARGS__)
 
@@ -65,15 +60,15 @@ static qn_status check_header(struct scan *s, const struct chunk *c)
         return FAIL(s, 3012, c->at, "IHDR.length", "%lu; expected 13", (unsigned long)c->length);
     const uint8_t *d = c->data;
     size_t at = (size_t)(d - s->b);
-    QN_TRY(side(s, at, "IHDR.width", big32(d)));
-    QN_TRY(side(s, at + 4, "IHDR.height", big32(d + 4)));
+    QN_TRY(side(s, at, "IHDR.width", qn__big32(d)));
+    QN_TRY(side(s, at + 4, "IHDR.height", qn__big32(d + 4)));
     if (!depth_allowed(d[9], d[8]))
         return FAIL(s, 3011, at + 8, "IHDR.depth", "%d bits with colour type %d; expected an allowed pair", d[8], d[9]);
     if (d[10]) return FAIL(s, 3011, at + 10, "IHDR.compression", "%d; expected 0", d[10]);
     if (d[11]) return FAIL(s, 3011, at + 11, "IHDR.filter", "%d; expected 0", d[11]);
     if (d[12] > 1) return FAIL(s, 3011, at + 12, "IHDR.interlace", "%d; expected 0 or 1", d[12]);
-    *s->info = (struct qn__png_info){ .width = big32(d),
-                                      .height = big32(d + 4),
+    *s->info = (struct qn__png_info){ .width = qn__big32(d),
+                                      .height = qn__big32(d + 4),
                                       .depth = d[8],
                                       .colour = d[9],
                                       .channels = d[9] == GREY || d[9] == GREY_ALPHA ? 1 : 3,
@@ -93,7 +88,7 @@ static qn_status read_chunk(struct scan *s, size_t at, struct chunk *c)
     if (s->n - at < CHUNK_OVERHEAD)
         return FAIL(s, 3012, at, "chunk", "file ends here; expected %s", s->data ? "IEND" : "more chunks");
     c->at = (int64_t)at;
-    c->length = big32(s->b + at);
+    c->length = qn__big32(s->b + at);
     memcpy(c->type, s->b + at + 4, 4);
     c->type[4] = 0;
     c->data = s->b + at + 8;
@@ -107,7 +102,7 @@ static qn_status read_chunk(struct scan *s, size_t at, struct chunk *c)
                     s->n - at - CHUNK_OVERHEAD);
     if (!matters(c)) return QN_OK; /* skipped unseen, whatever it holds */
     memcpy(field + 5, "crc", 4);
-    uint32_t found = big32(c->data + c->length), real = (uint32_t)crc32(0, c->data - 4, c->length + 4);
+    uint32_t found = qn__big32(c->data + c->length), real = (uint32_t)crc32(0, c->data - 4, c->length + 4);
     if (found != real)
         return FAIL(s, 3012, at + 8 + c->length, field, "%08lx; expected %08lx", (unsigned long)found,
                     (unsigned long)real);

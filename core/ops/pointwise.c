@@ -41,7 +41,7 @@ double qn__pw_eval(enum qn__opcode op, double a, double b, double c, double p, d
 
 /* ---- shape rule ------------------------------------------------------------------------------- */
 
-static bool is_compare(enum qn__opcode op)
+bool qn__pw_compares(enum qn__opcode op)
 {
     return op == QN_OP_lt || op == QN_OP_le || op == QN_OP_gt || op == QN_OP_ge || op == QN_OP_eq || op == QN_OP_ne ||
            op == QN_OP_is_finite;
@@ -64,9 +64,9 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
     qn_dtype dtype;
     QN_TRY(operand_dtype(x, y, &dtype, err));
     const struct qn__pw_attr *attr = y->attr;
-    if (!is_compare(y->op) && y->op != QN_OP_cast && y->op != QN_OP_where && !qn_dtype_is_float(dtype))
+    if (!qn__pw_compares(y->op) && y->op != QN_OP_cast && y->op != QN_OP_where && !qn_dtype_is_float(dtype))
         return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(dtype));
-    y->dtype = is_compare(y->op) ? QN_BOOL : y->op == QN_OP_cast ? (qn_dtype)attr->dtype : dtype;
+    y->dtype = qn__pw_compares(y->op) ? QN_BOOL : y->op == QN_OP_cast ? (qn_dtype)attr->dtype : dtype;
     return qn__infer_broadcast(x, y, err);
 }
 

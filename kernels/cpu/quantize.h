@@ -15,4 +15,22 @@ static inline struct scaled scaled_of(const struct qn__args *a)
     for (int i = axis + 1; i < a->y.rank; i++) s.inner *= a->y.dim[i];
     return s;
 }
+
+/* One run, or a piece of it: n elements of the same scale. */
+typedef void scaled_run(void *to, const void *from, REAL scale, int64_t n);
+
+static inline void scaled_launch(const struct qn__args *a, size_t to_size, size_t from_size, scaled_run *run)
+{
+    enum { PIECE = 1 << 14 }; /* one scale for all is split over threads too */
+    struct scaled s = scaled_of(a);
+    const REAL *scale = qn__real(&a->x[1]);
+    int64_t pieces = (s.inner + PIECE - 1) / PIECE;
+#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count)) schedule(static)
+    for (int64_t i = 0; i < s.runs * pieces; i++) {
+        int64_t at = i % pieces * PIECE, n = s.inner - at < PIECE ? s.inner - at : PIECE;
+        size_t first = (size_t)(i / pieces * s.inner + at);
+        run((char *)a->y.data + first * to_size, (const char *)a->x[0].data + first * from_size,
+            scale[i / pieces % s.n], n);
+    }
+}
 #endif

@@ -4,8 +4,10 @@
 /* Adding and subtracting it rounds to the nearest whole number, to even in a tie. */
 #define ROUND (sizeof(REAL) == 4 ? (REAL)0x1.8p23f : (REAL)0x1.8p52)
 
-QN_CLONES static void quantize_run(int8_t *q, const REAL *x, REAL scale, int64_t n)
+QN_CLONES static void quantize_run(void *to, const void *from, REAL scale, int64_t n)
 {
+    int8_t *q = to;
+    const REAL *x = from;
     for (int64_t i = 0; i < n; i++) {
         REAL v = x[i] / scale;
         v = v > 127 ? 127 : v < -127 ? -127 : v == v ? v : 0;
@@ -22,17 +24,7 @@ static qn_status pick(const struct qn__args *a, struct qn__choice *c)
 static qn_status launch(const struct qn__step *step, qn_error *err)
 {
     (void)err;
-    const struct qn__args *a = &step->args;
-    struct scaled s = scaled_of(a);
-    const REAL *x = qn__real(&a->x[0]), *scale = qn__real(&a->x[1]);
-    int8_t *q = a->y.data;
-    enum { PIECE = 1 << 14 }; /* one scale for all is split over threads too */
-    int64_t pieces = (s.inner + PIECE - 1) / PIECE;
-#pragma omp parallel for num_threads(qn__threads_for(a, a->y.count)) schedule(static)
-    for (int64_t i = 0; i < s.runs * pieces; i++) {
-        int64_t run = i / pieces, at = i % pieces * PIECE, n = s.inner - at < PIECE ? s.inner - at : PIECE;
-        quantize_run(q + run * s.inner + at, x + run * s.inner + at, scale[run % s.n], n);
-    }
+    scaled_launch(&step->args, sizeof(int8_t), sizeof(REAL), quantize_run);
     return QN_OK;
 }
 

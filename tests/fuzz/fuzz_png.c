@@ -5,15 +5,10 @@
 #include <string.h>
 #include <zlib.h>
 
-static uint32_t big32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 static void mend_checksums(uint8_t *b, size_t n)
 {
     for (size_t at = 8; n >= 12 && at <= n - 12;) {
-        uint32_t length = big32(b + at);
+        uint32_t length = qn__big32(b + at);
         if (length > n - at - 12) return;
         uint32_t crc = (uint32_t)crc32(0, b + at + 4, length + 4);
         for (size_t i = 0; i < 4; i++) b[at + 8 + length + i] = (uint8_t)(crc >> (24 - 8 * i));

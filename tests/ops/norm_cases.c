@@ -325,8 +325,8 @@ OP_CASES(group_norm, forward);
 #define SHAPE(text, groups, n, c, h, w)                                                            \
     WITH(text " sum", groups, n, c, h, w, 0) WITH(text " norm", groups, n, c, h, w, 1)
 #define WITH(text, groups, n, c, h, w, which)                                                      \
-    { .name = text, .build = build_add, .oracle = oracle_add, .bound = bound_add, .n_in = 4, .p = { 1, which, groups }, \
-      .q = { 1e-5 }, .in = { X(n, c, h, w), X(n, c, h, w), VECTOR(c), VECTOR(c) } },
+    { .name = text, .build = build_add, .oracle = oracle_add, .bound = bound_add, .n_in = 4, \
+      .p = { 1, which, groups }, .q = { 1e-5 }, .in = { X(n, c, h, w), X(n, c, h, w), VECTOR(c), VECTOR(c) } },
 static const struct op_case add[] = { SHAPES LARGE };
 OP_CASES(add_group_norm, add);
 #undef WITH
