@@ -124,7 +124,7 @@ extern const struct qn__kernel qn__naive_attention, qn__attention_tiled, qn__att
 extern const struct qn__kernel qn__naive_bn_stats, qn__naive_batch_norm, qn__naive_bn_grad_stats, qn__naive_bn_grad_x,
     qn__naive_group_norm;
 
-/* ---- gradients of layer, RMS and group norm (naive_norm_grad.cu) -------------------------------------------------- */
+/* ---- gradients of layer, RMS and group norm (naive_norm_grad.cu) ------------------------------------------ */
 
 extern const struct qn__kernel qn__naive_norm_grad;
 
