@@ -70,21 +70,21 @@ static cudaError_t run_host_pointer_in_memory(float *x, int, cudaStream_t s)
     cudaMemcpy(device, &p, sizeof p, cudaMemcpyHostToDevice);
     return LAUNCH(read_twice, (1), (1), 0, s, device, x);
 }
-static cudaError_t run_freed_argument(float *x, int, cudaStream_t s)
+static float *freed(void)
 {
     float *gone;
     cudaMalloc((void **)&gone, 64);
     cudaMemset(gone, 0, 64);
     cudaFree(gone);
-    return LAUNCH(read_one, (1), (1), 0, s, (const float *)gone, x);
+    return gone;
+}
+static cudaError_t run_freed_argument(float *x, int, cudaStream_t s)
+{
+    return LAUNCH(read_one, (1), (1), 0, s, (const float *)freed(), x);
 }
 static cudaError_t run_freed_in_struct(float *x, int, cudaStream_t s)
 {
-    float *gone;
-    cudaMalloc((void **)&gone, 64);
-    cudaMemset(gone, 0, 64);
-    cudaFree(gone);
-    return LAUNCH(read_through, (1), (1), 0, s, (Pointers{ { x, gone } }), x);
+    return LAUNCH(read_through, (1), (1), 0, s, (Pointers{ { x, freed() } }), x);
 }
 __global__ void others_stack(float *x, int n)
 {
@@ -97,7 +97,7 @@ __global__ void others_stack(float *x, int n)
 }
 RUN(others_stack, (1), (2), 0)
 
-/* ---- what nothing has written ------------------------------------------------------------------------------------- */
+/* ---- what nothing has written ------------------------------------------------------------------------------------ */
 
 __global__ void unwritten_shared(float *x, int n)
 {
@@ -125,6 +125,7 @@ static cudaError_t run_unwritten_copy(float *x, int, cudaStream_t s)
 
 /* ---- races within a block --------------------------------------------------------------------------------------- */
 
+/* The read stands behind the write: the report of this race is looked at for both lines. */
 __global__ void read_after_write(float *x, int n)
 {
     CU_SHARED(float, s, [64]);
@@ -134,6 +135,28 @@ __global__ void read_after_write(float *x, int n)
     x[threadIdx.x] = s[(threadIdx.x + 63) % 64];
 }
 RUN(read_after_write, (1), (64), 0)
+/* Threads write their places and read others', after what is no barrier for all of them. */
+enum { NOTHING, SHUFFLE, WARP, HALF_WARPS };
+template <int Between> static __device__ void exchange(float *x, int n, unsigned other)
+{
+    CU_SHARED(float, s, [64]);
+    float more = 0;
+    s[threadIdx.x] = 0;
+    __syncthreads();
+    s[threadIdx.x] = (float)n;
+    if (Between == SHUFFLE) more = __shfl_xor_sync(0xffffffffu, 1.0f, 1);
+    if (Between == WARP) __syncwarp();
+    if (Between == HALF_WARPS) __syncwarp(threadIdx.x < 16 ? 0x0000ffffu : 0xffff0000u);
+    x[threadIdx.x] = s[other] + more;
+}
+__global__ void lanes_without_sync(float *x, int n) { exchange<NOTHING>(x, n, threadIdx.x ^ 1); }
+RUN(lanes_without_sync, (1), (32), 0)
+__global__ void shuffle_is_no_barrier(float *x, int n) { exchange<SHUFFLE>(x, n, threadIdx.x ^ 1); }
+RUN(shuffle_is_no_barrier, (1), (32), 0)
+__global__ void warps_need_more_than_syncwarp(float *x, int n) { exchange<WARP>(x, n, threadIdx.x ^ 32); }
+RUN(warps_need_more_than_syncwarp, (1), (64), 0)
+__global__ void other_half_not_in_mask(float *x, int n) { exchange<HALF_WARPS>(x, n, threadIdx.x ^ 16); }
+RUN(other_half_not_in_mask, (1), (32), 0)
 __global__ void write_after_read(float *x, int n)
 {
     CU_SHARED(float, s, [64]);
@@ -163,45 +186,6 @@ __global__ void write_after_reads(float *x, int n)
     if (threadIdx.x == 0) s[0] = 2;
 }
 RUN(write_after_reads, (1), (64), 0)
-__global__ void lanes_without_sync(float *x, int n)
-{
-    CU_SHARED(float, s, [32]);
-    s[threadIdx.x] = 0;
-    __syncthreads();
-    s[threadIdx.x] = (float)n;
-    x[threadIdx.x] = s[threadIdx.x ^ 1];
-}
-RUN(lanes_without_sync, (1), (32), 0)
-__global__ void shuffle_is_no_barrier(float *x, int n)
-{
-    CU_SHARED(float, s, [32]);
-    s[threadIdx.x] = 0;
-    __syncthreads();
-    s[threadIdx.x] = (float)n;
-    float v = __shfl_xor_sync(0xffffffffu, 1.0f, 1);
-    x[threadIdx.x] = s[threadIdx.x ^ 1] + v;
-}
-RUN(shuffle_is_no_barrier, (1), (32), 0)
-__global__ void warps_need_more_than_syncwarp(float *x, int n)
-{
-    CU_SHARED(float, s, [64]);
-    s[threadIdx.x] = 0;
-    __syncthreads();
-    s[threadIdx.x] = (float)n;
-    __syncwarp();
-    x[threadIdx.x] = s[threadIdx.x ^ 32];
-}
-RUN(warps_need_more_than_syncwarp, (1), (64), 0)
-__global__ void other_half_not_in_mask(float *x, int n)
-{
-    CU_SHARED(float, s, [32]);
-    s[threadIdx.x] = 0;
-    __syncthreads();
-    s[threadIdx.x] = (float)n;
-    __syncwarp(threadIdx.x < 16 ? 0x0000ffffu : 0xffff0000u);
-    x[threadIdx.x] = s[threadIdx.x ^ 16];
-}
-RUN(other_half_not_in_mask, (1), (32), 0)
 __global__ void race_in_device_memory(float *x, int n)
 {
     x[threadIdx.x] = (float)n;
@@ -218,7 +202,7 @@ __global__ void atomic_and_plain(float *x, int n)
 }
 RUN(atomic_and_plain, (1), (64), 0)
 
-/* ---- races between blocks ------------------------------------------------------------------------------------------ */
+/* ---- races between blocks ---------------------------------------------------------------------------------------- */
 
 __global__ void blocks_write_one_place(float *x, int n)
 {
@@ -259,7 +243,7 @@ __global__ void fence_alone(float *x, int)
 }
 RUN(fence_alone, (2), (32), 0)
 
-/* ---- barriers and warp operations --------------------------------------------------------------------------------- */
+/* ---- barriers and warp operations -------------------------------------------------------------------------------- */
 
 __global__ void divergent_barrier(float *x, int n)
 {
@@ -320,7 +304,7 @@ __global__ void barrier_against_shuffle(float *x, int)
 }
 RUN(barrier_against_shuffle, (1), (32), 0)
 
-/* ---- cp.async and ldmatrix --------------------------------------------------------------------------------------------- */
+/* ---- cp.async and ldmatrix --------------------------------------------------------------------------------------- */
 
 template <int Mistake> static __device__ void copy_in(float *x)
 {
@@ -378,7 +362,7 @@ RUN(matrix_misaligned, (1), (32), 0)
 __global__ void matrix_in_device_memory(float *x, int) { load_matrices<false, 0>(x); }
 RUN(matrix_in_device_memory, (1), (32), 0)
 
-/* ---- limits ------------------------------------------------------------------------------------------------------------ */
+/* ---- limits ------------------------------------------------------------------------------------------------------ */
 
 __global__ void one(float *x, int n) { x[threadIdx.x % 64 + 64 * 0] = (float)n; }
 static cudaError_t run_block_too_large(float *x, int n, cudaStream_t s) { return LAUNCH(one, (1), (1056), 0, s, x, n); }
