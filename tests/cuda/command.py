@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """The command on a GPU, the simulator's if QN_CUDA_PLUGIN names none: training, evaluation and prediction agree with
 the CPU's; --profile; and errors of the GPU in the midst of a run (fault rows B5, F2): one line, exit status 7, and the
-run goes on from its last checkpoint. run-tests: timeout 400"""
+run goes on from its last checkpoint; so does one that met a picture it cannot read. run-tests: timeout 400"""
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 BUILD = os.path.join(TOP, os.environ.get("QN_BUILD", "build/release"))
@@ -207,6 +209,46 @@ def goes_on():
           err + str(losses(directory)) + str(losses("runs/gpu-2")))
 
 
+def png(values):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    rows = b"".join(b"\0" + bytes(values[4 * i:4 * i + 4]) for i in range(4))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def bad_picture():
+    """Among the micro-batches of an update, while the step before is still under way."""
+    for kind in ("cats", "dogs"):
+        os.makedirs("pets/" + kind)
+        for i in range(20):
+            with open(f"pets/{kind}/{i:02}.png", "wb") as f:
+                f.write(png([(i * 37 + k * k * 61 + (kind == "cats") * k * 80) % 256 for k in range(16)]))
+    model = [{"conv": 3}, {"batch_norm": True}, "relu", {"dropout": 0.3}, {"linear": 2}]
+    with open("pets.json", "w", encoding="utf-8") as f:
+        json.dump({"quern": 1, "name": "pets", "data": {"png": "pets", "validation": 0.2, "normalize": "scale"},
+                   "augment": {"flip": True}, "model": model, "batch": 4, "epochs": 2, "accumulate": 3, "spike": "off",
+                   "ema": {"decay": 0.9}}, f)
+    words = ("train", "pets.json", "--device", "cuda", "-q")
+    status, _, err = run(*words, "--out", "good")
+    check("pictures", status == 0, err)
+    last = "pets-1/checkpoints/step-000006/"
+    for path in ("pets/dogs/07.png", "pets/cats/11.png"):
+        with open(path, "r+b") as f:
+            whole = f.read()
+            f.truncate(40)
+        status, _, err = run(*words, "--out", path + ".runs")
+        check(path + " is cut short", status == 3 and err.startswith("error E3012 data: " + path), err)
+        with open(path, "wb") as f:
+            f.write(whole)
+        status, _, err = run("train", f"--resume={path}.runs/pets-1", "--device", "cuda", "-q")
+        same = status == 0
+        for name in ("model.safetensors", "state.safetensors"):
+            with open("good/" + last + name, "rb") as a, open(f"{path}.runs/{last}{name}", "rb") as b:
+                same = same and a.read() == b.read()
+        check("and repaired: the bytes of a run that never met it", same, err)
+
+
 def main():
     if not os.path.exists(PLUGIN):
         print("skip the command on a GPU: no CUDA headers: this build has no cudasim/fast/libquern_cuda.so "
@@ -217,7 +259,7 @@ def main():
         os.chdir(folder)
         with open("r.json", "w", encoding="utf-8") as f:
             json.dump(RECIPE, f)
-        for part in (same_network_everywhere, predictions, profile, not_finite, tuning):
+        for part in (same_network_everywhere, predictions, profile, not_finite, tuning, bad_picture):
             part()
         if simulated:
             for part in (failures, memory_of_the_gpu, libraries, goes_on):
