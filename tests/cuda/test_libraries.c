@@ -204,6 +204,50 @@ static void each_release_fails(void **state)
     }
 }
 
+/* ---- shared memory ----------------------------------------------------------------------------------------------- */
+
+/* Attention in 16 bits needs more shared memory than a block has unasked. */
+static qn_status attend(struct work *w, qn_error *err)
+{
+    const int64_t dims[] = { 1, 2, 16, 64 };
+    memset(w, 0, sizeof *w);
+    if (qn_graph_new(&w->g, &alloc)) return qn__nomem(err, "graph", 1);
+    for (int i = 0; i < 3; i++) w->x[i] = qn_input(w->g, (const char *[]){ "q", "k", "v" }[i], QN_BF16, 4, dims);
+    w->y[0] = qn_attention(w->g, w->x[0], w->x[1], w->x[2], NULL);
+    QN_TRY(qn_compile(&w->p, w->g, w->y, 1, NULL, &(qn_compile_opts){ .device = "cuda", .threads = 1 }, err));
+    QN_TRY(qn_program_load(w->p, err));
+    for (int i = 0; i < 3; i++)
+        memset(qn_program_data(w->p, w->x[i]), 0, (size_t)qn_count(w->g, w->x[i]) * qn_dtype_size(QN_BF16));
+    for (int turn = 0; turn < 2; turn++) QN_TRY(qn_program_run(w->p, QN_MICRO, err));
+    return qn_program_wait(w->p, QN_MICRO, 0, err);
+}
+
+static void shared_memory_is_refused(void **state)
+{
+    (void)state;
+    struct work w;
+    char plan[80];
+    aid_sim.plan(NULL);
+    aid_ok(attend(&w, err));
+    uint64_t n = aid_sim.calls("cudaFuncSetAttribute");
+    drop(&w);
+    assert_true(n > 0);
+    for (uint64_t k = 1; k <= 2 * n; k++) {
+        qn_error told = { 0 };
+        size_t before = things();
+        memset(&memory, 0, sizeof memory);
+        snprintf(plan, sizeof plan, "cudaFuncSetAttribute:%llu%s", (unsigned long long)(k + 1) / 2,
+                 k % 2 ? "" : ":forever");
+        assert_true(aid_sim.plan(plan));
+        assert_int_equal(attend(&w, &told), QN_EDEVICE);
+        drop(&w);
+        aid_sim.plan(NULL);
+        if (!strstr(told.text, "attention BF16[1,2,16,64]")) fail_msg("%s: \"%s\"", plan, told.text);
+        clean(plan, before);
+        aid_sim.forget();
+    }
+}
+
 /* ---- the libraries have nothing to offer ------------------------------------------------------------------------ */
 
 /* A product of our own is stored before every activation but relu: one more rounding in 16 bits. gelu has a slope of at
@@ -317,6 +361,7 @@ static bool find(const char *library, const char *name, void *function)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(each_call_fails), cmocka_unit_test(each_release_fails),
+                                        cmocka_unit_test(shared_memory_is_refused),
                                         cmocka_unit_test(own_products_take_over),
                                         cmocka_unit_test(own_convolutions_take_over) };
     if (!aid_begin(NULL)) return aid_skip("libraries that fail");

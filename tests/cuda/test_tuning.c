@@ -193,8 +193,9 @@ static void what_cannot_be_tuned(void **state)
 static void failures_leave_nothing(void **state)
 {
     (void)state;
-    static const char *const plans[] = { "cudaEventCreateWithFlags", "cudaEventCreate", "cudaEventElapsedTime",
-                                         "cublasLtMatmulAlgoGetHeuristic", "cudaDriverGetVersion" };
+    static const char *const plans[] = { "cudaEventCreateWithFlags", "cudaEventCreate",
+                                         "cudaEventElapsedTime",     "cublasLtMatmulAlgoGetHeuristic",
+                                         "cudaDriverGetVersion",     "cudaRuntimeGetVersion" };
     if (!aid_sim.plan) {
         print_message("# skip: the GPU is not simulated\n");
         skip();
