@@ -105,6 +105,8 @@ qn_t qn__reduce(qn_graph *g, enum qn__opcode op, qn_t x, uint32_t axes, bool kee
 qn_t qn__unreduced(qn_graph *g, const struct qn__node *y, qn_t t);
 /* y like operand 0, which must be a store tensor or the result of a write to one (op->writes) */
 qn_status qn__infer_written(const struct qn__node *const *x, struct qn__node *y, qn_error *err);
+/* the dtype of the optimizers' hyper: F32, of weights in F64 F64 */
+qn_status qn__check_hyper(const struct qn__node *hyper, qn_dtype weights, qn_error *err);
 /* costs: no arithmetic, every operand read and the result written; one operation per element of operand 0 */
 struct qn__cost qn__cost_move(const struct qn__node *const *x, const struct qn__node *y);
 struct qn__cost qn__cost_each(const struct qn__node *const *x, const struct qn__node *y);

@@ -23,7 +23,7 @@
 #include "../../tests/cudasim/counts.h"
 #include "cases.h"
 
-enum { WARM_UP = 5, REPEATS = 30, SMALL = 5 << 19 };
+enum { WARM_UP = 5, REPEATS = 30, SMALL = 7 << 19 };
 
 struct options {
     bool check, list;

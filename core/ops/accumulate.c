@@ -5,8 +5,8 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
 {
     qn_dtype dtype = x[0]->dtype;
     QN_TRY(qn__infer_written(x, y, err));
-    if (dtype != QN_F32 && dtype != QN_F64 && dtype != QN_I32 && dtype != QN_I64)
-        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, I32 or I64", qn_dtype_name(dtype));
+    if (!qn_dtype_is_float(dtype) && dtype != QN_I32 && dtype != QN_I64)
+        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16, F16, I32 or I64", qn_dtype_name(dtype));
     if (dtype != x[1]->dtype)
         return qn__fail(err, 2202, NULL, "%s into %s; expected one dtype", qn_dtype_name(x[1]->dtype),
                         qn_dtype_name(dtype));

@@ -15,8 +15,8 @@ static qn_status check(const struct qn__node *const *x, int n_in, int n_fixed, c
     const struct qn__node *logits = x[0], *target = x[1];
     if (n_in != n_fixed + (attr->has_weight != 0))
         return qn__fail(err, 2204, NULL, "%d operands; expected %d", n_in, n_fixed + (attr->has_weight != 0));
-    if ((logits->dtype != QN_F32 && logits->dtype != QN_F64) || logits->rank < 1)
-        return qn__fail(err, 2202, NULL, "logits are %s of rank %d; expected F32 or F64 [..,V]",
+    if (!qn_dtype_is_float(logits->dtype) || logits->rank < 1)
+        return qn__fail(err, 2202, NULL, "logits are %s of rank %d; expected F32, F64, BF16 or F16 [..,V]",
                         qn_dtype_name(logits->dtype), logits->rank);
     bool index_fits = is_index(target) && target->rank == logits->rank - 1 &&
                       memcmp(target->dim, logits->dim, (size_t)target->rank * sizeof target->dim[0]) == 0;
@@ -110,7 +110,8 @@ static qn_t weighted_mean(qn_graph *g, qn_t rows, qn_t target, const struct qn__
     qn_dtype dtype = qn_dtype_of(g, rows);
     qn_t counts = qn__node_shaped(g, QN_OP_target_weight, (qn_t[]){ target, weight }, attr->has_weight ? 2 : 1, attr,
                                   dtype, t.rank, t.dim, NULL, NULL);
-    qn_t total = qn_maximum(g, qn_sum_all(g, counts), qn_scalar(g, dtype, 1e-30));
+    double tiny = dtype == QN_F16 ? 0x1p-24 : 1e-30;
+    qn_t total = qn_maximum(g, qn_sum_all(g, counts), qn_scalar(g, dtype, tiny));
     return qn_div(g, qn_sum_all(g, rows), total);
 }
 

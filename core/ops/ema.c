@@ -5,11 +5,12 @@ static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_e
 {
     const struct qn__ema_attr *attr = y->attr;
     QN_TRY(qn__infer_written(x, y, err));
-    if (y->dtype != QN_F32 && y->dtype != QN_F64)
-        return qn__fail(err, 2202, NULL, "%s; expected F32 or F64", qn_dtype_name(y->dtype));
-    if (x[1]->dtype != y->dtype || x[2]->dtype != y->dtype)
-        return qn__fail(err, 2202, NULL, "%s, %s and %s; expected one dtype", qn_dtype_name(y->dtype),
-                        qn_dtype_name(x[1]->dtype), qn_dtype_name(x[2]->dtype));
+    if (!qn_dtype_is_float(y->dtype))
+        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(y->dtype));
+    QN_TRY(qn__check_hyper(x[2], y->dtype, err));
+    if (x[1]->dtype != y->dtype)
+        return qn__fail(err, 2202, NULL, "%s and %s; expected one dtype", qn_dtype_name(y->dtype),
+                        qn_dtype_name(x[1]->dtype));
     if (!qn__same_dims(x[0], x[1]) || x[2]->rank != 1 || x[2]->dim[0] != 4)
         return qn__fail(err, 2201, NULL, "operands do not fit; expected two of equal dims and hyper [4]");
     if (!(attr->decay >= 0 && attr->decay < 1))

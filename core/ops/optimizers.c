@@ -1,5 +1,6 @@
 /* optimizers.c - one step of an optimizer: the rows sgd, momentum, adam, rmsprop, rmsprop_momentum, adagrad, lamb and
- * lion. Operands: w, the row's moments, gradient, hyper; all but the last two are written in place. */
+ * lion. Operands: w, the row's moments, gradient, hyper; all but the last two are written in place. hyper has the
+ * number of the update, which 16 bits would lose: it is F32 for weights of any narrower type. */
 #include "../op.h"
 #include <math.h>
 #include <string.h>
@@ -25,15 +26,25 @@ static qn_status check_attr(const struct qn__optim_attr *a, qn_error *err)
     return check_range("clip_value", a->clip_value, any, err);
 }
 
+qn_status qn__check_hyper(const struct qn__node *hyper, qn_dtype weights, qn_error *err)
+{
+    qn_dtype expected = weights == QN_F64 ? QN_F64 : QN_F32;
+    if (hyper->dtype != expected)
+        return qn__fail(err, 2202, NULL, "hyper is %s; expected %s for weights of %s", qn_dtype_name(hyper->dtype),
+                        qn_dtype_name(expected), qn_dtype_name(weights));
+    return QN_OK;
+}
+
 static qn_status infer(const struct qn__node *const *x, struct qn__node *y, qn_error *err)
 {
     const struct qn__node *hyper = x[y->n_in - 1];
     QN_TRY(qn__infer_written(x, y, err));
-    if (y->dtype != QN_F32 && y->dtype != QN_F64)
-        return qn__fail(err, 2202, NULL, "%s; expected F32 or F64", qn_dtype_name(y->dtype));
+    if (!qn_dtype_is_float(y->dtype))
+        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(y->dtype));
+    QN_TRY(qn__check_hyper(hyper, y->dtype, err));
     for (int i = 1; i < y->n_in; i++) {
         const struct qn__op *op = qn__op_of(x[i]->op);
-        if (x[i]->dtype != y->dtype)
+        if (i < y->n_in - 1 && x[i]->dtype != y->dtype)
             return qn__fail(err, 2202, NULL, "%s and %s; expected one dtype", qn_dtype_name(y->dtype),
                             qn_dtype_name(x[i]->dtype));
         if (i < y->n_in - 1 && !qn__same_dims(x[0], x[i]))

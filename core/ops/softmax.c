@@ -3,8 +3,8 @@
 
 static qn_status check_rows(const struct qn__node *x, qn_error *err)
 {
-    if (x->dtype != QN_F32 && x->dtype != QN_F64)
-        return qn__fail(err, 2202, NULL, "%s; expected F32 or F64", qn_dtype_name(x->dtype));
+    if (!qn_dtype_is_float(x->dtype))
+        return qn__fail(err, 2202, NULL, "%s; expected F32, F64, BF16 or F16", qn_dtype_name(x->dtype));
     if (x->rank < 1) return qn__fail(err, 2203, NULL, "rank 0; expected at least one axis");
     return QN_OK;
 }

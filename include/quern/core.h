@@ -355,7 +355,7 @@ typedef struct qn_loss_scale_opts {
 QN_API qn_t qn_loss_scale(qn_graph *g, qn_t state, qn_t finite, const qn_loss_scale_opts *opts);
 
 /* One step of an optimizer. w and the moments are tensors of the store, all like grad: F32 or F64, one shape. What
- * changes from step to step comes from hyper [4] of the same dtype: learning rate, factor on the gradient, 1
+ * changes from step to step comes from hyper [4], F32 (F64 if w is): learning rate, factor on the gradient, 1
  * to apply or 0 to write nothing at all, number of the update from 1. Returns w after the step. Below, e =
  * weight_decay, lr = hyper[0] lr_scale, g = clamp(hyper[1] grad, -clip_value, clip_value) (no clamp if 0); x
  * / 0 counts as 0. */

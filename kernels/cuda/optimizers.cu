@@ -23,7 +23,7 @@ struct tensor {
 
 /* The same for all tensors of a launch. */
 struct common {
-    const void *hyper;
+    const float *hyper;
     float beta1, beta2, eps, momentum, limit, log_beta1, log_beta2, ema_decay;
     int32_t nesterov, decoupled;
 };
@@ -41,13 +41,13 @@ struct numbers {
     bool nesterov, decoupled;
 };
 
-template <class T> __device__ bool read_numbers(const batch &p, const tensor &t, numbers &u)
+__device__ bool read_numbers(const batch &p, const tensor &t, numbers &u)
 {
-    const T *hyper = static_cast<const T *>(p.k.hyper);
-    if (to_f32(hyper[2]) == 0.0f) return false;
-    float step = to_f32(hyper[3]), ramp = (step - 1.0f) / (step + 9.0f);
-    u.lr = to_f32(hyper[0]) * t.lr_scale;
-    u.factor = to_f32(hyper[1]);
+    const float *hyper = p.k.hyper;
+    if (hyper[2] == 0.0f) return false;
+    float step = hyper[3], ramp = (step - 1.0f) / (step + 9.0f);
+    u.lr = hyper[0] * t.lr_scale;
+    u.factor = hyper[1];
     u.limit = p.k.limit;
     u.decay = t.decay;
     u.beta1 = p.k.beta1;
@@ -171,7 +171,7 @@ template <class T, class Rule> __global__ void __launch_bounds__(QN_CHUNK_THREAD
     int which = tensor_of(p.chunks, blockIdx.x);
     const tensor &t = p.t[which];
     numbers u;
-    if (!read_numbers<T>(p, t, u)) return;
+    if (!read_numbers(p, t, u)) return;
     T *w = static_cast<T *>(t.w), *a = static_cast<T *>(t.a), *b = static_cast<T *>(t.b);
     const T *g = static_cast<const T *>(t.g);
     constexpr int N = vec16<T>::n;
@@ -209,7 +209,7 @@ template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_meas
     CU_SHARED(float, part, [2][32]);
     const tensor &t = p.t[0];
     numbers u;
-    if (!read_numbers<T>(p, t, u)) return;
+    if (!read_numbers(p, t, u)) return;
     const T *w = static_cast<const T *>(t.w), *g = static_cast<const T *>(t.g);
     T *m = static_cast<T *>(t.a), *v = static_cast<T *>(t.b);
     constexpr int N = vec16<T>::n;
@@ -242,11 +242,10 @@ template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_meas
 }
 
 /* sums[0] becomes |w| / |u|, 1 if either is 0. One block. */
-template <class T>
-__global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_trust(const T *hyper, float *sums, int chunks)
+__global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_trust(const float *hyper, float *sums, int chunks)
 {
     CU_SHARED(float, part, [2][32]);
-    if (to_f32(hyper[2]) == 0.0f) return; /* a skipped step has no sums */
+    if (hyper[2] == 0.0f) return; /* a skipped step has no sums */
     float of_w = 0.0f, of_u = 0.0f;
     for (int i = threadIdx.x; i < chunks; i += QN_CHUNK_THREADS) {
         of_w += sums[2 * i];
@@ -261,7 +260,7 @@ template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_move
 {
     const tensor &t = p.t[0];
     numbers u;
-    if (!read_numbers<T>(p, t, u)) return;
+    if (!read_numbers(p, t, u)) return;
     T *w = static_cast<T *>(t.w);
     const T *m = static_cast<const T *>(t.a), *v = static_cast<const T *>(t.b);
     constexpr int N = vec16<T>::n;
@@ -281,7 +280,7 @@ template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_move
 
 /* ---- host ----------------------------------------------------------------------------------------------- */
 
-const void *hyper_of(const qn__args &a) { return a.x[a.n_in - 1].data; }
+const float *hyper_of(const qn__args &a) { return static_cast<const float *>(a.x[a.n_in - 1].data); }
 
 common common_of(const qn__args &a)
 {
@@ -362,7 +361,7 @@ qn_status pick(const qn__args *a, qn__choice *c)
 {
     c->variant = 0;
     for (int i = 0; i < a->n_in; i++)
-        if (a->x[i].dtype != a->y.dtype) return QN_EUSAGE;
+        if (a->x[i].dtype != (i < a->n_in - 1 ? a->y.dtype : QN_F32)) return QN_EUSAGE;
     return is_cuda_float(a->y.dtype) ? QN_OK : QN_EUSAGE;
 }
 
@@ -383,8 +382,7 @@ qn_status launch_lamb(const qn__step *s, qn_error *err)
     cudaError_t answer = with_float(s->args.y.dtype, [&](auto t) {
         using T = decltype(t);
         cudaError_t e = LAUNCH(lamb_measure<T>, ((unsigned)chunks), (QN_CHUNK_THREADS), 0, stream, p, sums);
-        if (e == cudaSuccess)
-            e = LAUNCH(lamb_trust<T>, (1), (QN_CHUNK_THREADS), 0, stream, (const T *)p.k.hyper, sums, chunks);
+        if (e == cudaSuccess) e = LAUNCH(lamb_trust, (1), (QN_CHUNK_THREADS), 0, stream, p.k.hyper, sums, chunks);
         if (e == cudaSuccess) e = LAUNCH(lamb_move<T>, ((unsigned)chunks), (QN_CHUNK_THREADS), 0, stream, p, sums);
         return e;
     });

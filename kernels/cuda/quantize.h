@@ -4,8 +4,9 @@
  * side moves in whole sectors and the other in 4 or 8 bytes a thread, neighbours neighbouring bytes, whatever the axis.
  *
  *   runs      one scale for a group: one for all, or inner is a multiple of the group
- *   columns   a scale for each element of a row, which groups fill: a thread stays in its columns and keeps their
- *             scales
+ *   columns   a scale for each element of a row: a thread goes on by whole rows, as many as fill whole groups, so that
+ *             it stays in its columns and keeps their scales. A block reads them side by side and hands them out
+ *             through shared memory
  *   elements  any other: a scale for each element of a group, found by one division and counting on, out of the
  *             cache */
 #ifndef QN_KERNELS_CUDA_QUANTIZE_H
@@ -36,7 +37,7 @@ static inline struct scaled scaled_of(const struct qn__args *a)
     s.inner = divisor_of(inner);
     s.n = divisor_of(n);
     s.count = a->y.count;
-    s.narrow = a->y.count < INT32_MAX;
+    s.narrow = a->y.count < INT32_MAX - 8 * QUANTIZE_THREADS; /* the last block looks beyond the end */
     return s;
 }
 
@@ -50,22 +51,26 @@ static inline qn_status pick_scaled(const struct qn__args *a, qn_dtype dtype, st
     if (axis < 0 || inner % elements == 0)
         c->variant = QUANTIZE_RUNS;
     else
-        c->variant = inner == 1 && a->y.dim[axis] % elements == 0 ? QUANTIZE_COLUMNS : QUANTIZE_ELEMENTS;
+        c->variant = inner == 1 ? QUANTIZE_COLUMNS : QUANTIZE_ELEMENTS;
     return QN_OK;
 }
 
 /* Blocks for groups of `elements`; sets s->step. */
 static inline unsigned scaled_grid(const struct qn__args *a, int32_t variant, int64_t elements, struct scaled *s)
 {
-    int64_t blocks = ceil_div(s->count, elements * QUANTIZE_THREADS), row = s->n.by / elements;
+    int64_t blocks = ceil_div(s->count, elements * QUANTIZE_THREADS),
+            row = s->n.by; /* groups of `elements` whole rows */
+    for (int64_t rows = elements; row % 2 == 0 && rows > 1; rows /= 2) row /= 2;
     unsigned grid = grid_for(a, blocks, QUANTIZE_THREADS, 4);
     s->step = (int64_t)grid * QUANTIZE_THREADS;
     if (variant != QUANTIZE_COLUMNS) return grid;
     int64_t least = ceil_div(row, QUANTIZE_THREADS), few = a->gpu->multiprocessors;
-    if (least < few) least = blocks < few ? blocks : few;
+    if (least < few) least = few;
+    if (least > blocks) least = blocks;
     grid = grid_for(a, ceil_div(blocks, QUANTIZE_ROWS), QUANTIZE_THREADS, 4);
     if (grid < least) grid = (unsigned)least;
     s->step = (int64_t)grid * QUANTIZE_THREADS / row * row;
+    if (s->step == 0) s->step = row; /* fewer groups than that: one of each thread */
     return grid;
 }
 
@@ -98,22 +103,33 @@ template <int N, int VARIANT>
 static __device__ __forceinline__ void scales_of(float (&v)[N], const struct scaled &s, int64_t element)
 {
     struct scale_place p = place_of(s, element);
-    if constexpr (VARIANT == QUANTIZE_COLUMNS) {
 #pragma unroll
-        for (int k = 0; k < N; k += vec16<float>::n) {
-            vec16<float> w = load16(s.scale + p.scale + k);
-            for (int j = 0; j < vec16<float>::n; j++) v[k + j] = w.v[j];
-        }
-    } else {
-#pragma unroll
-        for (int k = 0; k < N; k++) {
-            v[k] = VARIANT == QUANTIZE_RUNS && k ? v[0] : s.scale[p.scale];
-            if (VARIANT == QUANTIZE_RUNS || ++p.into < s.inner.by) continue;
-            p.into = 0;
-            p.scale = p.scale + 1 < s.n.by ? p.scale + 1 : 0;
-        }
+    for (int k = 0; k < N; k++) {
+        v[k] = VARIANT == QUANTIZE_RUNS && k ? v[0] : s.scale[p.scale];
+        if (VARIANT == QUANTIZE_RUNS || ++p.into < s.inner.by) continue;
+        p.into = 0;
+        p.scale = p.scale + 1 < s.n.by ? p.scale + 1 : 0;
     }
 }
+
+/* Those of the N columns of each thread of the block; every thread comes here. A word is left free after 32, so that
+ * the same one of a warp's N lies in 32 different banks. */
+template <int N> struct column_scales {
+    static constexpr int words = QUANTIZE_THREADS * N, room = words + words / 32;
+    static __device__ __forceinline__ int place(int i) { return i + i / 32; }
+    static __device__ __forceinline__ void take(float (&v)[N], float *shared, const struct scaled &s)
+    {
+        int64_t first = (int64_t)blockIdx.x * words;
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            int i = k * QUANTIZE_THREADS + (int)threadIdx.x;
+            shared[place(i)] = s.scale[place_of(s, first + i).scale];
+        }
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < N; k++) v[k] = shared[place((int)threadIdx.x * N + k)];
+    }
+};
 
 /* N numbers of 8 bits, moved by one instruction; the address must be a multiple of N, which is 4 or 8. */
 template <int N> struct alignas(N) bytes_of {

@@ -17,9 +17,12 @@ __global__ void __launch_bounds__(QUANTIZE_THREADS)
 {
     constexpr int N = vec16<T>::n;
     int64_t first = (int64_t)blockIdx.x * QUANTIZE_THREADS + threadIdx.x, whole = s.count / N;
-    if (first >= s.step) return; /* not a whole row */
     float scale[N];
-    if (VARIANT == QUANTIZE_COLUMNS && first < whole) scales_of<N, VARIANT>(scale, s, first * N);
+    if constexpr (VARIANT == QUANTIZE_COLUMNS) {
+        CU_SHARED(float, shared, [column_scales<N>::room]);
+        column_scales<N>::take(scale, shared, s);
+    }
+    if (first >= s.step) return; /* not a whole row */
     for (int64_t i = first; i < whole; i += s.step) {
         vec16<T> v = load16(x + i * N);
         if (VARIANT != QUANTIZE_COLUMNS) scales_of<N, VARIANT>(scale, s, i * N);

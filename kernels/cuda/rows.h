@@ -1,22 +1,32 @@
-/* rows.h - what the kernels over rows of the last axis share: four ways to lay a row on threads.
+/* rows.h - what the kernels over rows of the last axis share: ways to lay a row on threads.
  *
  *   thread   up to QN_THREAD_ROW elements: a block copies its rows to shared memory in one piece (so every sector is
  *            moved once although rows are short), one thread works on each row; words left free there let
  *            neighbouring threads use different banks
  *   warp     a row fits into the registers of a warp
  *   shared   a row fits into the shared memory of a block: each thread reads back only what it wrote
- *   long     anything longer: the row is read again instead of kept
+ *   held     anything longer: in the registers of a large block first, what is left in its shared memory; what still
+ *            is left is read again
  *
- * warp and shared move 16 bytes at a time where rows start at multiples of 16 bytes, else element by element. pick
- * decides from the width alone. A maximum is NaN if one element is, so that a bad row stays visible. */
+ * warp, shared and held move 16 bytes at a time where rows start at multiples of 16 bytes, else element by element.
+ * pick decides from the width alone. A maximum is NaN if one element is, so that a bad row stays visible. */
 #ifndef QN_KERNELS_CUDA_ROWS_H
 #define QN_KERNELS_CUDA_ROWS_H
 #include "gpu.h"
 #include "cuda.h"
 
-enum { QN_ROWS_THREAD, QN_ROWS_WARP, QN_ROWS_WARP_SCALAR, QN_ROWS_SHARED, QN_ROWS_SHARED_SCALAR, QN_ROWS_LONG };
+enum {
+    QN_ROWS_THREAD,
+    QN_ROWS_WARP,
+    QN_ROWS_WARP_SCALAR,
+    QN_ROWS_SHARED,
+    QN_ROWS_SHARED_SCALAR,
+    QN_ROWS_HELD,
+    QN_ROWS_HELD_SCALAR
+};
 #define QN_ROWS_VARIANTS \
-    "thread", "warp, 16 bytes", "warp, elements", "shared, 16 bytes", "shared, elements", "long", NULL
+    "thread", "warp, 16 bytes", "warp, elements", "shared, 16 bytes", "shared, elements", "held, 16 bytes", \
+        "held, elements", NULL
 enum { QN_THREAD_ROW = 32, QN_THREAD_ROWS = 128, QN_WARP_ROWS = 4, QN_BLOCK_THREADS = 256 };
 /* accesses of one lane that a row in registers may take */
 enum { QN_VECTOR_PARTS = 4, QN_SCALAR_PARTS = 16 };
@@ -37,7 +47,8 @@ static inline int32_t rows_variant(const qn__args *a, int64_t width, size_t size
     bool aligned = width * (int64_t)size % 16 == 0;
     int64_t lane = aligned ? QN_VECTOR_PARTS * 16 / (int64_t)size : (int64_t)QN_SCALAR_PARTS;
     if (width <= 32 * lane) return aligned ? QN_ROWS_WARP : QN_ROWS_WARP_SCALAR;
-    if (width * (int64_t)size * copies > a->gpu->shared_per_block - 1024) return QN_ROWS_LONG;
+    if (width * (int64_t)size * copies > a->gpu->shared_per_block - 1024)
+        return aligned ? QN_ROWS_HELD : QN_ROWS_HELD_SCALAR;
     return aligned ? QN_ROWS_SHARED : QN_ROWS_SHARED_SCALAR;
 }
 
@@ -151,6 +162,110 @@ static __device__ __forceinline__ void shared_row_out(T *row, const T *kept, int
     }
 }
 
+/* What a block of THREADS keeps of ROWS rows of one width: PARTS accesses of a thread in registers, then `room`
+ * elements of each row in shared memory. What is left is read again; passes go to and fro, so that each begins with
+ * what the one before had last, while a cache may have it. Where a column is kept does not change the order in which a
+ * thread comes to it, so the bits of a sum do not depend on how much shared memory a device has. A thread sees no
+ * other's elements; every thread of the block makes every pass. */
+template <class T, int N, int THREADS, int PARTS, int ROWS> struct held_rows {
+    static constexpr int stride = THREADS * N, held = PARTS * stride;
+    const T *row[ROWS];
+    T *kept; /* [ROWS][room]; room: a multiple of stride */
+    int64_t width;
+    int room;
+    pack<T, N> p[PARTS][ROWS];
+
+    static __device__ __forceinline__ int column(int k) { return (k * THREADS + (int)threadIdx.x) * N; }
+    __device__ __forceinline__ int inside() const { return (int)(width < held + room ? width : held + room); }
+    __device__ __forceinline__ void load(pack<T, N> (&v)[ROWS], int64_t at) const
+    {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) v[r].load(row[r] + at);
+    }
+    /* f(the N elements of each row from a column on, the column), for the first time */
+    template <class F> __device__ __forceinline__ void read(F f)
+    {
+        int end = inside();
+#pragma unroll
+        for (int k = 0; k < PARTS; k++)
+            if (column(k) < end) load(p[k], column(k));
+#pragma unroll
+        for (int k = 0; k < PARTS; k++)
+            if (column(k) < end) f(p[k], (int64_t)column(k));
+        pack<T, N> v[ROWS];
+#pragma unroll 2
+        for (int at = column(PARTS); at < end; at += stride) {
+            load(v, at);
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) v[r].store(kept + r * room + at - held);
+            f(v, (int64_t)at);
+        }
+#pragma unroll 1
+        for (int64_t base = held + room; base < width; base += stride) rest(base, f);
+    }
+    /* What is not kept, `stride` columns from base on. All warps go on together: else one of them would read first what
+     * another has read long ago. */
+    template <class F> __device__ __forceinline__ void rest(int64_t base, F f)
+    {
+        int64_t at = base + (int)threadIdx.x * N;
+        pack<T, N> v[ROWS];
+        if (at < width) {
+            load(v, at);
+            f(v, at);
+        }
+        __syncthreads();
+    }
+    /* The last of first, first + stride, .. below end; less than first if there is none. */
+    static __device__ __forceinline__ int64_t last(int64_t first, int64_t end)
+    {
+        return end > first ? first + (end - 1 - first) / stride * stride : first - stride;
+    }
+    __device__ __forceinline__ void recall(pack<T, N> (&v)[ROWS], int at) const
+    {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) v[r].load(kept + r * room + at - held);
+    }
+    /* Once more, the last column first. */
+    template <class F> __device__ __forceinline__ void back(F f)
+    {
+        int end = inside();
+        pack<T, N> v[ROWS];
+#pragma unroll 1
+        for (int64_t base = last(held + room, width); base >= held + room; base -= stride) rest(base, f);
+#pragma unroll 2
+        for (int at = (int)last(column(PARTS), end); at >= column(PARTS); at -= stride) {
+            recall(v, at);
+            f(v, (int64_t)at);
+        }
+#pragma unroll
+        for (int k = PARTS - 1; k >= 0; k--)
+            if (column(k) < end) f(p[k], (int64_t)column(k));
+    }
+    /* Once more after that, the first column first. */
+    template <class F> __device__ __forceinline__ void forth(F f)
+    {
+        int end = inside();
+        pack<T, N> v[ROWS];
+#pragma unroll
+        for (int k = 0; k < PARTS; k++)
+            if (column(k) < end) f(p[k], (int64_t)column(k));
+#pragma unroll 2
+        for (int at = column(PARTS); at < end; at += stride) {
+            recall(v, at);
+            f(v, (int64_t)at);
+        }
+#pragma unroll 1
+        for (int64_t base = held + room; base < width; base += stride) rest(base, f);
+    }
+};
+/* Elements of each of `rows` rows that shared memory takes, where `held` are in registers. */
+static inline int held_room(const qn__args *a, int64_t width, size_t size, int rows, int stride, int held)
+{
+    int64_t left = width > held ? ceil_div(width - held, stride) * stride : 0;
+    int64_t fits = (a->gpu->shared_per_block - 1024) / ((int64_t)size * rows) / stride * stride;
+    return (int)(left < fits ? left : fits);
+}
+
 /* Running maximum and sum of e^(x - maximum) (Milakov and Gimelshein 2018, "Online normalizer calculation for
  * softmax"). An element equal to the maximum counts 1 also if both are -inf; a row of -inf only, or with +inf, becomes
  * NaN in finish, as the definition has it. */
@@ -160,6 +275,16 @@ struct online_sum {
     {
         float m = max_nan(max, x);
         sum = sum * (max == m ? 1.0f : expf(max - m)) + (x == m ? 1.0f : expf(x - m));
+        max = m;
+    }
+    template <class T, int N> __device__ __forceinline__ void add(const pack<T, N> &p)
+    {
+        float m = max;
+#pragma unroll
+        for (int i = 0; i < N; i++) m = max_nan(m, to_f32(p.v[i]));
+        sum *= max == m ? 1.0f : expf(max - m);
+#pragma unroll
+        for (int i = 0; i < N; i++) sum += to_f32(p.v[i]) == m ? 1.0f : expf(to_f32(p.v[i]) - m);
         max = m;
     }
     __device__ __forceinline__ void join_warp()

@@ -1,7 +1,8 @@
 /* softmax.cu - softmax and log-softmax over the last axis, and their gradients.
  *
  * Compulsory bytes: forward 2 n elements, backward 3 n; rows.h says how a row is laid on threads so that each is moved
- * once (twice read for rows beyond the registers of a block). The gradients take the operator's own result:
+ * once. What neither registers nor shared memory of a block hold is read twice: of a row of f32 what is beyond 53,000
+ * elements, of two (softmax_grad) beyond 38,000, where a block has 99 KB. The gradients take the operator's own result:
  *   softmax      dx = y (dy - sum dy y)          log-softmax      dx = dy - e^y sum dy */
 #include "rows.h"
 
@@ -159,37 +160,84 @@ __global__ void __launch_bounds__(QN_THREAD_ROWS)
     rows_out(dx, other, first, rows, width);
 }
 
-/* ---- rows that nothing holds ------------------------------------------------------------------------------------ */
+/* ---- longer rows ------------------------------------------------------------------------------------------------- */
 
-template <class T, bool LOG>
-__global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_long(T *y, const T *x, int64_t width)
+enum { HELD_THREADS = 1024 };
+/* Accesses of a thread that stay in registers, of 64 there are for each. Elements of 16 bits are counted as if each
+ * took a register: the compiler may keep what it has made of them. */
+template <class T, int N> using held_row = held_rows<T, N, HELD_THREADS, N == 1 ? 20 : sizeof(T) == 4 ? 6 : 3, 1>;
+/* Of two rows: in f32 as much as there are registers, in 16 bits what a row of 50,000 needs. */
+template <class T, int N> struct pair_size {
+    static constexpr bool wide = sizeof(T) == 4;
+    static constexpr int threads = wide ? 256 : 512, parts = N == 1 ? (wide ? 64 : 24) : wide ? 26 : 5;
+};
+template <class T, int N> using held_pair = held_rows<T, N, pair_size<T, N>::threads, pair_size<T, N>::parts, 2>;
+
+template <class T, int N, bool LOG>
+__global__ void __launch_bounds__(HELD_THREADS) softmax_held(T *y, const T *x, int64_t width, int room)
 {
     CU_SHARED(float, part, [64]);
-    x += (int64_t)blockIdx.x * width;
-    y += (int64_t)blockIdx.x * width;
+    CU_SHARED_DYN(T, kept);
+    using row = held_row<T, N>;
+    y += blockIdx.x * width;
+    row r = { { x + blockIdx.x * width }, kept, width, room };
     online_sum s;
-#pragma unroll 4
-    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS) s.add(to_f32(x[i]));
+    r.read([&](pack<T, N>(&v)[1], int64_t) { s.add(v[0]); });
     s.join_block(part);
     float log_sum = LOG ? logf(s.sum) : 0.0f;
-#pragma unroll 4
-    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)
-        y[i] = from_f32<T>(result<LOG>(to_f32(x[i]), s, log_sum));
+    r.back([&](pack<T, N>(&v)[1], int64_t at) {
+#pragma unroll
+        for (int i = 0; i < N; i++) v[0].v[i] = from_f32<T>(result<LOG>(to_f32(v[0].v[i]), s, log_sum));
+        v[0].store(y + at);
+    });
 }
 
-template <class T, bool LOG>
-__global__ void __launch_bounds__(QN_BLOCK_THREADS) softmax_grad_long(T *dx, const T *y, const T *dy, int64_t width)
+template <class T, int N>
+__global__ void __launch_bounds__(pair_size<T, N>::threads)
+    softmax_grad_held(T *dx, const T *y, const T *dy, int64_t width, int room)
 {
     CU_SHARED(float, part, [64]);
-    int64_t at = (int64_t)blockIdx.x * width;
+    CU_SHARED_DYN(T, kept);
+    int64_t start = blockIdx.x * width;
+    held_pair<T, N> r = { { y + start, dy + start }, kept, width, room };
     exact_sum total;
-#pragma unroll 4
-    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)
-        add_term<LOG>(total, to_f32(y[at + i]), to_f32(dy[at + i]));
+    r.read([&](pack<T, N>(&v)[2], int64_t) {
+#pragma unroll
+        for (int i = 0; i < N; i++) total.add_product(to_f32(v[0].v[i]), to_f32(v[1].v[i]));
+    });
     float sum = row_sum(total, part).value();
-#pragma unroll 4
-    for (int64_t i = threadIdx.x; i < width; i += QN_BLOCK_THREADS)
-        dx[at + i] = from_f32<T>(gradient<LOG>(to_f32(y[at + i]), to_f32(dy[at + i]), sum));
+    dx += start;
+    r.back([&](pack<T, N>(&v)[2], int64_t at) {
+#pragma unroll
+        for (int i = 0; i < N; i++) v[0].v[i] = from_f32<T>(gradient<false>(to_f32(v[0].v[i]), to_f32(v[1].v[i]), sum));
+        v[0].store(dx + at);
+    });
+}
+
+/* The sum is of dy alone: y is read once, when its place is written. */
+template <class T, int N>
+__global__ void __launch_bounds__(HELD_THREADS)
+    log_softmax_grad_held(T *dx, const T *y, const T *dy, int64_t width, int room)
+{
+    CU_SHARED(float, part, [64]);
+    CU_SHARED_DYN(T, kept);
+    int64_t start = blockIdx.x * width;
+    held_row<T, N> r = { { dy + start }, kept, width, room };
+    exact_sum total;
+    r.read([&](pack<T, N>(&v)[1], int64_t) {
+#pragma unroll
+        for (int i = 0; i < N; i++) total.add(to_f32(v[0].v[i]));
+    });
+    float sum = row_sum(total, part).value();
+    y += start;
+    dx += start;
+    r.back([&](pack<T, N>(&v)[1], int64_t at) {
+        pack<T, N> q;
+        q.load(y + at);
+#pragma unroll
+        for (int i = 0; i < N; i++) q.v[i] = from_f32<T>(gradient<true>(to_f32(q.v[i]), to_f32(v[0].v[i]), sum));
+        q.store(dx + at);
+    });
 }
 
 /* ---- host ----------------------------------------------------------------------------------------------- */
@@ -215,6 +263,13 @@ template <class T, int N, int PARTS, bool LOG> cudaError_t forward_as(const qn__
     return LAUNCH((softmax_shared<T, N, LOG>), ((unsigned)r.n), (QN_BLOCK_THREADS), sizeof(T) * (size_t)width,
                   s->queue->stream, y, x, width);
 }
+template <class T, int N, bool LOG> cudaError_t forward_held(const qn__step *s, qn__rows r)
+{
+    using row = held_row<T, N>;
+    int room = held_room(&s->args, r.width, sizeof(T), 1, row::stride, row::held);
+    return LAUNCH((softmax_held<T, N, LOG>), ((unsigned)r.n), (HELD_THREADS), sizeof(T) * (size_t)room,
+                  s->queue->stream, (T *)s->args.y.data, (const T *)s->args.x[0].data, r.width, room);
+}
 template <class T, bool LOG> cudaError_t forward(const qn__step *s)
 {
     qn__rows r = rows_of(s->args.y);
@@ -228,8 +283,8 @@ template <class T, bool LOG> cudaError_t forward(const qn__step *s)
     case QN_ROWS_SHARED: return forward_as<T, vec16<T>::n, QN_VECTOR_PARTS, LOG>(s, r);
     case QN_ROWS_WARP_SCALAR:
     case QN_ROWS_SHARED_SCALAR: return forward_as<T, 1, QN_SCALAR_PARTS, LOG>(s, r);
-    default:
-        return LAUNCH((softmax_long<T, LOG>), ((unsigned)r.n), (QN_BLOCK_THREADS), 0, s->queue->stream, y, x, r.width);
+    case QN_ROWS_HELD: return forward_held<T, vec16<T>::n, LOG>(s, r);
+    default: return forward_held<T, 1, LOG>(s, r);
     }
 }
 
@@ -244,6 +299,22 @@ template <class T, int N, int PARTS, bool LOG> cudaError_t backward_as(const qn_
     return LAUNCH((softmax_grad_shared<T, N, LOG>), ((unsigned)r.n), (QN_BLOCK_THREADS), 2 * sizeof(T) * (size_t)width,
                   s->queue->stream, dx, y, dy, width);
 }
+template <class T, int N> cudaError_t softmax_backward_held(const qn__step *s, qn__rows r)
+{
+    using rows = held_pair<T, N>;
+    int room = held_room(&s->args, r.width, sizeof(T), 2, rows::stride, rows::held);
+    return LAUNCH((softmax_grad_held<T, N>), ((unsigned)r.n), (pair_size<T, N>::threads), 2 * sizeof(T) * (size_t)room,
+                  s->queue->stream, (T *)s->args.y.data, (const T *)s->args.x[0].data, (const T *)s->args.x[1].data,
+                  r.width, room);
+}
+template <class T, int N> cudaError_t log_softmax_backward_held(const qn__step *s, qn__rows r)
+{
+    using row = held_row<T, N>;
+    int room = held_room(&s->args, r.width, sizeof(T), 1, row::stride, row::held);
+    return LAUNCH((log_softmax_grad_held<T, N>), ((unsigned)r.n), (HELD_THREADS), sizeof(T) * (size_t)room,
+                  s->queue->stream, (T *)s->args.y.data, (const T *)s->args.x[0].data, (const T *)s->args.x[1].data,
+                  r.width, room);
+}
 template <class T, bool LOG> cudaError_t backward(const qn__step *s)
 {
     qn__rows r = rows_of(s->args.y);
@@ -257,9 +328,9 @@ template <class T, bool LOG> cudaError_t backward(const qn__step *s)
     case QN_ROWS_SHARED: return backward_as<T, vec16<T>::n, QN_VECTOR_PARTS, LOG>(s, r);
     case QN_ROWS_WARP_SCALAR:
     case QN_ROWS_SHARED_SCALAR: return backward_as<T, 1, QN_SCALAR_PARTS, LOG>(s, r);
-    default:
-        return LAUNCH((softmax_grad_long<T, LOG>), ((unsigned)r.n), (QN_BLOCK_THREADS), 0, s->queue->stream, dx, y, dy,
-                      r.width);
+    case QN_ROWS_HELD:
+        return LOG ? log_softmax_backward_held<T, vec16<T>::n>(s, r) : softmax_backward_held<T, vec16<T>::n>(s, r);
+    default: return LOG ? log_softmax_backward_held<T, 1>(s, r) : softmax_backward_held<T, 1>(s, r);
     }
 }
 

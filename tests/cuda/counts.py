@@ -79,7 +79,7 @@ def exceptions():
 
 def every_kernel():
     found = {}
-    for path in sorted(glob.glob("kernels/cuda/*.cu")):
+    for path in sorted(glob.glob("kernels/cuda/*.cu") + glob.glob("kernels/cuda/*.h")):
         with open(path, encoding="utf-8") as f:
             text = re.sub(r"__launch_bounds__\([^()]*\)", "", f.read())
             for match in re.finditer(r"__global__[^;{(]*?(\w+)\s*\(", text):

@@ -5,7 +5,8 @@
  * of the result, from operands rounded to that type; planted NaN and infinities come out at the same places; the same
  * bits from other memory, on top of an operand, and in blocked layouts within the bound; the error text of a case that
  * must fail. Memory has guards, unless the plugin is a checking one. Rows that have neither a kernel nor a reason in
- * `lowered`, and variants that no case reaches, are listed. Rows named on the command line: those alone.
+ * `lowered`, and variants that no case reaches, are listed; a kernel that takes 16 bits where no case has them fails.
+ * Rows named on the command line: those alone.
  *
  * run-tests: timeout 1800 */
 #include "../lib/gpu.h"
@@ -153,6 +154,23 @@ static void check_failure(enum qn__opcode op, const struct op_case *c)
     direct_free(&d);
 }
 
+/* Whether a run with floats of this type has any. */
+static bool has_floats(const struct op_case *c, qn_dtype real)
+{
+    for (int i = 0; i < c->n_in; i++)
+        if (op_in_dtype(&c->in[i], real) == real) return true;
+    return false;
+}
+/* What a kernel offers to take, a case must give it. */
+static void check_halves_offered(enum qn__opcode op, const struct op_cases *cases)
+{
+    for (int i = 0; i < cases->n; i++)
+        for (int kind = 1; kind < 3; kind++)
+            if (!cases->c[i].fails && direct_takes(op, &cases->c[i], kind == 1 ? QN_BF16 : QN_F16, gpu))
+                fail_msg("the kernel takes case \"%s\" in %s, and no case is of 16 bits", cases->c[i].name,
+                         kind == 1 ? "BF16" : "F16");
+}
+
 static void check_row(void **state)
 {
     enum qn__opcode op = *(enum qn__opcode *)*state;
@@ -167,11 +185,13 @@ static void check_row(void **state)
         }
         check_case(op, c, 0, &t);
         for (int kind = 1; kind < 3; kind++) {
-            if (!direct_builds(op, c, kind == 1 ? QN_BF16 : QN_F16)) continue;
-            t.halves++;
+            qn_dtype real = kind == 1 ? QN_BF16 : QN_F16;
+            if (!direct_builds(op, c, real)) continue;
+            t.halves += has_floats(c, real);
             check_case(op, c, kind, &t);
         }
     }
+    if (!t.halves) check_halves_offered(op, cases);
     printf("  %-18s %3d cases, %3d of 16 bits, %3d blocked; error at most %.3f f32, %.3f BF16, %.3f F16 of its bound\n",
            qn__op_of(op)->name, t.cases, t.halves, t.blocked, t.worst[0], t.worst[1], t.worst[2]);
 }

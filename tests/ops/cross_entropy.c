@@ -103,6 +103,18 @@ static double mean_loss(const struct op_case *c, const struct op_data *x, double
     return loss / weight;
 }
 
+/* In 16 bits the losses of the rows, their sum and that of the weights are rounded too. */
+static double between_means(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i)
+{
+    double size = 0, weight = 0, bound;
+    int64_t rows = c->p[MEAN] && width(&x[0]) ? x[0].count / width(&x[0]) : 0;
+    for (int64_t row = 0; row < rows; row++) {
+        size += fabs(row_loss(c, x, row, 0x1p-24, &bound));
+        weight += row_weight(c, x, row);
+    }
+    return weight > 0 ? size / weight + 3 * fabs(y->v[i]) : 0;
+}
+
 static void oracle_loss(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {
     double bound;
@@ -250,6 +262,11 @@ static void hard_rows(const struct op_case *c, void *data, qn_dtype dtype, int64
          .in = { LOGITS(2, 2052), INDEX(I32, 2, 2052) MORE(1, 2) }) \
     CASE("beyond shared memory", 0, P(0, NO_IGNORE), .no_gradient_check = "60001 differences",       \
          .in = { LOGITS(1, 60001), INDEX(I64, 1, 60001) MORE(1, 1) })                              \
+    CASE("beyond shared memory, whole", 0, P(0, 7), .no_gradient_check = "60000 differences",        \
+         .in = { LOGITS(2, 60000), EDITED(I32, 2, 60000, ignore_some) MORE(1, 2) })                 \
+    CASE("beyond shared memory, smoothing", 0, P(0, NO_IGNORE), .q = { 0.1 },                      \
+         .no_gradient_check = "60001 differences",                                                 \
+         .in = { LOGITS(1, 60001), INDEX(I64, 1, 60001) MORE(1, 1) })                              \
     CASE("threads", 0, P(0, NO_IGNORE), .in = { LOGITS(700, 30), INDEX(I32, 700, 30) MORE(1, 700) })  \
     BAD("just above", I32, 17, 10, "[17]: 10; expected 0..9")                                      \
     BAD("below", I64, 0, -1, "[0]: -1; expected 0..9")                                             \
@@ -260,7 +277,7 @@ static void hard_rows(const struct op_case *c, void *data, qn_dtype dtype, int64
 #define FIXED 2
 #define MORE(...)
 #define MORE_SCALAR
-#define ROW .build = build_loss, .oracle = oracle_loss, .bound = bound_loss
+#define ROW .build = build_loss, .oracle = oracle_loss, .bound = bound_loss, .between = between_means
 #define MEAN_OF(text, operands, weighted, ignore, ...)                                             \
     { .name = "mean, " text, ROW, .n_in = 2 + (operands), .p = { weighted, ignore, 1 }, __VA_ARGS__ },
 static const struct op_case loss[] = {

@@ -365,6 +365,33 @@ bool direct_builds(enum qn__opcode op, const struct op_case *c, qn_dtype real)
     return good;
 }
 
+bool direct_takes(enum qn__opcode op, const struct op_case *c, qn_dtype real, const struct drive_on *on)
+{
+    struct direct d = { .op = op, .c = c, .real = QN_F32 };
+    struct qn__args a = { .op = op, .threads = 1 };
+    int floats = 0;
+    make_graph(&d);
+    for (int32_t id = 1; id <= qn_node_count(d.g) && !a.attr && !a.n_in; id++) {
+        const struct qn__node *y = qn__at(d.g, (qn_t){ id });
+        if (y->op != op) continue;
+        a.n_in = y->n_in;
+        a.attr = y->attr;
+        a.writes = qn__op_of(op)->writes;
+        a.y = view_of(y, NULL, QN_PLAIN);
+        for (int i = 0; i < y->n_in; i++) a.x[i] = view_of(qn__at(d.g, qn__in(y, i)), NULL, QN_PLAIN);
+        for (int i = 0; i <= y->n_in; i++) {
+            struct qn__view *v = i < y->n_in ? &a.x[i] : &a.y;
+            if (v->dtype != QN_F32) continue;
+            v->dtype = real;
+            floats++;
+        }
+    }
+    struct qn__step s = drive_step(on, &a);
+    bool taken = floats > 0 && drive_pick(&s) == QN_OK;
+    qn_graph_free(d.g);
+    return taken;
+}
+
 static void build(struct direct *d)
 {
     const struct op_case *c = d->c;

@@ -118,7 +118,8 @@ struct op_case {
     /* For runs in 16 bits, which round once. Where a library lacks the bias or activation of a row, its product is
      * stored in 16 bits and a kernel of our own goes on from there, so that value is rounded too: its magnitude, times
      * what a change of it does to element i of the result. Where the library's epilogue has them all, they are f32
-     * until the result is stored: NULL, or 0. */
+     * until the result is stored: NULL, or 0. The same for what a row stores on its way, or a case that is several
+     * rows. */
     double (*between)(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i);
 
     double step;                   /* largest step of the differences; 0 means 2^-6 max(|x|, 0.25) */
@@ -186,6 +187,8 @@ struct direct direct_run(enum qn__opcode op, const struct op_case *c, qn_dtype r
 void direct_free(struct direct *d);
 /* Whether the graph of a case can be built with operands of this type: not every row takes BF16 and F16. */
 bool direct_builds(enum qn__opcode op, const struct op_case *c, qn_dtype real);
+/* Whether the kernel of `on` says that it takes the row's floats of a case in this type, whatever the shape rule. */
+bool direct_takes(enum qn__opcode op, const struct op_case *c, qn_dtype real, const struct drive_on *on);
 /* A value's bytes in logical order after the run: the result is d->y, operand i is d->x[i]. Free with free(). */
 void *direct_bytes(const struct direct *d, qn_t t, size_t *bytes);
 /* The result, and operand i as it is after the run, as doubles. Caller frees v with free(). */

