@@ -14,7 +14,7 @@ MUTANT_SOME := $(filter $(MUTANT_SAMPLE:%=$(MUTANTS)/%.o),$(MUTANT_ALL)) \
                $(patsubst kernels/cuda/%,$(SIM)/checked/kernels/%.o,$(filter-out $(MUTANT_SAMPLE:%=kernels/cuda/%),$(SIM_CU))) \
                $(patsubst %.c,$(SIM)/host/%.o,$(filter-out $(MUTANT_SAMPLE:%=kernels/cuda/%),$(SIM_C)))
 
-mutate: all cudasim $(BUILD)/bench_kernels $(BUILD)/tests/cuda/test_checked $(BUILD)/tests/cuda/test_runtime \
+mutate: all cudasim $(BUILD)/bench_kernels $(patsubst %,$(BUILD)/tests/cuda/test_%,checked runtime calls tuning) \
         $(MUTANTS)/all/checked/libquern_cuda.so ## take away barriers and bounds tests one by one: the tests must notice
 	$(Q)scripts/mutate --build $(BUILD)
 mutants-sample: $(MUTANTS)/sample/checked/libquern_cuda.so

@@ -25,8 +25,10 @@ static const struct qn__quantize_attr one_scale = { .axis = -1, .dtype = QN_F32 
 static const struct qn__lstm_attr gates = { 0 }, gates_grad = { .has_dh = 1, .has_dc = 1 };
 static const struct qn__xent_attr hard = { 0 };
 static const struct qn__norm_attr norm = { .eps = 1e-5, .groups = 1 }, groups32 = { .eps = 1e-5, .groups = 32 };
+static const struct qn__norm_attr groups3 = { .eps = 1e-5, .groups = 3 };
 static const struct qn__bn_attr bn = { .eps = 1e-5 };
 static const struct qn__matmul_attr plain = { 0 }, turned = { .tb = 1 };
+static const struct qn__matmul_attr biased = { .epilogue = { .has_bias = 1 } };
 static const struct qn__matmul_attr bias_silu = { .epilogue = { .has_bias = 1, .act = QN_OP_silu } };
 static const struct qn__optim_attr adamw = {
     .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .momentum = 0.9, .lr_scale = 1, .decoupled = 1
@@ -36,6 +38,7 @@ static const struct qn__pool_attr halves = { .window = { 2, 2 }, .stride = { 2, 
 static const struct qn__pool_attr stem = {
     .window = { 3, 3 }, .stride = { 2, 2 }, .pad = { 1, 1 }, .size = { 112, 112 }
 };
+static const struct qn__pool_attr stem7 = { .window = { 3, 3 }, .stride = { 2, 2 }, .pad = { 1, 1 }, .size = { 7, 7 } };
 static const struct qn__pool_attr all = { .window = { 7, 7 }, .stride = { 7, 7 }, .size = { 7, 7 } };
 #define GEOMETRY(margin, n_groups, ...) \
     { \
@@ -47,6 +50,14 @@ static const struct qn__conv_attr of_14 = GEOMETRY(1, 1, .size = { 14, 14 }, .ch
 static const struct qn__conv_attr of_14_w = GEOMETRY(1, 1, .size = { 3, 3 }, .channels = 16);
 static const struct qn__conv_attr of_56 = GEOMETRY(1, 1, .size = { 56, 56 }, .channels = 64);
 static const struct qn__conv_attr of_56_w = GEOMETRY(1, 1, .size = { 3, 3 }, .channels = 64);
+#define BY_TWO(...) \
+    { \
+        .stride = { 2, 2 }, .dilation = { 1, 1 }, .pad = { 1, 1 }, .pad_end = { 1, 1 }, .groups = 1, .channels = 5, \
+        .size = { \
+            __VA_ARGS__ \
+        } \
+    }
+static const struct qn__conv_attr by_two = BY_TWO(9, 11), by_two_w = BY_TWO(3, 3);
 static const struct qn__conv_attr each_64 = GEOMETRY(1, 64, .size = { 20, 20 }, .channels = 64);
 static const struct qn__conv_attr each_64_w = GEOMETRY(1, 64, .size = { 3, 3 }, .channels = 64);
 static const struct qn__conv_attr each_144 = GEOMETRY(1, 144, .size = { 56, 56 }, .channels = 144);
@@ -127,7 +138,7 @@ static const struct qn__attention_attr packed2 = { .scale = 0.125, .causal = 1, 
     CASE(title " grad w bf16", conv2d_grad_w, QN_BF16, &attribute##_w, places, 2, w, x, x), .nhwc = true, __VA_ARGS__ }
 
 const struct bench_case bench_cases[] = {
-    SMALL("affine small", affine, &affine, 2, 1, VALUE(96, 200), VALUE(96, 200)),
+    SMALL("affine small", affine, &affine, 2, 1, VALUE(97, 201), VALUE(97, 201)),
     LINES("affine", affine, &affine, 2, 65536, 128, 3072),
     BOTH("add 65536 x 768", add, &none, 1, 65536, 256, 2, VALUE(65536, 768), VALUE(65536, 768), VALUE(65536, 768)),
     BOTH("bias, GELU, residual 65536 x 3072", fused, &bias_gelu, 8, 65536, 128, 3, VALUE(65536, 3072),
@@ -140,11 +151,11 @@ const struct bench_case bench_cases[] = {
     BOTH("dropout 65536 x 768", dropout, &tenth, 2, 65536, 256, 2, VALUE(65536, 768), VALUE(65536, 768), RNG),
     BOTH("dropout 65536 x 1025", dropout, &tenth, 2, 65536, 256, 2, VALUE(65536, 1025), VALUE(65536, 1025), RNG),
 
-    SMALL("sum of rows small", sum, &last_axis, 200, 1, VALUE(96), VALUE(96, 200)),
+    SMALL("sum of rows small", sum, &last_axis, 201, 1, VALUE(97), VALUE(97, 201)),
     BOTH("sum of rows 65536 x 768", sum, &last_axis, 768, 65536, 256, 1, VALUE(65536), VALUE(65536, 768)),
     BOTH("sum of rows 4096 x 50304", sum, &last_axis, 50304, 4096, 16, 1, VALUE(4096), VALUE(4096, 50304)),
     BOTH("sum of rows 1048576 x 10", sum, &last_axis, 10, 1048576, 16384, 1, VALUE(1048576), VALUE(1048576, 10)),
-    SMALL("sum of columns small", sum, &first_axis, 200, 1, VALUE(96), VALUE(200, 96)),
+    SMALL("sum of columns small", sum, &first_axis, 201, 1, VALUE(97), VALUE(201, 97)),
     BOTH("sum of columns 65536 x 768", sum, &first_axis, 65536, 65536, 1024, 1, VALUE(768), VALUE(65536, 768)),
     BOTH("sum of everything 65536 x 768", sum, &both, 65536, 65536, 512, 1, { .rank = 0 }, VALUE(65536, 768)),
     BOTH("sum of channels 256 x 64 x 56 x 56", sum, &not_channels, 802816, 256, 4, 1, VALUE(64),
@@ -157,7 +168,7 @@ const struct bench_case bench_cases[] = {
          VALUE(64, 21, 128, 128)),
     BOTH("sum of squares 124475904", sum_squares, NULL, 2, 124475904, 524288, 1, { .rank = 0 }, VALUE(124475904)),
 
-    SMALL("transpose small", transpose, &swap, 1, 1, VALUE(200, 100), VALUE(100, 200)),
+    SMALL("transpose small", transpose, &swap, 1, 1, VALUE(201, 101), VALUE(101, 201)),
     BOTH("transpose 8192 x 8192", transpose, &swap, 1, 8192, 512, 1, VALUE(8192, 8192), VALUE(8192, 8192)),
     BOTH("heads apart 48 x 1024 x 12 x 64", transpose, &heads, 1, 48, 1, 1, VALUE(48, 12, 1024, 64),
          VALUE(48, 1024, 12, 64)),
@@ -177,18 +188,18 @@ const struct bench_case bench_cases[] = {
     CASE("scatter-add 65536 to 65536 x 768", scatter_add, QN_F32, &axis0, 16, 2, VALUE(65536, 768),
          VALUE(65536, 768), INDEX(65536, 512)), .many = 65536, .few = 512, .few_attr = &few_axis0 },
 
-    SMALL("softmax small", softmax, NULL, 200, 1, VALUE(96, 200), VALUE(96, 200)),
+    SMALL("softmax small", softmax, NULL, 201, 1, VALUE(97, 201), VALUE(97, 201)),
     LINES("softmax", softmax, NULL, 256, 65536, 512, 256), LINES("softmax", softmax, NULL, 1024, 49152, 128, 1024),
     LINES("softmax", softmax, NULL, 10, 1048576, 16384, 10), LINES("softmax", softmax, NULL, 50304, 4096, 8, 50304),
     GRADS("gradient of softmax", softmax_grad, 256, 65536, 512, 256),
     GRADS("gradient of softmax", softmax_grad, 1024, 49152, 128, 1024),
     GRADS("gradient of softmax", softmax_grad, 10, 1048576, 16384, 10),
     GRADS("gradient of softmax", softmax_grad, 50304, 4096, 8, 50304),
-    SMALL("cross-entropy small", cross_entropy, &hard, 1000, 2, VALUE(64), VALUE(64, 1000), INDEX(64, 1000)),
+    SMALL("cross-entropy small", cross_entropy, &hard, 999, 2, VALUE(65), VALUE(65, 999), INDEX(65, 999)),
     XENT(4096, 8, 50304), XENT(65536, 256, 1000), XENT(1048576, 16384, 10),
     BOTH("weights of targets 1048576 x 10", target_weight, &hard, 1, 1048576, 16384, 2, VALUE(1048576),
          VALUE(1048576, 10), INDEX(1048576, 10)),
-    SMALL("layer norm small", layer_norm, &norm, 256, 3, VALUE(64, 256), VALUE(64, 256), VALUE(256), VALUE(256)),
+    SMALL("layer norm small", layer_norm, &norm, 257, 3, VALUE(65, 257), VALUE(65, 257), VALUE(257), VALUE(257)),
     BOTH("layer norm 65536 x 768", layer_norm, &norm, 768, 65536, 256, 3, VALUE(65536, 768), VALUE(65536, 768),
          VALUE(768), VALUE(768)),
     BOTH("dx of layer norm 65536 x 768", layer_norm_grad_x, &norm, 768, 65536, 256, 3, VALUE(65536, 768),
@@ -201,12 +212,20 @@ const struct bench_case bench_cases[] = {
          VALUE(65536, 768), VALUE(65536, 768), VALUE(768)),
     BOTH("dgamma of RMS norm 65536 x 768", rms_norm_grad_w, &norm, 65536, 65536, 4096, 2, VALUE(768),
          VALUE(65536, 768), VALUE(65536, 768)),
+    SMALL("group norm small", group_norm, &groups3, 105, 3, VALUE(3, 9, 5, 7), VALUE(3, 9, 5, 7), VALUE(9), VALUE(9)),
     BOTH("group norm 64 x 256 x 28 x 28", group_norm, &groups32, 6272, 64, 2, 3, VALUE(64, 256, 28, 28),
          VALUE(64, 256, 28, 28), VALUE(256), VALUE(256)),
     BOTH("dx of group norm 64 x 256 x 28 x 28", group_norm_grad_x, &groups32, 6272, 64, 2, 3, VALUE(64, 256, 28, 28),
          VALUE(64, 256, 28, 28), VALUE(64, 256, 28, 28), VALUE(256)),
     BOTH("dgamma of group norm 64 x 256 x 28 x 28", group_norm_grad_w, &groups32, 50176, 64, 2, 2, VALUE(256),
          VALUE(64, 256, 28, 28), VALUE(64, 256, 28, 28)),
+    SMALL("statistics small", bn_stats, &bn, 105, 1, STATISTICS(BENCH_UNIFORM, 2, 9), VALUE(3, 9, 5, 7)),
+    SMALL("batch norm small", batch_norm, &bn, 16, 4, VALUE(3, 9, 5, 7), VALUE(3, 9, 5, 7), VALUE(9), VALUE(9),
+          STATISTICS(BENCH_POSITIVE, 2, 9)),
+    SMALL("statistics of dy small", bn_grad_stats, &bn, 105, 3, STATISTICS(BENCH_UNIFORM, 2, 9), VALUE(3, 9, 5, 7),
+          VALUE(3, 9, 5, 7), STATISTICS(BENCH_POSITIVE, 2, 9)),
+    SMALL("dx of batch norm small", bn_grad_x, &bn, 16, 5, VALUE(3, 9, 5, 7), VALUE(3, 9, 5, 7), VALUE(3, 9, 5, 7),
+          STATISTICS(BENCH_POSITIVE, 2, 9), VALUE(9), STATISTICS(BENCH_UNIFORM, 2, 9)),
     IMAGES("statistics 256 x 64 x 56 x 56", bn_stats, &bn, 802816, 256, 4, 1, STATISTICS(BENCH_UNIFORM, 2, 64),
            VALUE(256, 64, 56, 56)),
     IMAGES("batch norm 256 x 64 x 56 x 56", batch_norm, &bn, 16, 256, 4, 4, VALUE(256, 64, 56, 56),
@@ -218,8 +237,8 @@ const struct bench_case bench_cases[] = {
            VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56), STATISTICS(BENCH_POSITIVE, 2, 64), VALUE(64),
            STATISTICS(BENCH_UNIFORM, 2, 64)),
 
-    CASE("AdamW small", adam, QN_F32, &adamw, 8, 5, VALUE(20000), VALUE(20000), VALUE(20000), POSITIVE(20000),
-         VALUE(20000), HYPER) },
+    CASE("AdamW small", adam, QN_F32, &adamw, 8, 5, VALUE(20003), VALUE(20003), VALUE(20003), POSITIVE(20003),
+         VALUE(20003), HYPER) },
     UPDATE(sgd, 124475904, 262144, 3, VALUE(124475904)),
     UPDATE(momentum, 124475904, 262144, 4, VALUE(124475904), VALUE(124475904)),
     UPDATE(adam, 124475904, 262144, 5, VALUE(124475904), POSITIVE(124475904), VALUE(124475904)),
@@ -258,8 +277,11 @@ const struct bench_case bench_cases[] = {
     BOTH("gradient of GRU cell 8192 x 1024", gru_cell_grad, NULL, 64, 8192, 32, 4, VALUE(8192, 3072),
          VALUE(8192, 3072), VALUE(8192, 3072), VALUE(8192, 1024), VALUE(8192, 1024)),
 
-    PRODUCT("product small", &plain, 136, 200, 72, 72, 200),
+    PRODUCT("product small", &plain, 136, 200, 76, 76, 200),
     PRODUCT("product small, B turned", &turned, 136, 200, 72, 200, 72),
+    SMALL("product small, bias", matmul, &biased, 73, 3, VALUE(136, 200), VALUE(136, 72), VALUE(72, 200), VALUE(200)),
+    PRODUCT("product small, short", &plain, 40, 24, 8, 8, 24),
+    PRODUCT("product small, odd", &plain, 137, 201, 73, 73, 201),
     PRODUCT("product 4096 x 768 x 3072", &plain, 4096, 3072, 768, 768, 3072),
     PRODUCT("product 4096 x 4096 x 4096, B turned", &turned, 4096, 4096, 4096, 4096, 4096),
     PRODUCT("product 8192 x 8192 x 8192", &plain, 8192, 8192, 8192, 8192, 8192),
@@ -268,7 +290,7 @@ const struct bench_case bench_cases[] = {
     ONE("product, bias, SiLU 65536 x 64 x 1001", matmul, QN_F32, &bias_silu, 64, 65536, 127, 3, VALUE(65536, 1001),
         VALUE(65536, 64), VALUE(64, 1001), VALUE(1001)),
 
-    CASE("max pool small", max_pool2d, QN_F32, &halves, 1, 1, VALUE(2, 16, 14, 14), VALUE(2, 16, 28, 28)) },
+    CASE("max pool small", max_pool2d, QN_F32, &stem7, 1, 1, VALUE(2, 9, 7, 7), VALUE(2, 9, 13, 13)) },
     IMAGES("max pool 2 x 2 of 256 x 64 x 112 x 112", max_pool2d, &halves, 1, 256, 1, 1, VALUE(256, 64, 56, 56),
            VALUE(256, 64, 112, 112)),
     IMAGES("max pool 3 x 3 of 256 x 64 x 112 x 112", max_pool2d, &stem, 1, 256, 1, 1, VALUE(256, 64, 56, 56),
@@ -285,10 +307,15 @@ const struct bench_case bench_cases[] = {
            VALUE(256, 2048, 7, 7)),
     IMAGES("gradient of means of 7 x 7", avg_pool2d_grad, &all, 1, 256, 4, 1, VALUE(256, 2048, 7, 7),
            VALUE(256, 2048, 1, 1)),
-    CONV("conv small", &same, 144, VALUE(2, 32, 14, 14), VALUE(2, 16, 14, 14), FILTERS(32, 16, 3, 3)),
     CONV_GRADS("conv small", of_14, 288, 392, VALUE(2, 32, 14, 14), VALUE(2, 16, 14, 14), FILTERS(32, 16, 3, 3)),
     CONV_GRADS("conv 256 x 64 x 56 x 56, 3 x 3", of_56, 576, 802816, VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56),
                FILTERS(64, 64, 3, 3)),
+    CONV("conv small", &same, 144, VALUE(2, 32, 13, 15), VALUE(2, 16, 13, 15), FILTERS(32, 16, 3, 3)),
+    CONV("conv small, 1 x 1", &point, 8, VALUE(2, 40, 13, 15), VALUE(2, 8, 13, 15), FILTERS(40, 8, 1, 1)),
+    CASE("conv by 2 small grad x", conv2d_grad_x, QN_F32, &by_two, 63, 2, VALUE(2, 5, 9, 11), FILTERS(7, 5, 3, 3),
+         VALUE(2, 7, 5, 6)), .nhwc = true },
+    CASE("conv by 2 small grad w", conv2d_grad_w, QN_F32, &by_two_w, 60, 2, FILTERS(7, 5, 3, 3), VALUE(2, 5, 9, 11),
+         VALUE(2, 7, 5, 6)), .nhwc = true },
     CONV("conv 256 x 64 x 56 x 56, 3 x 3", &same, 576, VALUE(256, 64, 56, 56), VALUE(256, 64, 56, 56),
          FILTERS(64, 64, 3, 3)),
     CONV("conv 256 x 256 x 14 x 14, 1 x 1 to 1024", &point, 256, VALUE(256, 1024, 14, 14), VALUE(256, 256, 14, 14),
@@ -296,8 +323,8 @@ const struct bench_case bench_cases[] = {
     DEPTHWISE("depthwise small", each_64, VALUE(2, 64, 20, 20), FILTERS(64, 1, 3, 3), 9, 800, .many = 0),
     DEPTHWISE("depthwise 256 x 144 x 56 x 56, 3 x 3", each_144, VALUE(256, 144, 56, 56), FILTERS(144, 1, 3, 3), 9,
               802816, .many = 256, .few = 1),
-    HEADS_OF(QN_F32, "attention small", 1, 2, 160, 64),
-    HEADS_OF(QN_BF16, "attention small bf16", 1, 2, 160, 64),
+    HEADS_OF(QN_F32, "attention small", 1, 2, 161, 64),
+    HEADS_OF(QN_BF16, "attention small bf16", 1, 2, 161, 64),
     HEADS_OF(QN_F32, "attention 4 x 12 x 1024 x 64", 4, 12, 1024, 64),
     HEADS_OF(QN_BF16, "attention 8 x 12 x 1024 x 64 bf16", 8, 12, 1024, 64),
     HEADS_GRAD(QN_F32, "attention gradient small", &packed2, 1, 2, 100, 64, 32),

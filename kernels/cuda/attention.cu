@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_tiled(const __grid_const
     const shape &s = f.s;
     int blocks = (s.queries + TILE - 1) / TILE, head = blockIdx.x / blocks, kv = s.kv_of(head);
     int first = (blocks - 1 - (int)blockIdx.x % blocks) * TILE; /* causal: the longest work first */
-    int end = s.seen((first + TILE < s.queries ? first + TILE : s.queries) - 1), at = (int)blockIdx.y * TILE * NC;
+    int end = s.seen(first + TILE - 1), at = (int)blockIdx.y * TILE * NC;
     float *tile = memory, *slice = tile + 2 * SLICE;
     own_rows<T> q(slice + SLICE, rows_of(f.q, head, first, s.queries), s);
     float sum[NC][4][4] = {}, total[4] = {}, largest[4];

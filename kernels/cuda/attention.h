@@ -27,11 +27,11 @@ struct shape {
     int32_t vector; /* heads begin at multiples of 16 bytes and have no remainder */
     float scale;
 
-    /* Keys that query t sees: the first so many. */
+    /* Keys that query t sees: the first so many; none if that is below 0. */
     __device__ __forceinline__ int seen(int t) const
     {
         int n = causal ? t + keys - queries + 1 : keys;
-        return n < 0 ? 0 : n < keys ? n : keys;
+        return n < keys ? n : keys;
     }
     /* The head of k that head n of q uses; batch included. */
     __device__ __forceinline__ int kv_of(int n) const { return n / (heads / kv_heads); }

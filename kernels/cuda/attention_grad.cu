@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(THREADS, NC == 1 ? 2 : 1)
     const shape &s = b.s;
     int blocks = (s.queries + TILE - 1) / TILE, head = blockIdx.x / blocks, kv = s.kv_of(head);
     int first = (blocks - 1 - (int)blockIdx.x % blocks) * TILE, row0 = first + (int)threadIdx.x / 16 * 4;
-    int end = s.seen((first + TILE < s.queries ? first + TILE : s.queries) - 1), at = (int)blockIdx.y * TILE * NC;
+    int end = s.seen(first + TILE - 1), at = (int)blockIdx.y * TILE * NC;
     float *tile = memory, *slice = tile + 2 * SLICE, *kept = slice + SLICE;
     own_rows<T> q(kept, rows_of(b.q, head, first, s.queries), s);
     own_rows<T> dy(kept + (s.size <= KEPT ? (s.size + DEPTH - 1) / DEPTH : 1) * SLICE,

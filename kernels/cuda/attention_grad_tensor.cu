@@ -46,19 +46,20 @@ __global__ void __launch_bounds__(THREADS, 2) attention_grad_queries_tensor(cons
     const shape &s = b.s;
     int blocks = (s.queries + P::own - 1) / P::own, head = blockIdx.x / blocks, kv = s.kv_of(head);
     int first = (blocks - 1 - (int)blockIdx.x % blocks) * P::own, n = s.queries - first;
-    int own = (int)(threadIdx.x >> 5) * 16, lane = threadIdx.x & 31,
-        end = s.seen((n < P::own ? s.queries : first + P::own) - 1);
+    int own = (int)(threadIdx.x >> 5) * 16, lane = threadIdx.x & 31, end = s.seen(first + P::own - 1);
     T *q = memory, *dy = q + P::own * P::pitch, *keys = dy + P::own * P::pitch, *values = keys + 2 * P::stage;
     const T *k = b.k.of(kv), *v = b.v.of(kv), *from_dy = b.dy.of(head) + first * b.dy.row;
-    tile<SIZE>::template fetch<P::own>(q, b.q.of(head) + first * b.q.row, b.q.row, n, s.size);
-    tile<SIZE>::template fetch<P::own>(dy, from_dy, b.dy.row, n, s.size);
     auto fetch = [&](int stage, int begin) {
         tile<SIZE>::template fetch<P::other>(keys + stage * P::stage, k + begin * b.k.row, b.k.row, s.keys - begin,
                                              s.size);
         tile<SIZE>::template fetch<P::other>(values + stage * P::stage, v + begin * b.v.row, b.v.row, s.keys - begin,
                                              s.size);
     };
-    if (end > 0) fetch(0, 0);
+    if (end > 0) {
+        tile<SIZE>::template fetch<P::own>(q, b.q.of(head) + first * b.q.row, b.q.row, n, s.size);
+        tile<SIZE>::template fetch<P::own>(dy, from_dy, b.dy.row, n, s.size);
+        fetch(0, 0);
+    }
     cp_async_commit();
     float dq[1][SIZE / 8][4] = {}, d[2], l[2], scale = s.scale * LOG2_E;
     dot_rows(d, b.y.of(head) + (first + own) * b.y.row, b.y.row, from_dy + own * b.dy.row, b.dy.row, n - own, s.size);
@@ -92,8 +93,6 @@ __global__ void __launch_bounds__(THREADS, 2) attention_grad_queries_tensor(cons
         }
         add_by_rows<SIZE>(dq, ds, keys + stage * P::stage);
     }
-    cp_async_wait<0>();
-    __syncthreads();
     const float factor[1][2] = { { s.scale, s.scale } };
     tensor::write_rows<SIZE, 1>(b.dq.of(head) + (first + own) * b.dq.row, b.dq.row, n - own, s.size, q + own * P::pitch,
                                 dq, factor);
@@ -117,8 +116,6 @@ __global__ void __launch_bounds__(THREADS, 2) attention_grad_keys_tensor(const _
     T *k = memory, *v = k + P::own * P::pitch, *queries = v + P::own * P::pitch, *dys = queries + 2 * P::stage;
     const T *q = b.q.of(kv * group), *dy = b.dy.of(kv * group); /* of the head whose tile comes next */
     int64_t place = (int64_t)kv * group * s.queries;
-    tile<SIZE>::template fetch<P::own>(k, b.k.of(kv) + begin * b.k.row, b.k.row, n, s.size);
-    tile<SIZE>::template fetch<P::own>(v, b.v.of(kv) + begin * b.v.row, b.v.row, n, s.size);
     auto fetch = [&](int stage, int first) {
         int left = s.queries - first;
         tile<SIZE>::template fetch<P::other>(queries + stage * P::stage, q + first * b.q.row, b.q.row, left, s.size);
@@ -129,7 +126,11 @@ __global__ void __launch_bounds__(THREADS, 2) attention_grad_keys_tensor(const _
             d[stage][threadIdx.x] = there ? b.d[place + first + threadIdx.x] : 0.0f;
         }
     };
-    if (along > 0) fetch(0, from);
+    if (along > 0) {
+        tile<SIZE>::template fetch<P::own>(k, b.k.of(kv) + begin * b.k.row, b.k.row, n, s.size);
+        tile<SIZE>::template fetch<P::own>(v, b.v.of(kv) + begin * b.v.row, b.v.row, n, s.size);
+        fetch(0, from);
+    }
     cp_async_commit();
     float dk[1][SIZE / 8][4] = {}, dv[1][SIZE / 8][4] = {}, scale = s.scale * LOG2_E;
     int first = from, ahead = s.causal ? s.keys - s.queries : s.keys; /* query t sees the keys to t + ahead */
@@ -172,8 +173,6 @@ __global__ void __launch_bounds__(THREADS, 2) attention_grad_keys_tensor(const _
         add_by_rows<SIZE>(dv, p, dys + stage * P::stage);
         add_by_rows<SIZE>(dk, ds, queries + stage * P::stage);
     }
-    cp_async_wait<0>();
-    __syncthreads();
     const float one[1][2] = { { 1.0f, 1.0f } }, factor[1][2] = { { s.scale, s.scale } };
     if (b.dk.data)
         tensor::write_rows<SIZE, 1>(b.dk.of(kv) + (begin + own) * b.dk.row, b.dk.row, n - own, s.size,

@@ -75,16 +75,18 @@ __global__ void __launch_bounds__(THREADS, 2) attention_tensor(const __grid_cons
     int blocks = (s.queries + P::queries - 1) / P::queries, head = blockIdx.x / blocks, kv = s.kv_of(head);
     int first = (blocks - 1 - (int)blockIdx.x % blocks) * P::queries; /* causal: the longest work first */
     int own = (int)(threadIdx.x >> 5) * 16 * MT, lane = threadIdx.x & 31;
-    int n = s.queries - first, end = s.seen((n < P::queries ? s.queries : first + P::queries) - 1);
+    int n = s.queries - first, end = s.seen(first + P::queries - 1);
     T *q = memory, *keys = q + P::queries * P::pitch, *values = keys + 2 * STAGE;
     const T *k = f.k.of(kv), *v = f.v.of(kv);
-    tile<SIZE>::template fetch<P::queries>(q, f.q.of(head) + first * f.q.row, f.q.row, n, s.size);
     auto fetch = [&](int stage, int begin) {
         tile<SIZE>::template fetch<P::keys>(keys + stage * STAGE, k + begin * f.k.row, f.k.row, s.keys - begin, s.size);
         tile<SIZE>::template fetch<P::keys>(values + stage * STAGE, v + begin * f.v.row, f.v.row, s.keys - begin,
                                             s.size);
     };
-    if (end > 0) fetch(0, 0);
+    if (end > 0) {
+        tile<SIZE>::template fetch<P::queries>(q, f.q.of(head) + first * f.q.row, f.q.row, n, s.size);
+        fetch(0, 0);
+    }
     cp_async_commit();
     float o[MT][SIZE / 8][4] = {}, total[MT][2] = {}, largest[MT][2], scale = s.scale * LOG2_E;
 #pragma unroll
@@ -101,8 +103,6 @@ __global__ void __launch_bounds__(THREADS, 2) attention_tensor(const __grid_cons
         take_scores<SIZE>(p, o, largest, total, scale);
         add_by_rows<SIZE>(o, p, values + stage * STAGE);
     }
-    cp_async_wait<0>();
-    __syncthreads();
     float share[MT][2];
 #pragma unroll
     for (int i = 0; i < MT; i++)

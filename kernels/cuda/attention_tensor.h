@@ -112,6 +112,7 @@ __device__ __forceinline__ void write_rows(T *y, int64_t row_step, int n, int si
 {
     constexpr int pitch = tile<SIZE>::pitch;
     int lane = threadIdx.x & 31, chunks = size / 8;
+    __syncwarp(); /* no lane reads its operand there any more */
 #pragma unroll
     for (int i = 0; i < MT; i++)
 #pragma unroll

@@ -81,7 +81,7 @@ template <class T, int DIRECTION> struct left {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             row[j] = first + thread / SLICE + SIDES * j;
-            if (DIRECTION != QN_DNN_GRAD_W) at[j] = point_of(p, row[j] < p.rows ? row[j] : 0);
+            if (DIRECTION != QN_DNN_GRAD_W) at[j] = point_of(p, row[j]);
         }
     }
     __device__ __forceinline__ float get(const shape &p, const T *x, const T *y, int group, int j, int k) const
@@ -100,7 +100,7 @@ template <class T, int DIRECTION> struct right {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             column[j] = first + thread / SLICE + SIDES * j;
-            if (DIRECTION == QN_DNN_GRAD_W) at[j] = tap_of(p, column[j] < p.columns ? column[j] : 0);
+            if (DIRECTION == QN_DNN_GRAD_W) at[j] = tap_of(p, column[j]);
         }
     }
     __device__ __forceinline__ float get(const shape &p, const T *x, const T *w, int group, int j, int k) const

@@ -61,8 +61,8 @@ __device__ __forceinline__ void bring(T *to, const T *image, int c, extent all, 
     }
 }
 
-/* floor for a below 0 too */
-__device__ __forceinline__ int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+/* floor of a / b, a at least -below */
+__device__ __forceinline__ int floor_div(int a, int b, int below) { return (a + below * b) / b - below; }
 
 /* ---- forward, and the gradient of x -------------------------------------------------------------------------- */
 
@@ -77,9 +77,9 @@ __global__ void __launch_bounds__(THREADS)
     T *tile = reinterpret_cast<T *>(memory + taps * CHANNELS);
     uint32_t block = quotient32(p.by_groups, blockIdx.x);
     place at = place_of(p, block, (int)(blockIdx.x - block * (uint32_t)p.groups), CHANNELS);
-    int row = BACK ? floor_div(at.row + p.pad.h - (p.window.h - 1) * p.dilation.h, p.stride.h)
-                   : at.row * p.stride.h - p.pad.h;
-    int column = BACK ? floor_div(at.column + p.pad.w - (p.window.w - 1) * p.dilation.w, p.stride.w)
+    int reach_h = (p.window.h - 1) * p.dilation.h, reach_w = (p.window.w - 1) * p.dilation.w;
+    int row = BACK ? floor_div(at.row + p.pad.h - reach_h, p.stride.h, reach_h) : at.row * p.stride.h - p.pad.h;
+    int column = BACK ? floor_div(at.column + p.pad.w - reach_w, p.stride.w, reach_w)
                       : at.column * p.stride.w - p.pad.w;
     bring<T, N, CHANNELS>(tile, from + at.image * p.from.h * p.from.w * p.c, p.c, p.from, p.in, p.by_in_w, row, column,
                           at.channel);
@@ -140,7 +140,6 @@ __global__ void __launch_bounds__(THREADS) depthwise_filters(float *parts, const
     T *tile_x = reinterpret_cast<T *>(memory + all), *tile_y = tile_x + p.in.h * p.in.w * CHANNELS;
     uint32_t split = quotient32(p.by_groups, blockIdx.x);
     int group = (int)(blockIdx.x - split * (uint32_t)p.groups);
-    for (int i = threadIdx.x; i < all; i += THREADS) sum[i] = 0.0f;
     for (uint32_t t = split; t < tiles; t += splits) {
         place at = place_of(p, t, group, CHANNELS);
         __syncthreads(); /* the tiles before are no longer read */
@@ -161,7 +160,7 @@ __global__ void __launch_bounds__(THREADS) depthwise_filters(float *parts, const
                 for (int b = 0; b < p.tile.w; b++)
                     v += to_f32(line[b * p.stride.w * CHANNELS]) * to_f32(other[b * CHANNELS]);
             }
-            sum[i] += v;
+            sum[i] = t == split ? v : sum[i] + v;
         }
     }
     __syncthreads();

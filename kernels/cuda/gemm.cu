@@ -28,15 +28,22 @@ template <class T> struct operands {
     }
 };
 
+template <class T, bool TA> __device__ __forceinline__ float a_of(const operands<T> &o, int row, int p)
+{
+    return to_f32(TA ? o.a[(int64_t)p * o.m + row] : o.a[(int64_t)row * o.k + p]);
+}
+template <class T, bool TB> __device__ __forceinline__ float b_of(const operands<T> &o, int p, int column)
+{
+    return to_f32(TB ? o.b[(int64_t)column * o.k + p] : o.b[(int64_t)p * o.n + column]);
+}
+/* 0 outside */
 template <class T, bool TA> __device__ __forceinline__ float a_at(const operands<T> &o, int row, int p)
 {
-    if (row >= o.m || p >= o.k) return 0.0f;
-    return to_f32(TA ? o.a[(int64_t)p * o.m + row] : o.a[(int64_t)row * o.k + p]);
+    return row < o.m && p < o.k ? a_of<T, TA>(o, row, p) : 0.0f;
 }
 template <class T, bool TB> __device__ __forceinline__ float b_at(const operands<T> &o, int p, int column)
 {
-    if (column >= o.n || p >= o.k) return 0.0f;
-    return to_f32(TB ? o.b[(int64_t)column * o.k + p] : o.b[(int64_t)p * o.n + column]);
+    return column < o.n && p < o.k ? b_of<T, TB>(o, p, column) : 0.0f;
 }
 
 /* ---- a thread for each result -------------------------------------------------------------------------------- */
@@ -46,8 +53,9 @@ template <class T, bool TA, bool TB> __global__ void __launch_bounds__(256) gemm
     int column = blockIdx.x * 32 + threadIdx.x, row = blockIdx.y * 8 + threadIdx.y;
     o.to_batch();
     float sum = 0.0f;
+    if (row >= o.m || column >= o.n) return;
 #pragma unroll 1
-    for (int p = 0; p < o.k; p++) sum += a_at<T, TA>(o, row, p) * b_at<T, TB>(o, p, column);
+    for (int p = 0; p < o.k; p++) sum += a_of<T, TA>(o, row, p) * b_of<T, TB>(o, p, column);
     o.store(row, column, sum);
 }
 

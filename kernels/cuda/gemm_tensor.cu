@@ -49,8 +49,7 @@ template <class T, bool TA, bool TB> __global__ void __launch_bounds__(THREADS, 
         now = now == STAGES - 1 ? 0 : now + 1;
         next = next == STAGES - 1 ? 0 : next + 1;
     }
-    cp_async_wait<0>();
-    __syncthreads();
+    __syncthreads(); /* what is under way by now are empty groups */
     store_tile(o.y + blockIdx.z * o.y_step, memory, sum, o.bias, false, r0, c0, o.m, o.n);
 }
 

@@ -166,13 +166,12 @@ __global__ void __launch_bounds__(THREADS) turn_tiled(U *to, const U *from, cons
     struct corner c = corner_of(t);
     int x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
     int64_t rows = t.rows - c.i, columns = t.columns - c.j;
-    U v[EACH];
+    U v[EACH] = {};
 #pragma unroll
     for (int k = 0; k < EACH; k++)
         if (y + 8 * k < rows && x < columns) v[k] = from[c.from + (y + 8 * k) * t.from_row + x];
 #pragma unroll
-    for (int k = 0; k < EACH; k++)
-        if (y + 8 * k < rows && x < columns) tile[y + 8 * k][x] = v[k];
+    for (int k = 0; k < EACH; k++) tile[y + 8 * k][x] = v[k];
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < EACH; k++)
@@ -185,18 +184,18 @@ __global__ void __launch_bounds__(THREADS) turn_thin(U *to, const U *from, const
     CU_SHARED_DYN(U, tile);
     struct corner c = corner_of(t);
     int n = t.tile_rows * t.tile_columns;
-    U v[EACH];
+    U v[EACH] = {};
 #pragma unroll
     for (int k = 0; k < EACH; k++) {
         int e = (int)threadIdx.x + k * THREADS, i = (int)quotient32(t.tile_column, (uint32_t)e);
         int j = e - i * t.tile_columns;
-        if (e < n && c.i + i < t.rows && c.j + j < t.columns) v[k] = from[c.from + i * t.from_row + j];
+        if (c.i + i < t.rows && c.j + j < t.columns) v[k] = from[c.from + i * t.from_row + j];
     }
 #pragma unroll
     for (int k = 0; k < EACH; k++) {
         int e = (int)threadIdx.x + k * THREADS, i = (int)quotient32(t.tile_column, (uint32_t)e);
         int j = e - i * t.tile_columns;
-        if (e < n && c.i + i < t.rows && c.j + j < t.columns) tile[i * t.pitch + j] = v[k];
+        if (e < n) tile[i * t.pitch + j] = v[k];
     }
     __syncthreads();
 #pragma unroll

@@ -224,7 +224,7 @@ template <class T> __global__ void __launch_bounds__(QN_CHUNK_THREADS) lamb_meas
             float fw = to_f32(vw.v[k]), x = gradient(u, to_f32(vg.v[k]));
             float mean = u.beta1 * to_f32(vm.v[k]) + (1.0f - u.beta1) * x;
             float square = u.beta2 * to_f32(vv.v[k]) + (1.0f - u.beta2) * (x * x);
-            float d = i + k < end ? lamb_direction(u, fw, mean, square) : 0.0f;
+            float d = lamb_direction(u, fw, mean, square); /* 0 past the end, where all are 0 */
             vm.v[k] = from_f32<T>(mean);
             vv.v[k] = from_f32<T>(square);
             of_w += fw * fw;

@@ -37,8 +37,7 @@ __global__ void __launch_bounds__(THREADS) pad_rows(U *y, const U *x, int64_t n,
     for (int64_t at = (int64_t)blockIdx.x * THREADS * EACH + threadIdx.x; at < n; at += step) {
         U v[EACH];
 #pragma unroll
-        for (int k = 0; k < EACH; k++)
-            if (at + k * THREADS < n) v[k] = element(r, x, at + k * THREADS);
+        for (int k = 0; k < EACH; k++) v[k] = element(r, x, at + k * THREADS); /* past the end: not stored */
 #pragma unroll
         for (int k = 0; k < EACH; k++)
             if (at + k * THREADS < n) y[at + k * THREADS] = v[k];

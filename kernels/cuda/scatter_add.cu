@@ -93,12 +93,13 @@ __global__ void __launch_bounds__(THREADS)
 #pragma unroll 1
     for (int64_t base = from; base < to; base += 32) {
         int64_t i = base + lane;
+        /* lanes past the end are behind all others, and what they add to their digit nobody reads any more */
         int32_t key = i < to ? key_at(k, (int32_t)i, false) : 0;
-        int digit = i < to ? digit_of(k, key) : DIGITS;
+        int digit = digit_of(k, key);
         uint32_t same = warp_same(digit), below = same & ((1u << lane) - 1);
-        int32_t slot = i < to ? at[warp][digit] + __popc(below) : 0;
+        int32_t slot = at[warp][digit] + __popc(below);
         __syncwarp();
-        if (i < to && below == 0) at[warp][digit] += __popc(same);
+        if (below == 0) at[warp][digit] += __popc(same);
         __syncwarp();
         if (i < to) {
             key_out[slot] = key;

@@ -326,7 +326,7 @@ static int begin_group(void **state)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_call_fails),       cmocka_unit_test(each_release_fails),
@@ -334,6 +334,7 @@ int main(void)
         cmocka_unit_test(the_culprit_is_named),  cmocka_unit_test(automatic_is_the_cpu_where_there_is_no_gpu),
         cmocka_unit_test(plugins_that_are_none),
     };
+    if (argc == 2) cmocka_set_test_filter(argv[1]); /* one test by name, for scripts/mutate */
     if (!aid_begin(NULL) || !aid_sim.plan) return aid_skip("calls");
     return cmocka_run_group_tests(tests, begin_group, NULL);
 }

@@ -7,8 +7,10 @@
  * orders with both streams are for QN_TEST_LONG; otherwise each row has two of these settings, by a seed that is
  * printed: QN_TEST_SEED=N repeats it. Rows named on the command line: those alone.
  *
- *   test_checked --run values|bits ROW...   the child: prints a hash for each run, does not end with 0 after a fault;
- *                                           what `make mutate` runs too
+ *   test_checked --run values|bits|reach ROW[@CASE[@TYPE]]...
+ *                                           the child: prints a hash for each run, does not end with 0 after a fault;
+ *                                           what `make mutate` runs too. reach: with which mutants of its plugin each
+ *                                           case would run otherwise
  *   test_checked --rows                     prints the names of the rows that have a kernel
  *
  * run-tests: timeout 1800 */
@@ -33,14 +35,30 @@ static const struct drive_on *gpu;
 static int (*findings)(void);
 static const char *(*finding)(int i);
 
+static int (*mutants_seen)(int *number, int room); /* in the plugin of scripts/mutate */
+static bool reach;
+
 static bool find_checker(void)
 {
+    void *plugin_itself = dlopen(getenv("QN_CUDA_PLUGIN"), RTLD_LAZY | RTLD_NOLOAD);
+    void *seen = plugin_itself ? dlsym(plugin_itself, "qn_mutants_seen") : NULL;
+    memcpy(&mutants_seen, &seen, sizeof seen);
     void *cudart = dlopen("libcudart.so.13", RTLD_LAZY | RTLD_NOLOAD);
     void *count = cudart ? dlsym(cudart, "cudasim_findings") : NULL;
     void *text = cudart ? dlsym(cudart, "cudasim_finding") : NULL;
     memcpy(&findings, &count, sizeof count);
     memcpy(&finding, &text, sizeof text);
     return count && text;
+}
+
+/* A line of a case: its name for the command line, how long it took, the mutants seen since the last line. */
+static void print_reach(int i, int kind, clock_t began)
+{
+    static int number[1 << 13];
+    int n = mutants_seen(number, 1 << 13);
+    printf("reach|@%d@%d|%.4f|", i, kind, (double)(clock() - began) / CLOCKS_PER_SEC);
+    for (int k = 0; k < n; k++) printf("%d ", number[k]);
+    printf("\n");
 }
 
 static const qn_dtype types[] = { QN_F32, QN_BF16, QN_F16 };
@@ -104,15 +122,24 @@ static void run_failing(enum qn__opcode op, const struct op_case *c)
     direct_free(&d);
 }
 
-static void run_row(enum qn__opcode op, bool values)
+/* `only`: "" all cases, "@CASE" one of them in each type, "@CASE@TYPE" in one. */
+static void run_row(enum qn__opcode op, bool values, const char *only)
 {
     const struct qn__kernel *k = gpu->backend->kernel[op];
     if (!k || !k->launch) return;
+    char *rest = NULL;
+    long one = *only ? strtol(only + 1, &rest, 10) : -1, type = rest && *rest ? strtol(rest + 1, NULL, 10) : -1;
     for (int i = 0; i < op_cases_of[op]->n; i++) {
         const struct op_case *c = &op_cases_of[op]->c[i];
-        if (c->fails) run_failing(op, c);
-        for (int kind = 0; kind < 3 && !c->fails; kind++)
-            if (kind == 0 || direct_builds(op, c, types[kind])) run_case(op, c, types[kind], values);
+        for (int kind = 0; kind < 3; kind++) {
+            clock_t began = clock();
+            if ((one >= 0 && one != i) || (type >= 0 && type != kind) || (kind && c->fails)) continue;
+            if (c->fails)
+                run_failing(op, c);
+            else if (kind == 0 || direct_builds(op, c, types[kind]))
+                run_case(op, c, types[kind], values);
+            if (reach) print_reach(i, kind, began);
+        }
     }
 }
 
@@ -136,10 +163,14 @@ static int child(int argc, char **argv)
 {
     gpu = gpu_open();
     if (!gpu || !find_checker()) return 3;
+    reach = mutants_seen && !strcmp(argv[2], "reach");
     for (int i = 3; i < argc; i++)
-        for (int op = 1; op < QN_OP_COUNT; op++)
-            if (!strcmp(argv[i], qn__op_of((enum qn__opcode)op)->name))
-                run_row((enum qn__opcode)op, !strcmp(argv[2], "values"));
+        for (int op = 1; op < QN_OP_COUNT; op++) {
+            const char *name = qn__op_of((enum qn__opcode)op)->name;
+            size_t n = strcspn(argv[i], "@");
+            if (n == strlen(name) && !memcmp(argv[i], name, n))
+                run_row((enum qn__opcode)op, strcmp(argv[2], "bits") != 0, argv[i] + n);
+        }
     gpu_close();
     if (findings()) printf("at the end: %s\n", finding(0));
     return findings() ? 1 : 0;

@@ -59,6 +59,13 @@ static const struct op_case cases[] = {
       .terms = 35,
       .p = { 5, 7, 5, 7 },
       IN(2, 16, 5, 7) },
+    { .name = "global, odd planes",
+      .build = build_global,
+      .oracle = oracle,
+      .n_in = 1,
+      .terms = 35,
+      .p = { 5, 7, 5, 7 },
+      IN(3, 5, 5, 7) },
 };
 OP_CASES(avg_pool2d, cases);
 /* clang-format on */

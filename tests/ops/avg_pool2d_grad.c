@@ -52,6 +52,7 @@ static const struct op_case cases[] = {
     { CASE("one channel", 1, 2, 2, 2, 0, 0, 5, 5), IN(2, 1, 2, 2) },
     { CASE("empty batch", 1, 2, 2, 2, 0, 0, 4, 4), IN(0, 8, 2, 2) },
     { CASE("many", 4, 3, 3, 2, 1, 1, 14, 14), IN(4, 32, 7, 7) },
+    { CASE("5x5 by 1x1", 25, 5, 5, 1, 0, 0, 7, 9), IN(2, 3, 3, 5) },
     { CASE("global", 1, 5, 7, 7, 0, 0, 5, 7), IN(2, 16, 1, 1) },
 };
 OP_CASES(avg_pool2d_grad, cases);

@@ -42,6 +42,8 @@ static const struct op_case cases[] = {
       .in = { X(3, 24, 19, 8), X(3, 24, 9, 4) } },
     { PADDED CASE("depthwise, dilation, odd", 304, 1, 2, 3, 4, 35, 5, 5),
       .in = { X(2, 35, 9, 20), X(2, 35, 8, 19) } },
+    { PADDED CASE("depthwise, many images", 576, 1, 1, 1, 1, 16, 3, 3),
+      .in = { X(64, 16, 3, 3), X(64, 16, 3, 3) } },
     { CASE("one element", 1, 1, 1, 0, 0, 1, 1, 1), .in = { X(1, 1, 1, 1), X(1, 1, 1, 1) } },
     { CASE("empty batch", 1, 1, 1, 1, 1, 1, 3, 3), .in = { X(0, 8, 4, 4), X(0, 8, 4, 4) } },
     { CASE("a row of pixels", 33, 1, 1, 0, 0, 1, 1, 1), .in = { X(1, 1, 1, 33), X(1, 1, 1, 33) } },

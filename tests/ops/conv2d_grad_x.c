@@ -56,6 +56,7 @@ static const struct op_case cases[] = {
       .in = { X(35, 1, 5, 5), X(2, 35, 8, 19) } },
     { CASE("depthwise, stride and dilation", 9, 3, 2, 2, 1, 16, 12, 11, 16),
       .in = { X(16, 1, 3, 3), X(2, 16, 4, 4) } },
+    { CASE("depthwise, stride 3", 9, 3, 1, 1, 1, 16, 10, 10, 16), .in = { X(16, 1, 3, 3), X(2, 16, 4, 4) } },
     { CASE("unread rows", 72, 3, 1, 0, 0, 1, 8, 8, 8), .in = { X(8, 8, 3, 3), X(2, 8, 2, 2) } },
     { CASE("one element", 1, 1, 1, 0, 0, 1, 1, 1, 1), .in = { X(1, 1, 1, 1), X(1, 1, 1, 1) } },
     { CASE("empty batch", 72, 1, 1, 1, 1, 1, 4, 4, 8), .in = { X(8, 8, 3, 3), X(0, 8, 4, 4) } },

@@ -63,6 +63,7 @@ static const struct op_case cases[] = {
     { CASE("one channel", 2, 2, 2, 2, 0, 0, 0), IN(2, 1, 5, 5, 2, 2, OP_DISTINCT) },
     { CASE("empty batch", 2, 2, 2, 2, 0, 0, 0), IN(0, 8, 4, 4, 2, 2, OP_DISTINCT) },
     { CASE("many", 2, 2, 2, 2, 0, 0, 0), IN(4, 32, 14, 14, 7, 7, OP_DISTINCT) },
+    { CASE("5x5 by 1x1", 5, 5, 1, 1, 0, 0, 15), IN(1, 3, 7, 9, 3, 5, OP_DISTINCT) },
     { CASE("ties", 3, 3, 1, 1, 1, 1, 9), IN(2, 8, 6, 6, 6, 6, OP_TIES) },
 };
 OP_CASES(max_pool2d_grad, cases);

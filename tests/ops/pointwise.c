@@ -76,12 +76,13 @@ static double bound_gelu(const struct op_case *c, const struct op_data *x, const
 #define ROW_minimum ((.exact = true, .step = 0x1p-24), ANY, ANY, ANY, NONE)
 #define ROW_maximum ((.exact = true, .step = 0x1p-24), ANY, ANY, ANY, NONE)
 #define ROW_power ((.ulps = 2), (.low = 0.25, .high = 4), (.low = -3, .high = 3), ANY, NONE)
-#define ROW_lt ((.exact = true), (.values = OP_TIES), (.values = OP_TIES), ANY, NONE)
-#define ROW_le ROW_lt
-#define ROW_gt ROW_lt
-#define ROW_ge ROW_lt
-#define ROW_eq ROW_lt
-#define ROW_ne ROW_lt
+#define COMPARISON(row) ((.exact = true), (.values = OP_TIES), (.values = OP_TIES), ANY, INTEGERS(row))
+#define ROW_lt COMPARISON(lt)
+#define ROW_le COMPARISON(le)
+#define ROW_gt COMPARISON(gt)
+#define ROW_ge COMPARISON(ge)
+#define ROW_eq COMPARISON(eq)
+#define ROW_ne COMPARISON(ne)
 #define ROW_where ((.exact = true), (.dtype = QN_BOOL), ANY, ANY, NONE)
 #define ROW_affine ((.bound = bound_affine, .q = { 1.5, -0.25 }), ANY, ANY, ANY, NONE)
 #define ROW_neg ((.exact = true), ANY, ANY, ANY, NONE)
@@ -131,7 +132,8 @@ static double bound_gelu(const struct op_case *c, const struct op_data *x, const
 #define CAST_TO_REAL BACK(BF16) BACK(F16) BACK(I64) BACK(I32) BACK(I8) BACK(U8) BACK(BOOL)
 #define CAST_WHOLE                                                                                 \
     CAST("I64 to I32", I64, I32, -1e6, 1e6) CAST("I32 to I64", I32, I64, -1e9, 1e9) CAST("U8 to I32", U8, I32, 0, 256) \
-    CAST("I32 to BOOL", I32, BOOL, -2, 2)
+    CAST("I32 to BOOL", I32, BOOL, -2, 2) CAST("I64 to I32, beyond it", I64, I32, -1e10, 1e10)         \
+    CAST("I32 to I8, beyond it", I32, I8, -200, 200) CAST("I32 to U8, beyond it", I32, U8, -200, 400)
 
 #define DIM(...) { __VA_ARGS__ }
 #define OPERAND(r, dims, more) { .rank = r, .dim = DIM dims, UNPACK more }
@@ -144,6 +146,10 @@ static double bound_gelu(const struct op_case *c, const struct op_data *x, const
 #define CASE3(row, text, opts, a, ra, da, b, rb, db, c, rc, dc)                                    \
     { .name = text, .build = build, .oracle = oracle, .n_in = 3, .p = { QN_OP_##row }, UNPACK opts, \
       .in = { OPERAND(ra, da, a), OPERAND(rb, db, b), OPERAND(rc, dc, c) } },
+
+#define INTEGERS(row)                                                                              \
+    CASE2(row, "integers", (.exact = true), (.dtype = QN_I64, .high = 9), 2, (9, 31), (.dtype = QN_I64, .high = 9), \
+          1, (31))
 
 #define ONE1(row, o, a, n) CASE1(row, #n, o, a, 1, (n))
 #define ROWS_1(row, o, a, b, c, ...)                                                               \

@@ -43,6 +43,8 @@ static const struct op_case cases[] = {
       .in = { { .rank = 4, .dim = { 2, 3, 3, 5 } }, { .dtype = QN_I32, .rank = 2, .dim = { 3, 5 }, .high = 4 } } },
     { .name = "middle axis", COMMON, .p = { 1, 6 }, .terms = 9,
       .in = { { .rank = 3, .dim = { 2, 9, 5 } }, { .dtype = QN_I64, .rank = 1, .dim = { 9 }, .high = 6 } } },
+    { .name = "to 63 rows", COMMON, .p = { 0, 63 }, .terms = 7,
+      .in = { { .rank = 2, .dim = { 7, 33 } }, { .dtype = QN_I32, .rank = 1, .dim = { 7 }, .high = 63 } } },
     { .name = "to nothing", COMMON, .p = { 0, 0 },
       .in = { { .rank = 2, .dim = { 0, 5 } }, { .dtype = QN_I32, .rank = 1, .dim = { 0 } } } },
     { .name = "all to one", COMMON, .p = { 0, 3 }, .terms = 1000,

@@ -44,6 +44,8 @@ static const struct op_case cases[] = {
     { .name = "reversed", .build = build_reverse, .oracle = oracle, .exact = true, .n_in = 1, .p = { 2, 1, 0 },
       .in = { { .rank = 3, .dim = { 3, 4, 5 } } } },
     { .name = "dimensions of 1", COMMON, .p = { 3, 2, 1, 0 }, .in = { { .rank = 4, .dim = { 1, 9, 1, 5 } } } },
+    { .name = "3 by 1000", COMMON, .p = { 1, 0 }, .in = { { .rank = 2, .dim = { 3, 1000 } } } },
+    { .name = "1000 by 3", COMMON, .p = { 1, 0 }, .in = { { .rank = 2, .dim = { 1000, 3 } } } },
     { .name = "large", COMMON, .p = { 2, 1, 0 }, .in = { { .rank = 3, .dim = { 300, 3, 130 } } } },
     { .name = "large, rows stay", COMMON, .p = { 1, 0, 2 }, .in = { { .rank = 3, .dim = { 90, 40, 33 } } } },
 };
