@@ -20,11 +20,15 @@ template <class T> struct statistics {
     float *mean, *var;
     int64_t count, s, b; /* elements of a channel; where its first is */
     typedef float channel;
-    __device__ __forceinline__ float of(int64_t c) const
+    template <int N> __device__ __forceinline__ void of(float (&pivot)[N], int64_t c) const
     {
-        if (count == 0) return 0.0f;
-        float pivot = to_f32(x[c / b * s * b + c % b]);
-        return pivot - pivot == 0.0f ? pivot : 0.0f; /* a pivot must not spoil other elements */
+#pragma unroll
+        for (int j = 0; j < N; j++) pivot[j] = 0.0f;
+        if (count == 0) return;
+        by_channels(pivot, x + (c / b * s * b + c % b));
+#pragma unroll
+        for (int j = 0; j < N; j++) /* must not spoil other elements */
+            if (pivot[j] - pivot[j] != 0.0f) pivot[j] = 0.0f;
     }
     template <int N> struct packs {
         pack<T, N> x;
@@ -39,7 +43,9 @@ template <class T> struct statistics {
     __device__ __forceinline__ void finish(int64_t c, const exact_pair &sum) const
     {
         float m = count > 0 ? (float)count : 1.0f, d = sum.a.value() / m, v = fmaf(-d, d, sum.b.value() / m);
-        mean[c] = of(c) + d;
+        float pivot[1];
+        of(pivot, c);
+        mean[c] = pivot[0] + d;
         var[c] = v < 0.0f ? 0.0f : v;
     }
 };
@@ -52,7 +58,7 @@ template <class T> struct gradient_sums {
     const float *mean, *var;
     float *dbeta, *dgamma, eps;
     typedef float channel;
-    __device__ __forceinline__ float of(int64_t c) const { return mean[c]; }
+    template <int N> __device__ __forceinline__ void of(float (&m)[N], int64_t c) const { by_channels(m, mean + c); }
     template <int N> struct packs {
         pack<T, N> x, dy;
         __device__ __forceinline__ void load(const gradient_sums &op, int64_t at)
@@ -85,9 +91,15 @@ template <class T, bool ADD, bool RELU> struct normalise {
     struct channel {
         float mean, scale, beta;
     };
-    __device__ __forceinline__ channel of(int64_t c) const
+    template <int N> __device__ __forceinline__ void of(channel (&k)[N], int64_t c) const
     {
-        return { mean[c], to_f32(gamma[c]) / sqrtf(var[c] + eps), to_f32(beta[c]) };
+        float m[N], v[N], g[N], b[N];
+        by_channels(m, mean + c);
+        by_channels(v, var + c);
+        by_channels(g, gamma + c);
+        by_channels(b, beta + c);
+#pragma unroll
+        for (int j = 0; j < N; j++) k[j] = { m[j], g[j] / sqrtf(v[j] + eps), b[j] };
     }
     template <int N> struct packs {
         pack<T, N> x, r;
@@ -117,10 +129,19 @@ template <class T, bool ADD> struct gradient {
     struct channel {
         float mean, p, q, o;
     };
-    __device__ __forceinline__ channel of(int64_t c) const
+    template <int N> __device__ __forceinline__ void of(channel (&k)[N], int64_t c) const
     {
-        float r = 1.0f / sqrtf(var[c] + eps), p = to_f32(gamma[c]) * r;
-        return { mean[c], p, -p * r * (dgamma[c] / m), -p * (dbeta[c] / m) };
+        float u[N], v[N], g[N], sum[2][N];
+        by_channels(u, mean + c);
+        by_channels(v, var + c);
+        by_channels(g, gamma + c);
+        by_channels(sum[0], dbeta + c);
+        by_channels(sum[1], dgamma + c);
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            float r = 1.0f / sqrtf(v[j] + eps), p = g[j] * r;
+            k[j] = { u[j], p, -p * r * (sum[1][j] / m), -p * (sum[0][j] / m) };
+        }
     }
     template <int N> struct packs {
         pack<T, N> x, dy, r;

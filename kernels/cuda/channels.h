@@ -62,20 +62,51 @@ struct exact_pair {
         b.join(o.b);
     }
 };
+/* The pairs of a block in shared memory, each of the four floats in a row of its own, so that a warp uses all banks. */
+struct exact_pairs {
+    float (*v)[QN_CHANNEL_THREADS];
+    __device__ __forceinline__ exact_pair get(int pair, int thread) const
+    {
+        exact_pair p;
+        p.a.hi = v[4 * pair][thread];
+        p.a.lo = v[4 * pair + 1][thread];
+        p.b.hi = v[4 * pair + 2][thread];
+        p.b.lo = v[4 * pair + 3][thread];
+        return p;
+    }
+    __device__ __forceinline__ void set(int pair, int thread, const exact_pair &p) const
+    {
+        v[4 * pair][thread] = p.a.hi;
+        v[4 * pair + 1][thread] = p.a.lo;
+        v[4 * pair + 2][thread] = p.b.hi;
+        v[4 * pair + 3][thread] = p.b.lo;
+    }
+};
+
+/* What belongs to N neighbouring channels, the first a multiple of N: 16 bytes at a time. */
+template <int N, class T> static __device__ __forceinline__ void by_channels(float (&to)[N], const T *from)
+{
+    constexpr int step = N < vec16<T>::n ? 1 : vec16<T>::n;
+#pragma unroll
+    for (int i = 0; i < N; i += step) {
+        pack<T, step> p;
+        p.load(from + i);
+#pragma unroll
+        for (int j = 0; j < step; j++) to[i + j] = to_f32(p.v[j]);
+    }
+}
 
 /* Op: what a kernel sums.
  *   typename Op::type                      of the elements
- *   channel(c)                             -> what belongs to channel c
- *   add(pair, channel, at)                 the element at `at`; elements of one 16-byte access through load<N>
+ *   template <N> of(channel (&)[N], c)     what belongs to channels c on, N or one of them
  *   template <N> struct Op::packs          the packs of an access: load(op, at); add(op, pair, channel, j)
  *   finish(c, pair)                        writes the results of channel c                                   */
 
 template <class Op, int N>
-__global__ void __launch_bounds__(QN_CHANNEL_THREADS) sum_columns(Op op, qn__columns k, exact_pair *partial)
+__global__ void __launch_bounds__(QN_CHANNEL_THREADS, 1) sum_columns(Op op, qn__columns k, exact_pair *partial)
 {
-    constexpr int floats = QN_CHANNEL_THREADS * N * 4;
-    CU_SHARED(float, memory, [floats]);
-    exact_pair *others = reinterpret_cast<exact_pair *>(memory);
+    CU_SHARED(float, memory, [4 * N][QN_CHANNEL_THREADS]);
+    exact_pairs others = { memory };
     int tx = (int)threadIdx.x % k.lanes, ty = (int)threadIdx.x / k.lanes, step = QN_CHANNEL_THREADS / k.lanes;
     int64_t cb = blockIdx.x / k.tiles, first = (int64_t)(blockIdx.x % k.tiles * k.lanes + tx) * N;
     int64_t c = cb * k.g.b + first, begin = (int64_t)blockIdx.y * k.part, end = begin + k.part;
@@ -83,8 +114,7 @@ __global__ void __launch_bounds__(QN_CHANNEL_THREADS) sum_columns(Op op, qn__col
     exact_pair sum[N];
     if (first < k.g.b) {
         typename Op::channel channel[N];
-#pragma unroll
-        for (int j = 0; j < N; j++) channel[j] = op.of(c + j);
+        op.of(channel, c);
 #pragma unroll(N > 1 ? 2 : 4)
         for (int64_t i = begin + ty; i < end; i += step) {
             typename Op::template packs<N> p;
@@ -94,24 +124,23 @@ __global__ void __launch_bounds__(QN_CHANNEL_THREADS) sum_columns(Op op, qn__col
         }
     }
 #pragma unroll
-    for (int j = 0; j < N; j++) others[j * QN_CHANNEL_THREADS + (int)threadIdx.x] = sum[j];
+    for (int j = 0; j < N; j++) others.set(j, (int)threadIdx.x, sum[j]);
     for (int h = step / 2; h; h /= 2) {
         __syncthreads();
         if (ty >= h) continue;
 #pragma unroll
         for (int j = 0; j < N; j++) {
-            int at = j * QN_CHANNEL_THREADS + (int)threadIdx.x;
-            others[at].join(others[at + h * k.lanes]);
+            sum[j].join(others.get(j, (int)threadIdx.x + h * k.lanes));
+            if (h > 1) others.set(j, (int)threadIdx.x, sum[j]);
         }
     }
     if (ty != 0 || first >= k.g.b) return;
 #pragma unroll
     for (int j = 0; j < N; j++) {
-        exact_pair v = others[j * QN_CHANNEL_THREADS + (int)threadIdx.x];
         if (partial)
-            partial[(int64_t)blockIdx.y * k.g.cb * k.g.b + c + j] = v;
+            partial[(int64_t)blockIdx.y * k.g.cb * k.g.b + c + j] = sum[j];
         else
-            op.finish(c + j, v);
+            op.finish(c + j, sum[j]);
     }
 }
 
@@ -124,7 +153,8 @@ __global__ void __launch_bounds__(QN_CHANNEL_THREADS)
     int64_t c = blockIdx.x;
     uint32_t s = (uint32_t)g.s, end = (uint32_t)(g.n * g.s), begin = (uint32_t)((int64_t)blockIdx.y * part_size);
     if (blockIdx.y + 1 < gridDim.y) end = begin + (uint32_t)part_size;
-    typename Op::channel channel = op.of(c);
+    typename Op::channel channel[1];
+    op.of(channel, c);
     exact_pair sum;
 #pragma unroll 4
     for (uint32_t i = begin + threadIdx.x * N; i < end; i += QN_CHANNEL_THREADS * N) {
@@ -132,7 +162,7 @@ __global__ void __launch_bounds__(QN_CHANNEL_THREADS)
         typename Op::template packs<N> p;
         p.load(op, ((int64_t)n * g.cb + c) * s + (i - n * s));
 #pragma unroll
-        for (int j = 0; j < N; j++) p.add(sum, channel, j);
+        for (int j = 0; j < N; j++) p.add(sum, channel[0], j);
     }
     sum.a = block_sum(sum.a, part);
     sum.b = block_sum(sum.b, part + 64);
@@ -221,7 +251,7 @@ template <class Op> static inline cudaError_t sum_channels(const qn__step *s, co
 
 /* ---- elements with their channel ---------------------------------------------------------------------------- */
 
-/* Map: typename type; channel, of(c) as above; packs<N>: load(map, at), then store(map, at, channels): the results of
+/* Map: typename type; channel, of as above; packs<N>: load(map, at), then store(map, at, channels): the results of
  * an access. As many rows go through a thread as make the reading of what belongs to its channels cheap. */
 
 template <class Map, int N> __global__ void __launch_bounds__(QN_CHANNEL_THREADS) map_columns(Map map, qn__columns k)
@@ -232,8 +262,7 @@ template <class Map, int N> __global__ void __launch_bounds__(QN_CHANNEL_THREADS
     if (first >= k.g.b) return;
     if (end > k.rows) end = k.rows;
     typename Map::channel channel[N];
-#pragma unroll
-    for (int j = 0; j < N; j++) channel[j] = map.of(cb * k.g.b + first + j);
+    map.of(channel, cb * k.g.b + first);
 #pragma unroll 1
     for (int64_t i = begin + ty; i < end; i += step) {
         typename Map::template packs<N> p;
@@ -250,13 +279,14 @@ template <class Map, int N> __global__ void __launch_bounds__(QN_CHANNEL_THREADS
 {
     int64_t planes = g.n * g.cb, step = (int64_t)gridDim.x * blockDim.y;
     for (int64_t plane = (int64_t)blockIdx.x * blockDim.y + threadIdx.y; plane < planes; plane += step) {
-        typename Map::channel channel = map.of(plane % g.cb);
+        typename Map::channel channel[1];
+        map.of(channel, plane % g.cb);
 #pragma unroll 2
         for (int64_t i = threadIdx.x * N; i < g.s; i += 32 * N) {
             typename Map::template packs<N> p;
             p.load(map, plane * g.s + i);
 #pragma unroll
-            for (int j = 0; j < N; j++) p.apply(map, channel, j);
+            for (int j = 0; j < N; j++) p.apply(map, channel[0], j);
             p.store(map, plane * g.s + i);
         }
     }

@@ -34,22 +34,7 @@ template <class T, class S> __global__ void __launch_bounds__(S::threads *S::row
     for (int64_t row = (int64_t)blockIdx.x * S::rows + threadIdx.y; row < o.rows; row += (int64_t)gridDim.x * S::rows) {
         int64_t at = row * o.width;
         float v[S::all];
-#pragma unroll
-        for (int k = 0; k < S::parts; k++) {
-            if (S::column(k) >= o.width) continue;
-            pack<T, S::n> p, q;
-            p.load(o.x + at + S::column(k));
-            if (o.b) q.load(o.b + at + S::column(k));
-#pragma unroll
-            for (int i = 0; i < S::n; i++) {
-                float &s = v[k * S::n + i];
-                s = to_f32(p.v[i]);
-                if (!o.b) continue;
-                s += to_f32(q.v[i]);
-                p.v[i] = from_f32<T>(s);
-            }
-            if (o.b) p.store(o.sum + at + S::column(k));
-        }
+        norm_load<T, S>(v, o.x + at, o.b ? o.b + at : NULL, o.sum + at, o.width);
         if (!o.y) continue;
         norm_moments m = norm_moments_of<S>(v, o.width, o.eps, o.centred, part);
 #pragma unroll
@@ -67,25 +52,49 @@ template <class T, class S> __global__ void __launch_bounds__(S::threads *S::row
     }
 }
 
-template <class T> __global__ void __launch_bounds__(QN_NORM_LONG_THREADS) norm_long(operands<T> o)
+/* ROWS 2: of a sum */
+template <class T, int N, int ROWS>
+__global__ void __launch_bounds__(QN_NORM_LONG_THREADS, 1) norm_long(operands<T> o, int room)
 {
     CU_SHARED(float, part, [64]);
-    const T *x = o.x + (int64_t)blockIdx.x * o.width, *b = o.b ? o.b + (int64_t)blockIdx.x * o.width : NULL;
-    auto element = [&](int64_t i) { return b ? to_f32(x[i]) + to_f32(b[i]) : to_f32(x[i]); };
-    norm_moments m = norm_moments_long(element, o.width, o.eps, o.centred, part);
-#pragma unroll 4
-    for (int64_t i = threadIdx.x; i < o.width; i += QN_NORM_LONG_THREADS) {
-        int64_t at = (int64_t)blockIdx.x * o.width + i;
-        float v = element(i);
-        if (b) o.sum[at] = from_f32<T>(v);
-        if (o.y) o.y[at] = from_f32<T>(normal<T>(m, v, to_f32(o.gamma[i]), o.beta ? to_f32(o.beta[i]) : 0.0f));
-    }
+    CU_SHARED_DYN(T, kept);
+    int64_t start = (int64_t)blockIdx.x * o.width;
+    norm_held<T, N, ROWS> r;
+    r.row[0] = o.x + start;
+    if (ROWS == 2) r.row[ROWS - 1] = o.b + start;
+    r.kept = kept;
+    r.width = o.width;
+    r.room = room;
+    auto element = [](pack<T, N>(&v)[ROWS], int i) {
+        return ROWS == 2 ? to_f32(v[0].v[i]) + to_f32(v[ROWS - 1].v[i]) : to_f32(v[0].v[i]);
+    };
+    norm_moments m = norm_moments_held(r, element, o.eps, o.centred, part);
+    r.forth([&](pack<T, N>(&v)[ROWS], int64_t at) {
+        pack<T, N> y, g, b;
+        if (o.y) g.load(o.gamma + at);
+        if (o.y && o.beta) b.load(o.beta + at);
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            float x = element(v, i);
+            v[0].v[i] = from_f32<T>(x);
+            if (o.y) y.v[i] = from_f32<T>(normal<T>(m, x, to_f32(g.v[i]), o.beta ? to_f32(b.v[i]) : 0.0f));
+        }
+        if (ROWS == 2) v[0].store(o.sum + start + at);
+        if (o.y) y.store(o.y + start + at);
+    });
+}
+template <class T, int ROWS> cudaError_t start_long(const qn__step *s, const operands<T> &o)
+{
+    return with_long<T, ROWS>(s, s->choice.variant, o.width, [&](auto rows, int room) {
+        constexpr int N = decltype(rows)::stride / QN_NORM_LONG_THREADS;
+        return LAUNCH((norm_long<T, N, ROWS>), ((unsigned)o.rows), (QN_NORM_LONG_THREADS),
+                      ROWS * sizeof(T) * (size_t)room, s->queue->stream, o, room);
+    });
 }
 
 template <class T> cudaError_t start(const qn__step *s, const operands<T> &o)
 {
-    if (s->choice.variant == QN_NORM_LONG)
-        return LAUNCH(norm_long<T>, ((unsigned)o.rows), (QN_NORM_LONG_THREADS), 0, s->queue->stream, o);
+    if (s->choice.variant >= QN_NORM_LONG) return o.b ? start_long<T, 2>(s, o) : start_long<T, 1>(s, o);
     return with_shape<T, 1>(s->choice.variant, [&](auto shape) {
         using S = decltype(shape);
         unsigned grid = grid_for(&s->args, ceil_div(o.rows, S::rows), S::threads * S::rows, 2);

@@ -30,6 +30,13 @@ struct norm_row norm_row_of(const double *x, int64_t n, double eps, bool centred
     return k;
 }
 
+bool norm_same_row(struct norm_walk *last, const double *v, int64_t w, int64_t i, double u)
+{
+    bool same = last->v == v && last->at + 1 == i && last->u == u && i % w != 0;
+    *last = (struct norm_walk){ v, i, u };
+    return same;
+}
+
 double norm_xhat(const struct norm_row *k, double x) { return (x - k->mean) * k->r; }
 
 double norm_xhat_error(const struct norm_row *k, double x)

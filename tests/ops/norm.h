@@ -20,6 +20,15 @@ double norm_xhat(const struct norm_row *k, double x);
 double norm_xhat_error(const struct norm_row *k, double x);
 double norm_steps(int64_t n, double u);
 
+/* Bounds are asked for one element after another: what was computed for the row of the element before, at v[i - 1],
+ * still holds if this is true. w: the width of a row. */
+struct norm_walk {
+    const double *v;
+    int64_t at;
+    double u;
+};
+bool norm_same_row(struct norm_walk *last, const double *v, int64_t w, int64_t i, double u);
+
 /* One element of y = gamma xhat + beta: how far it may be off. */
 double norm_y_error(const struct norm_row *k, double x, double gamma, double beta);
 

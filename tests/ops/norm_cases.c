@@ -28,8 +28,11 @@ static int64_t channel(const struct op_case *c, const struct op_data *x, int64_t
 
 static struct norm_row row_of(const struct op_case *c, const struct op_data *x, int64_t i, double u)
 {
+    static struct norm_walk last;
+    static struct norm_row row;
     int64_t w = width(c, x);
-    return norm_row_of(x->v + i / w * w, w, c->q[0], centred(c), u);
+    if (!norm_same_row(&last, x->v, w, i, u)) row = norm_row_of(x->v + i / w * w, w, c->q[0], centred(c), u);
+    return row;
 }
 
 static struct qn__norm_attr attr_of(const struct op_case *c)
@@ -98,18 +101,23 @@ static void oracle_add(const struct op_case *c, const struct op_data *x, struct 
         }
     }
 }
-enum { WIDEST_SUM = 3 * 37 * 37 };
+enum { WIDEST_SUM = 8196 };
 /* Rounding the sum moves the element, the mean and the deviation. */
 static double bound_add(const struct op_case *c, const struct op_data *x, const struct op_data *y, int64_t i, double u)
 {
-    double sum[WIDEST_SUM] = { 0 }, moved = 0, stretched = 0;
+    static struct norm_walk last;
+    static double sum[WIDEST_SUM], moved, stretched;
+    static struct norm_row k;
     int64_t w = width(c, y), begin = i / w * w, at = i - begin, j = channel(c, y, i);
-    for (int64_t k = 0; k < w; k++) sum[k] = x[0].v[begin + k] + x[1].v[begin + k];
-    if (!c->p[1]) return u * fabs(sum[at]);
-    struct norm_row k = norm_row_of(sum, w, c->q[0], centred(c), u);
-    for (int64_t e = 0; e < w; e++) {
-        moved += u * fabs(sum[e]) / (double)w;
-        stretched += u * fabs(sum[e] * norm_xhat(&k, sum[e])) / (double)w;
+    if (!c->p[1]) return u * fabs(x[0].v[i] + x[1].v[i]);
+    if (!norm_same_row(&last, x[0].v, w, i, u)) {
+        for (int64_t e = 0; e < w; e++) sum[e] = x[0].v[begin + e] + x[1].v[begin + e];
+        k = norm_row_of(sum, w, c->q[0], centred(c), u);
+        moved = stretched = 0;
+        for (int64_t e = 0; e < w; e++) {
+            moved += u * fabs(sum[e]) / (double)w;
+            stretched += u * fabs(sum[e] * norm_xhat(&k, sum[e])) / (double)w;
+        }
     }
     double of_sum = k.r * (u * fabs(sum[at]) + moved + fabs(norm_xhat(&k, sum[at])) * stretched);
     return norm_y_error(&k, sum[at], x[2].v[j], beta_of(c, &x[3], j)) + 1.1 * fabs(x[2].v[j]) * of_sum;
@@ -199,12 +207,15 @@ static double bound_dw(const struct op_case *c, const struct op_data *x, const s
     SHAPE("vectors", 1e-5, 5, 64) SHAPE("one", 1e-5, 1, 1) SHAPE("eps 0", 0, 4, 24) SHAPE("parts", 1e-6, 37, 36)
 
 /* A row to each of the blocks that GPUs have. */
-#define BLOCKS SHAPE("128 threads", 1e-5, 3, 516) SHAPE("512 threads", 1e-5, 1, 2052) SHAPE("long", 1e-5, 1, 4099)
+#define BLOCKS                                                                                     \
+    SHAPE("128 threads", 1e-5, 3, 516) SHAPE("512 threads", 1e-5, 1, 2052) SHAPE("long, elements", 1e-5, 1, 4099)
+#define SUMS_OF SHAPES SHAPE("threads", 1e-5, 70, 300) SHAPE("long", 1e-5, 1, 8196) BLOCKS
 
 #define SHAPE(text, eps, rows, n)                                                                  \
     { .name = text, COMMON, .q = { eps }, .in = { X(rows, n), ROW(n), ROW(n) } },
 #define WIDE SHAPE("threads", 1e-5, 70, 300) SHAPE("128 threads", 1e-5, 3, 516) SHAPE("block", 1e-5, 4, 2052) \
-    SHAPE("odd block", 1e-5, 3, 4099) SHAPE("stream", 1e-5, 1, 8201)
+    SHAPE("odd block", 1e-5, 3, 4099) SHAPE("stream", 1e-5, 1, 8201) \
+    SHAPE("long", 1e-5, 1, 8196)
 #define OTHERS                                                                                     \
     { .name = "mean 1000, deviation 0.3", COMMON, .q = { 1e-5 }, .step = 0x1p-8,                                 \
       .in = { NEAR(1000, 1001, 6, 40), ROW(40), ROW(40) } },                                       \
@@ -230,13 +241,13 @@ OP_CASES(rms_norm, rms);
 #define OF_SUM .build = build_add, .oracle = oracle_add, .bound = bound_add
 #define COMMON OF_SUM, .n_in = 4, .p = { 1, 0 }
 #define COMMON_1 OF_SUM, .n_in = 4, .p = { 1, 1 }
-static const struct op_case add_layer[] = { SHAPES SHAPE("threads", 1e-5, 70, 300) BLOCKS };
+static const struct op_case add_layer[] = { SUMS_OF };
 OP_CASES(add_layer_norm, add_layer);
 #undef COMMON
 #undef COMMON_1
 #define COMMON OF_SUM, .n_in = 3, .p = { 0, 0 }
 #define COMMON_1 OF_SUM, .n_in = 3, .p = { 0, 1 }
-static const struct op_case add_rms[] = { SHAPES SHAPE("threads", 1e-5, 70, 300) BLOCKS };
+static const struct op_case add_rms[] = { SUMS_OF };
 OP_CASES(add_rms_norm, add_rms);
 #undef COMMON
 #undef COMMON_1
@@ -250,7 +261,7 @@ OP_CASES(add_rms_norm, add_rms);
     { .name = "mean 1000, deviation 0.3", COMMON, .n_in = 3, .q = { 1e-5 },                        \
       .in = { NEAR(1000, 1001, 6, 40), X(6, 40), ROW(40) } },                                      \
     { .name = "no deviation", COMMON, .n_in = 3, .q = { 1e-5 }, .in = { NEAR(0.7, 0.7, 3, 24), X(3, 24), ROW(24) } },
-#define LARGE SHAPE("threads", 1e-5, 70, 300) BLOCKS
+#define LARGE SHAPE("threads", 1e-5, 70, 300) SHAPE("long", 1e-5, 1, 4100) BLOCKS
 #define OF_DX .build = build_dx, .oracle = oracle_dx, .bound = bound_dx
 #define COMMON OF_DX, .p = { 1 }
 static const struct op_case layer_dx[] = { SHAPES LARGE OTHERS };
@@ -263,19 +274,21 @@ OP_CASES(rms_norm_grad_x, rms_dx);
 #undef SHAPE
 #undef OTHERS
 
+/* Sums that shared memory holds, of more than one row; and those that it does not. */
+#define SUMS SHAPE("sums kept", 1e-5, 2, 4100) SHAPE("sums not kept", 1e-5, 1, 12292)
 #define MANY SHAPE("threads", 1e-5, 70, 300) SHAPE("many rows", 1e-5, 1031, 12)
 #define SHAPE(text, eps, rows, n) WITH(text " gamma", eps, rows, n, 0) WITH(text " beta", eps, rows, n, 1)
 #define WITH(text, eps, rows, n, which)                                                            \
     { .name = text, .build = build_dw, .oracle = oracle_dw, .bound = bound_dw, .n_in = 2, .p = { 1, which }, \
       .q = { eps }, .in = { X(rows, n), X(rows, n) } },
-static const struct op_case layer_dw[] = { SHAPES MANY BLOCKS };
+static const struct op_case layer_dw[] = { SHAPES MANY BLOCKS SUMS };
 OP_CASES(layer_norm_grad_w, layer_dw);
 #undef WITH
 #undef SHAPE
 #define SHAPE(text, eps, rows, n)                                                                  \
     { .name = text, .build = build_dw, .oracle = oracle_dw, .bound = bound_dw, .n_in = 2, .q = { eps }, \
       .in = { X(rows, n), X(rows, n) } },
-static const struct op_case rms_dw[] = { SHAPES MANY BLOCKS };
+static const struct op_case rms_dw[] = { SHAPES MANY BLOCKS SUMS };
 OP_CASES(rms_norm_grad_w, rms_dw);
 
 /* A further result on its own: any operator that has one. */
@@ -304,7 +317,8 @@ OP_CASES(output, further);
     SHAPE("one element", 1, 1, 1, 1, 1) SHAPE("many samples", 2, 37, 4, 2, 2) SHAPE("16 channels", 4, 2, 16, 4, 4) \
     SHAPE("32 channels", 2, 3, 32, 3, 5) \
     SHAPE("one row", 1, 1, 1, 1, 33)
-#define LARGE SHAPE("threads", 8, 4, 32, 12, 12) SHAPE("512 threads", 1, 1, 4, 23, 24) SHAPE("long", 1, 1, 3, 37, 37)
+#define LARGE SHAPE("threads", 8, 4, 32, 12, 12) SHAPE("512 threads", 1, 1, 4, 23, 24) \
+    SHAPE("long, elements", 1, 1, 3, 37, 37) SHAPE("long", 1, 1, 3, 37, 40)
 
 #define SHAPE(text, groups, n, c, h, w)                                                            \
     { .name = text, .build = build, .oracle = oracle, .bound = bound, .n_in = 3, .p = { 1, 0, groups }, .q = { 1e-5 }, \
