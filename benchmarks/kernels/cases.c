@@ -331,7 +331,7 @@ const struct bench_case bench_cases[] = {
               802816, .many = 256, .few = 1),
     HEADS_OF(QN_F32, "attention small", 1, 2, 161, 64),
     HEADS_OF(QN_BF16, "attention small bf16", 1, 2, 161, 64),
-    HEADS_OF(QN_F32, "attention 4 x 12 x 1024 x 64", 4, 12, 1024, 64),
+    HEADS_OF(QN_F32, "attention 8 x 12 x 1024 x 64", 8, 12, 1024, 64),
     HEADS_OF(QN_BF16, "attention 8 x 12 x 1024 x 64 bf16", 8, 12, 1024, 64),
     HEADS_GRAD(QN_F32, "attention gradient small", &packed2, 1, 2, 100, 64, 32),
     HEADS_GRAD(QN_BF16, "attention gradient small bf16", &packed2, 1, 2, 100, 64, 32),

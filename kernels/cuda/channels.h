@@ -105,7 +105,8 @@ template <int N, class T> static __device__ __forceinline__ void by_channels(flo
 template <class Op, int N>
 __global__ void __launch_bounds__(QN_CHANNEL_THREADS, 1) sum_columns(Op op, qn__columns k, exact_pair *partial)
 {
-    CU_SHARED(float, memory, [4 * N][QN_CHANNEL_THREADS]);
+    constexpr int lines = 4 * N;
+    CU_SHARED(float, memory, [lines][QN_CHANNEL_THREADS]);
     exact_pairs others = { memory };
     int tx = (int)threadIdx.x % k.lanes, ty = (int)threadIdx.x / k.lanes, step = QN_CHANNEL_THREADS / k.lanes;
     int64_t cb = blockIdx.x / k.tiles, first = (int64_t)(blockIdx.x % k.tiles * k.lanes + tx) * N;
