@@ -195,6 +195,7 @@ const struct bench_case bench_cases[] = {
     GRADS("gradient of softmax", softmax_grad, 1024, 49152, 128, 1024),
     GRADS("gradient of softmax", softmax_grad, 10, 1048576, 16384, 10),
     GRADS("gradient of softmax", softmax_grad, 50304, 4096, 8, 50304),
+    GRADS("gradient of log-softmax", log_softmax_grad, 50304, 4096, 8, 50304),
     SMALL("cross-entropy small", cross_entropy, &hard, 999, 2, VALUE(65), VALUE(65, 999), INDEX(65, 999)),
     XENT(4096, 8, 50304), XENT(65536, 256, 1000), XENT(1048576, 16384, 10),
     BOTH("weights of targets 1048576 x 10", target_weight, &hard, 1, 1048576, 16384, 2, VALUE(1048576),
